@@ -1,0 +1,135 @@
+"""An architecture is data: a stem, stages of blocks, a head, and the conventions they share."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from kcnn.errors import InputError
+
+# One width, one for each branch of a block, or None where the block follows from its input.
+Width = Any
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all convolutions, normalizations and activations of a network have in common.
+
+    padding: where a strided window starts: "same" as TensorFlow pads (the odd pixel goes to the bottom
+        right), "symmetric" as Torch and Caffe do. Sizes and counts are the same, outputs are not.
+    norm, bias: whether batch normalization follows convolutions, and whether those have biases nevertheless
+        (without norm they always do).
+    bn_momentum: the share of the old value that a moving statistic keeps in a step.
+    mean, std: of the input's channels, in pixel values from 0 to 255.
+    """
+
+    padding: Literal["same", "symmetric"] = "symmetric"
+    norm: bool = True
+    bias: bool = False
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    activation: str = "relu"
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`depth` blocks of one kind and width; the first of them has the stride.
+
+    Options hold what no multiplier touches: kernels, ratios, groups. `widen` says how the width follows the
+    multiplier ("grow": never below what it is at 1), `deepen` whether the depth does.
+    """
+
+    block: str
+    depth: int
+    width: Width
+    stride: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    widen: Literal["free", "grow", "fixed"] = "free"
+    deepen: bool = True
+
+
+def stage(
+    block: str,
+    depth: int,
+    width: Width = None,
+    stride: int = 1,
+    *,
+    widen: Any = "free",
+    deepen: bool = True,
+    **options: Any,
+) -> Stage:
+    """A row of a family's table."""
+    return Stage(block, depth, width, stride, options, widen, deepen)
+
+
+def piece(block: str, width: Width = None, stride: int = 1, *, widen: Any = "free", **options: Any) -> Stage:
+    """A single layer of a stem or a head."""
+    return Stage(block, 1, width, stride, options, widen, deepen=False)
+
+
+@dataclass(frozen=True)
+class Arch:
+    """A network before it is built. `resolution` is the side of its square input in pixels."""
+
+    name: str
+    family: str
+    resolution: int
+    stem: tuple[Stage, ...]
+    stages: tuple[Stage, ...]
+    head: tuple[Stage, ...]
+    style: Style = Style()
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+
+def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:
+    """The network with its widths, depths and resolution multiplied; 1 changes nothing.
+
+    Widths are rounded to multiples of 8 (and of what groups demand) and lose at most 10 % by it; depths are
+    rounded up, the resolution to the nearest pixel: the rules of MobileNet and EfficientNet
+    (https://arxiv.org/abs/1905.11946). Raises InputError for a multiplier that is not a positive number.
+    """
+    for what, by in (("width", width), ("depth", depth), ("resolution", resolution)):
+        if not (isinstance(by, int | float) and math.isfinite(by) and by > 0):
+            raise InputError(f"{what} multiplier {by!r}: a positive number is needed, 1 leaves the {what} as it is")
+    suffix = "".join(f"-{what}{by:g}" for what, by in (("w", width), ("d", depth), ("r", resolution)) if by != 1)
+    return replace(
+        arch,
+        name=arch.name + suffix,
+        resolution=max(1, round(arch.resolution * resolution)),
+        stem=tuple(scale_stage(s, width, 1) for s in arch.stem),
+        stages=tuple(scale_stage(s, width, depth) for s in arch.stages),
+        head=tuple(scale_stage(s, width, 1) for s in arch.head),
+    )
+
+
+def scale_stage(s: Stage, width: float, depth: float) -> Stage:
+    if s.widen == "fixed" or (s.widen == "grow" and width < 1):
+        width = 1
+    if not s.deepen:
+        depth = 1
+    # The small term undoes a product's rounding error: ten blocks times 1.1 are eleven, not twelve.
+    return replace(s, width=scale_width(s.width, width, quantum(s)), depth=math.ceil(s.depth * depth - 1e-9))
+
+
+def scale_width(width: Width, by: float, multiple: int) -> Width:
+    if width is None or by == 1:
+        return width
+    if isinstance(width, tuple):
+        return tuple(scale_width(w, by, multiple) for w in width)
+    return round_width(width * by, multiple)
+
+
+def round_width(width: float, multiple: int = 8) -> int:
+    """The nearest multiple, at least one, and the next one where that would lose more than 10 %."""
+    rounded = max(multiple, int(width + multiple / 2) // multiple * multiple)
+    return rounded if rounded >= 0.9 * width else rounded + multiple
+
+
+def quantum(s: Stage) -> int:
+    """The multiple a stage's width must have: 8, and whole groups in the block's inner convolution."""
+    groups, group_width = s.options.get("groups", 1), s.options.get("group_width", 1)
+    inner = max(groups, group_width)  # the inner width is a multiple of either
+    return math.lcm(8, math.ceil(inner / s.options.get("ratio", 1.0)))

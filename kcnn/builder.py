@@ -1,0 +1,143 @@
+"""Data -> graph: the only loop that makes a network."""
+
+import bisect
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import keras
+from keras import layers
+
+from kcnn.arch import Arch, Stage, scale
+from kcnn.blocks import BLOCKS
+from kcnn.errors import InputError
+from kcnn.families import get
+
+SMALL = 64  # pixels: up to here a network is better off without its stem's strides
+Stem = Literal["auto", "standard", "small"]
+
+
+def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
+          resolution: int | None = None, dropout: float | None = None, drop_path: float | None = None,
+          weights: str | None = None, channels: int = 3, stem: Stem = "auto") -> keras.Model:  # fmt: skip
+    """A network of the architecture, from pixels to logits.
+
+    Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
+    layer). Output: logits (batch, classes), float32 whatever the precision.
+    width, depth: multipliers, see `scale`. resolution: pixels, the architecture's own by default.
+    dropout, drop_path: rates of the head's dropout and of stochastic depth, which grows linearly from block to
+    block up to this; the architecture's own by default; families without a place for one ignore it.
+    stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less.
+    Raises InputError for an unknown name, or a resolution that the network cannot take.
+    """
+    arch = resolve(arch, width, depth, resolution, stem)
+    if classes < 1 or channels < 1:
+        raise InputError(f"classes {classes}, channels {channels}: at least 1 of each is needed")
+    if weights is not None:
+        raise InputError(f"weights {weights!r}: no pretrained weights are known for {arch.name}; leave it None")
+    dropout = rate("dropout", arch.dropout if dropout is None else dropout)
+    drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
+    try:
+        inputs, x = grow(arch, channels, dropout, drop_path)
+    except ValueError as error:
+        least = smallest(arch, channels)
+        if arch.resolution >= least:
+            raise
+        raise InputError(
+            f"resolution {arch.resolution} is too small for {arch.name}: {least} pixels at least"
+        ) from error
+    logits = layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32",
+                          name="logits")(x)  # fmt: skip
+    return keras.Model(inputs, logits, name=arch.name)
+
+
+def grow(arch: Arch, channels: int, dropout: float, drop_path: float) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The input, and what the head makes of it: stem, stages and head in a row."""
+    x = inputs = keras.Input((arch.resolution, arch.resolution, channels), name="image")
+    x = normalize(arch, x)
+    for i, s in enumerate(arch.stem, 1):
+        x = block(arch, s, x, s.stride, f"stem{i}_{s.block}")
+    total, done = sum(s.depth for s in arch.stages), 0
+    for i, s in enumerate(arch.stages, 1):
+        for j in range(1, s.depth + 1):
+            done += 1
+            x = block(arch, s, x, s.stride if j == 1 else 1, f"stage{i}_block{j}", drop_path * done / total)
+    for i, s in enumerate(arch.head, 1):
+        x = block(arch, s, x, s.stride, f"head{i}_{s.block}", dropout)
+    return inputs, x
+
+
+def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None,
+            stem: Stem = "auto") -> Arch:  # fmt: skip
+    """The architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
+    arch = scale(get(arch) if isinstance(arch, str) else arch, width, depth)
+    if resolution is not None:
+        if resolution < 1:
+            raise InputError(f"resolution {resolution}: a positive number of pixels is needed")
+        arch = replace(arch, resolution=resolution)
+    if stem not in ("auto", "standard", "small"):
+        raise InputError(f"stem {stem!r}: one of auto, standard, small is needed")
+    if stem == "small" or (stem == "auto" and arch.resolution <= SMALL):
+        arch = replace(arch, stem=small_stem(arch.stem))
+    return arch
+
+
+def small_stem(stem: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stem without strides: its pooling is left out, and a kernel above 3 becomes 3."""
+    return tuple(
+        replace(s, stride=1, options={**s.options, "kernel": min(3, s.options.get("kernel", 1))})
+        for s in stem
+        if s.block != "max_pool"
+    )
+
+
+def block(arch: Arch, s: Stage, x: keras.KerasTensor, stride: int, name: str, drop: float = 0.0) -> keras.KerasTensor:
+    return BLOCKS[s.block](arch.style, x, s.width, stride, name, drop, **s.options)
+
+
+def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:
+    """(x - mean) / std, in float32: bfloat16 would lose pixels' last bits."""
+    mean, std = arch.style.mean, arch.style.std
+    if x.shape[-1] != len(mean):  # other channels than RGB: the averages serve
+        mean, std = (sum(mean) / len(mean),) * x.shape[-1], (sum(std) / len(std),) * x.shape[-1]
+    return layers.Rescaling([1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], dtype="float32",
+                            name="normalize")(x)  # fmt: skip
+
+
+def rate(what: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise InputError(f"{what} {value}: a rate from 0 to below 1 is needed")
+    return value
+
+
+def takes(arch: Arch, resolution: int, channels: int) -> bool:
+    """Whether the network can be built for a resolution."""
+    try:
+        with abstract():
+            grow(replace(arch, resolution=resolution), channels, 0.0, 0.0)
+    except ValueError:
+        return False
+    return True
+
+
+def smallest(arch: Arch, channels: int = 3) -> int:
+    """The smallest resolution in pixels that the network can take."""
+    return bisect.bisect_left(range(1, 1024), True, key=lambda r: takes(arch, r, channels)) + 1
+
+
+@contextlib.contextmanager
+def abstract() -> Iterator[None]:
+    """Networks built inside have shapes but no weights: nothing is allocated.
+
+    Keras defers variables made in a stateless scope and remembers them to initialize them at the next chance;
+    here they are forgotten again, which has no public name in Keras.
+    """
+    from keras.src.backend.common import global_state
+
+    known = list(global_state.get_global_attribute("uninitialized_variables", []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", known)

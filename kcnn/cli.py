@@ -1,0 +1,51 @@
+"""What all commands have in common: a function becomes a command line, bad input one line and exit code 2."""
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import cyclopts
+
+from kcnn.errors import InputError
+
+Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as one JSON object, as the last line.")]
+Seed = Annotated[int, cyclopts.Parameter(help="Of every random draw.")]
+
+
+def run(command: Callable[..., Mapping[str, Any] | None], name: str, argv: list[str] | None = None,
+        config: Any = None) -> None:  # fmt: skip
+    """Runs a function as the command `name` and leaves the process with its exit code.
+
+    The function's parameters are the flags, its docstring and theirs the help. What it returns is printed as JSON
+    where its parameter `json` asks for it. `config` is a source of further values (see cyclopts.App).
+    """
+    sys.exit(call(command, name, sys.argv[1:] if argv is None else argv, config))
+
+
+def call(command: Callable[..., Mapping[str, Any] | None], name: str, argv: list[str], config: Any = None) -> int:
+    app = cyclopts.App(name=name, help=inspect.getdoc(command), help_format="plaintext", version_flags=[], config=config,
+                       exit_on_error=False, print_error=False)  # fmt: skip
+    app.default(command)
+    try:
+        function, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+        result = function(*bound.args, **bound.kwargs)
+        if bound.arguments.get("json"):
+            print(json.dumps(result), flush=True)
+        return 0
+    except (InputError, cyclopts.CycloptsError) as error:
+        return fail(name, str(error))
+    except BrokenPipeError:  # the reader of our output has left: `kcnn info --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return fail(name, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+    except KeyboardInterrupt:
+        return 130
+
+
+def fail(name: str, message: str) -> int:
+    print(f"{name}: error: {' '.join(message.split())} (`{name} --help` tells more)", file=sys.stderr, flush=True)
+    return 2

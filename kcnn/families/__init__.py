@@ -1,0 +1,42 @@
+"""All networks by name: each family is a table of rows in a module of its own."""
+
+import difflib
+import fnmatch
+import re
+
+from kcnn.arch import Arch
+from kcnn.errors import InputError
+from kcnn.families import efficientnet, mobilenet, resnet, vgg
+
+FAMILIES = (vgg, resnet, mobilenet, efficientnet)
+ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.ARCHS}
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The canonical names that match a shell pattern, sorted: names("resnet-*")."""
+    return sorted(fnmatch.filter(ARCHS, pattern), key=natural)
+
+
+def get(name: str) -> Arch:
+    """The architecture of a name, however it is written: resnet-50, resnet50, ResNet50, resnet_50.
+
+    Raises InputError with the closest names for one that is not known.
+    """
+    found = BARE.get(bare(name))
+    if found is None:
+        close = difflib.get_close_matches(bare(name), BARE, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(BARE[c].name for c in close)}?" if close else "`kcnn info --list` has them all"
+        raise InputError(f"unknown architecture {name!r}: {hint}")
+    return found
+
+
+def bare(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name.lower())
+
+
+def natural(name: str) -> list[tuple[str, float]]:
+    """resnet-18 before resnet-101."""
+    return [(word, float(n or 0)) for word, n in re.findall(r"(\D+)(\d+\.?\d*)?", name)]
+
+
+BARE = {bare(name): arch for name, arch in ARCHS.items()}

@@ -1,0 +1,77 @@
+"""The few Keras layers of our own that earn their place."""
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+else:
+    tf = None
+
+
+@keras.saving.register_keras_serializable("kcnn")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's layer and variable names, in TensorFlow's one fused operation where there is one.
+
+    gamma * (x - mean) / sqrt(variance + epsilon) + beta over all axes but the channels'; moving statistics keep
+    the biased variance, as Keras does. Replicas average their moving statistics; with `synchronized=True` they
+    also share the batch's. Ioffe and Szegedy, 2015 (https://arxiv.org/abs/1502.03167).
+    """
+
+    def add_weight(self, *args, trainable=True, **kwargs):
+        if not trainable:
+            kwargs.setdefault("aggregation", "mean")
+        return super().add_weight(*args, trainable=trainable, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        training = bool(training) and self.trainable
+        plain = mask is not None or self.renorm or (training and self.synchronized)
+        if tf is None or plain or len(inputs.shape) != 4 or self.axis not in (-1, 3):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
+            offset=ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
+            mean=tf.zeros(0) if training else ops.convert_to_tensor(self.moving_mean),
+            variance=tf.zeros(0) if training else ops.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            count = tf.cast(tf.size(inputs) // channels, variance.dtype)
+            self._move(self.moving_mean, mean)
+            self._move(self.moving_variance, variance * (count - 1) / count)  # the kernel's is the unbiased one
+        return outputs
+
+    def _move(self, statistic, value):
+        statistic.assign(statistic * self.momentum + value * (1 - self.momentum))
+
+
+@keras.saving.register_keras_serializable("kcnn")
+class DropPath(keras.layers.Layer):
+    """Stochastic depth: x / (1 - rate) or 0, drawn for each example; x itself outside training.
+
+    Huang et al., 2016 (https://arxiv.org/abs/1603.09382).
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        keep = 1 - self.rate
+        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        draws = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        return inputs * ops.cast(ops.floor(draws + keep) / keep, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}
