@@ -11,4 +11,3 @@ from kcnn.errors import InputError
 from kcnn.families import get, names
 
 __all__ = ["Arch", "Facts", "InputError", "Stage", "Style", "build", "facts", "get", "names", "scale"]
-__version__ = "0.1.0"
