@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 from kcnn.errors import InputError
 
-# One width, one for each branch of a block, or None where the block follows from its input.
+# One width, a (nested) tuple of them for the branches of a block, Each, or None where the block follows from its input.
 Width = Any
+
+
+class Each(tuple[Any, ...]):
+    """A width or an option for each block of a stage. A scaled depth takes them at equal distances."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,19 @@ def piece(block: str, width: Width = None, stride: int = 1, *, widen: Any = "fre
 
 
 @dataclass(frozen=True)
+class Aux:
+    """An auxiliary head, in training only: `head` after `share` of the blocks of stage `stage` (from 1).
+
+    Its loss counts `weight` times the main one's.
+    """
+
+    stage: int
+    share: float
+    weight: float
+    head: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
 class Arch:
     """A network before it is built. `resolution` is the side of its square input in pixels."""
 
@@ -82,6 +99,7 @@ class Arch:
     style: Style = Style()
     dropout: float = 0.0
     drop_path: float = 0.0
+    aux: tuple[Aux, ...] = ()
 
 
 def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:
@@ -92,17 +110,40 @@ def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float 
     (https://arxiv.org/abs/1905.11946). Raises InputError for a multiplier that is not a positive number.
     """
     for what, by in (("width", width), ("depth", depth), ("resolution", resolution)):
-        if not (isinstance(by, int | float) and math.isfinite(by) and by > 0):
+        if not (number(by) and by > 0):
             raise InputError(f"{what} multiplier {by!r}: a positive number is needed, 1 leaves the {what} as it is")
     suffix = "".join(f"-{what}{by:g}" for what, by in (("w", width), ("d", depth), ("r", resolution)) if by != 1)
     return replace(
         arch,
         name=arch.name + suffix,
         resolution=max(1, round(arch.resolution * resolution)),
-        stem=tuple(scale_stage(s, width, 1) for s in arch.stem),
-        stages=tuple(scale_stage(s, width, depth) for s in arch.stages),
-        head=tuple(scale_stage(s, width, 1) for s in arch.head),
+        stem=scale_stages(arch.stem, width, 1),
+        stages=scale_stages(arch.stages, width, depth),
+        head=scale_stages(arch.head, width, 1),
+        aux=tuple(replace(a, head=scale_stages(a.head, width, 1)) for a in arch.aux),
     )
+
+
+def compound(arch: Arch, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Arch:
+    """depth * alpha^phi, width * beta^phi, resolution * gamma^phi; at 0 nothing changes.
+
+    With alpha * beta^2 * gamma^2 = 2, as by default, each step of phi doubles the multiply-adds.
+    EfficientNet (https://arxiv.org/abs/1905.11946), Equation 3.
+    """
+    for what, value in (("phi", phi), ("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        if not (number(value) and (what == "phi" or value > 0)):
+            raise InputError(f"{what} {value!r}: a {'' if what == 'phi' else 'positive '}number is needed")
+    if abs(phi) > 30:
+        raise InputError(f"phi {phi!r}: a number from -30 to 30 is needed, each 1 doubles the multiply-adds")
+    return scale(arch, width=beta**phi, depth=alpha**phi, resolution=gamma**phi)
+
+
+def number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def scale_stages(stages: tuple[Stage, ...], width: float, depth: float) -> tuple[Stage, ...]:
+    return tuple(scale_stage(s, width, depth) for s in stages)
 
 
 def scale_stage(s: Stage, width: float, depth: float) -> Stage:
@@ -111,15 +152,15 @@ def scale_stage(s: Stage, width: float, depth: float) -> Stage:
     if not s.deepen:
         depth = 1
     # The small term undoes a product's rounding error: ten blocks times 1.1 are eleven, not twelve.
-    return replace(s, width=scale_width(s.width, width, quantum(s)), depth=math.ceil(s.depth * depth - 1e-9))
+    return replace(s, width=scale_width(s.width, width, s), depth=math.ceil(s.depth * depth - 1e-9))
 
 
-def scale_width(width: Width, by: float, multiple: int) -> Width:
+def scale_width(width: Width, by: float, s: Stage) -> Width:
     if width is None or by == 1:
         return width
     if isinstance(width, tuple):
-        return tuple(scale_width(w, by, multiple) for w in width)
-    return round_width(width * by, multiple)
+        return type(width)(scale_width(w, by, s) for w in width)
+    return round_width(width * by, quantum(s, width * by))
 
 
 def round_width(width: float, multiple: int = 8) -> int:
@@ -128,8 +169,17 @@ def round_width(width: float, multiple: int = 8) -> int:
     return rounded if rounded >= 0.9 * width else rounded + multiple
 
 
-def quantum(s: Stage) -> int:
-    """The multiple a stage's width must have: 8, and whole groups in the block's inner convolution."""
-    groups, group_width = s.options.get("groups", 1), s.options.get("group_width", 1)
-    inner = max(groups, group_width)  # the inner width is a multiple of either
-    return math.lcm(8, math.ceil(inner / s.options.get("ratio", 1.0)))
+def quantum(s: Stage, width: float = math.inf) -> int:
+    """The multiple a stage's width must have: 8, and whole groups in the block's inner convolution.
+
+    Groups of a fixed width that would be wider than the whole become one group, and demand nothing.
+    """
+    groups, group_width, ratio = (s.options.get(key, 1) for key in ("groups", "group_width", "ratio"))
+    if group_width > width * ratio:
+        group_width = 1
+    return math.lcm(8, math.ceil(max(groups, group_width) / ratio))
+
+
+def pick(value: Any, block: int, depth: int) -> Any:
+    """What a stage's width or option is for one of its blocks, counted from 0."""
+    return value[block * len(value) // depth] if isinstance(value, Each) else value

@@ -8,82 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from keras import KerasTensor as Tensor
-from keras import initializers, layers
+from keras import layers
 
-from kcnn.arch import Style
-from kcnn.layers import BatchNormalization, DropPath
-
-# He et al., 2015 (https://arxiv.org/abs/1502.01852), keeping the variance of the gradients.
-KERNEL = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
-
-
-# Parts of blocks
-
-
-def conv(style: Style, x: Tensor, width: int, kernel: int = 1, stride: int = 1, *, name: str, groups: int = 1,
-         act: str | bool = True, norm: bool | None = None) -> Tensor:  # fmt: skip
-    """act(norm(convolution)), with the network's own norm and activation unless said otherwise."""
-    norm = style.norm if norm is None else norm
-    x, padding = pad(style, x, kernel, stride, name)
-    x = layers.Conv2D(width, kernel, stride, padding, groups=groups, use_bias=style.bias or not norm,
-                      kernel_initializer=kernel_initializer(), name=name)(x)  # fmt: skip
-    return finish(style, x, name, act, norm)
-
-
-def depthwise(
-    style: Style, x: Tensor, kernel: int = 3, stride: int = 1, *, name: str, act: str | bool = True
-) -> Tensor:
-    """act(norm(one convolution for each channel))."""
-    x, padding = pad(style, x, kernel, stride, name)
-    x = layers.DepthwiseConv2D(kernel, stride, padding, use_bias=style.bias or not style.norm,
-                               depthwise_initializer=kernel_initializer(), name=name)(x)  # fmt: skip
-    return finish(style, x, name, act, style.norm)
-
-
-def finish(style: Style, x: Tensor, name: str, act: str | bool = True, norm: bool = True) -> Tensor:
-    """act(norm(x)); `act` names another activation than the network's, or False for none."""
-    if norm:
-        x = BatchNormalization(momentum=style.bn_momentum, epsilon=style.bn_epsilon, name=f"{name}_bn")(x)
-    if act:
-        x = layers.Activation(style.activation if act is True else act, name=f"{name}_act")(x)
-    return x
-
-
-def pad(style: Style, x: Tensor, kernel: int, stride: int, name: str) -> tuple[Tensor, str]:
-    """Symmetric padding differs from TensorFlow's only where there is a stride."""
-    if style.padding == "same" or stride == 1 or kernel == 1:
-        return x, "same"
-    return layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x), "valid"
-
-
-def kernel_initializer() -> initializers.Initializer:
-    return initializers.get(KERNEL)
-
-
-def squeeze_excite(style: Style, x: Tensor, squeezed: int, *, name: str, gate: str = "sigmoid") -> Tensor:
-    """x * gate(expand(act(squeeze(mean of x)))). Hu et al., 2018 (https://arxiv.org/abs/1709.01507)."""
-    s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
-    s = conv(style, s, squeezed, norm=False, name=f"{name}_squeeze")
-    s = conv(style, s, x.shape[-1], norm=False, act=gate, name=f"{name}_excite")
-    return layers.Multiply(name=f"{name}_scale")([x, s])
-
-
-def residual(x: Tensor, f: Tensor, name: str, drop: float = 0.0) -> Tensor:
-    """x + f, f dropped at the rate `drop` in training."""
-    if drop:
-        f = DropPath(drop, name=f"{name}_drop")(f)
-    return layers.Add(name=f"{name}_add")([x, f])
-
-
-def shortcut(style: Style, x: Tensor, width: int, stride: int, name: str) -> Tensor:
-    """x, projected by a 1x1 convolution where its shape would not fit."""
-    if x.shape[-1] == width and stride == 1:
-        return x
-    return conv(style, x, width, 1, stride, act=False, name=f"{name}_shortcut")
-
+from kcnn.arch import Style, Width, round_width
+from kcnn.layers import ResponseNormalization
+from kcnn.parts import conv, depthwise, finish, max_pool, mean_pool, residual, shortcut, squeeze_excite
 
 # Blocks of stages
 
@@ -95,68 +24,197 @@ def plain(style: Style, x: Tensor, width: int, stride: int, name: str, drop: flo
     return conv(style, x, width, kernel, name=f"{name}_conv")
 
 
-def basic(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0) -> Tensor:
-    """act(x + f(x)), f = 3x3 -> 3x3."""
+def basic(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
+          identity: bool = True) -> Tensor:  # fmt: skip
+    """act(x + f(x)), f = 3x3 -> 3x3; act(f(x)) without the identity."""
     f = conv(style, x, width, 3, stride, name=f"{name}_conv1")
     f = conv(style, f, width, 3, act=False, name=f"{name}_conv2")
-    y = residual(shortcut(style, x, width, stride, name), f, name, drop)
+    y = residual(shortcut(style, x, width, stride, name), f, name, drop) if identity else f
     return finish(style, y, name, norm=False)
 
 
-def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-               ratio: float = 0.25) -> Tensor:  # fmt: skip
-    """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 with the stride -> 1x1."""
+def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, ratio: float = 0.25,
+               groups: int = 1, group_width: int = 0, se: float = 0.0, stride_first: bool = False) -> Tensor:  # fmt: skip
+    """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 in groups -> SE -> 1x1.
+
+    The 3x3 has the stride, or the first 1x1. Groups are given by their number (ResNeXt) or their width (RegNet),
+    which no block exceeds. Squeeze-and-excite narrows to `se` of the block's input.
+    """
     inner = round(width * ratio)
-    f = conv(style, x, inner, 1, name=f"{name}_reduce")
-    f = conv(style, f, inner, 3, stride, name=f"{name}_conv")
+    if group_width:
+        groups = inner // min(group_width, inner)
+    f = conv(style, x, inner, 1, stride if stride_first else 1, name=f"{name}_reduce")
+    f = conv(style, f, inner, 3, 1 if stride_first else stride, groups=groups, name=f"{name}_conv")
+    if se:
+        f = squeeze_excite(style, f, max(1, round(x.shape[-1] * se)), name=f"{name}_se")
     f = conv(style, f, width, 1, act=False, name=f"{name}_expand")
     y = residual(shortcut(style, x, width, stride, name), f, name, drop)
     return finish(style, y, name, norm=False)
 
 
+def preact_bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
+                      ratio: float = 0.25) -> Tensor:  # fmt: skip
+    """x + f(act(norm(x))), f = 1x1 to ratio * width -> 3x3 with the stride -> 1x1, where only these two are normalized.
+
+    A shortcut that has to project starts from act(norm(x)) as well. He et al., 2016
+    (https://arxiv.org/abs/1603.05027).
+    """
+    inner = round(width * ratio)
+    y = finish(style, x, f"{name}_pre")
+    x = x if x.shape[-1] == width and stride == 1 else shortcut(style, y, width, stride, name, norm=False)
+    f = conv(style, y, inner, 1, name=f"{name}_reduce")
+    f = conv(style, f, inner, 3, stride, name=f"{name}_conv")
+    f = conv(style, f, width, 1, act=False, norm=False, bias=False, name=f"{name}_expand")
+    return residual(x, f, name, drop)
+
+
+def dense(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, ratio: int = 4,
+          keep: float = 0.5) -> Tensor:  # fmt: skip
+    """[x, f(x)] joined, f = norm -> act -> 1x1 to ratio * width -> norm -> act -> 3x3 to width, the growth rate.
+
+    With a stride the transition goes first: norm -> act -> 1x1 that keeps half of the channels -> mean of 2x2.
+    """
+    if stride > 1:
+        x = finish(style, x, f"{name}_transition_pre")
+        x = conv(style, x, int(x.shape[-1] * keep), act=False, norm=False, bias=False, name=f"{name}_transition")
+        x = mean_pool(x, stride, stride, "valid", f"{name}_transition")
+    f = finish(style, x, f"{name}_pre")
+    f = conv(style, f, ratio * width, 1, name=f"{name}_reduce")
+    f = conv(style, f, width, 3, act=False, norm=False, bias=False, name=f"{name}_conv")
+    return layers.Concatenate(name=f"{name}_join")([x, f])
+
+
 def inverted(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 3,
-             expand: int = 6, se: float = 0.0) -> Tensor:  # fmt: skip
+             expand: float = 6, se: float = 0.0, se_expanded: float = 0.0, gate: str = "sigmoid",
+             act: str | bool = True) -> Tensor:  # fmt: skip
     """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1.
 
-    MobileNetV2 (https://arxiv.org/abs/1801.04381). Squeeze-and-excite narrows to `se` of the block's input.
+    MobileNetV2 (https://arxiv.org/abs/1801.04381). Squeeze-and-excite narrows to `se` of the block's input, or, with
+    a ReLU, to `se_expanded` of the expanded width (MobileNetV3).
     """
-    f = conv(style, x, x.shape[-1] * expand, 1, name=f"{name}_expand") if expand != 1 else x
-    f = depthwise(style, f, kernel, stride, name=f"{name}_depthwise")
+    inner = round_width(x.shape[-1] * expand) if expand != 1 else x.shape[-1]
+    f = conv(style, x, inner, 1, act=act, name=f"{name}_expand") if expand != 1 else x
+    f = depthwise(style, f, kernel, stride, act=act, name=f"{name}_depthwise")
     if se:
-        f = squeeze_excite(style, f, max(1, int(x.shape[-1] * se)), name=f"{name}_se")
+        f = squeeze_excite(style, f, max(1, int(x.shape[-1] * se)), gate=gate, name=f"{name}_se")
+    if se_expanded:
+        f = squeeze_excite(style, f, round_width(inner * se_expanded), gate=gate, act="relu", name=f"{name}_se")
     f = conv(style, f, width, 1, act=False, name=f"{name}_project")
     return residual(x, f, name, drop) if stride == 1 and x.shape[-1] == width else f
 
 
-def separable(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0) -> Tensor:
-    """f(x), f = depthwise 3x3 -> 1x1. MobileNet (https://arxiv.org/abs/1704.04861)."""
-    x = depthwise(style, x, 3, stride, name=f"{name}_depthwise")
-    return conv(style, x, width, 1, name=f"{name}_pointwise")
+def separable(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
+              act: str | bool = True, between: bool = True) -> Tensor:  # fmt: skip
+    """f(x), f = depthwise 3x3 -> 1x1. MobileNet (https://arxiv.org/abs/1704.04861).
+
+    Norm and activation follow both (`between`), or the second alone.
+    """
+    x = depthwise(style, x, 3, stride, act=between, norm=between and style.norm, bias=None if between else False,
+                  name=f"{name}_depthwise")  # fmt: skip
+    return conv(style, x, width, 1, act=act, name=f"{name}_pointwise")
+
+
+def extreme(style: Style, x: Tensor, width: tuple[int, ...], stride: int, name: str, drop: float = 0.0) -> Tensor:
+    """x + f(x), f = (act -> separable 3x3) for each width [-> max-pool]. Xception."""
+    f = x
+    for i, w in enumerate(width, 1):
+        f = finish(style, f, f"{name}_in{i}", norm=False)
+        f = separable(style, f, w, 1, f"{name}_sep{i}", act=False, between=False)
+    if stride > 1:  # what it pools has values below zero: the padding must not be zeros
+        f = layers.MaxPooling2D(3, stride, "same", name=f"{name}_pool")(f)
+    return residual(shortcut(style, x, width[-1], stride, name), f, name, drop)
+
+
+def inception(style: Style, x: Tensor, width: Width, stride: int, name: str, drop: float = 0.0, *,
+              paths: tuple[str, ...], padding: str | None = "same") -> Tensor:  # fmt: skip
+    """Paths side by side, joined. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1", "avg 1x1".
+
+    Steps: HxW a convolution, which takes the next of the path's widths; avg, max a 3x3 pool; 1x3|3x1 two ends of
+    the path. A step that ends in /s takes the block's stride, and its padding; if none does, a max-pool in front.
+    """
+    if stride > 1 and not any("/s" in path for path in paths):
+        x = layers.MaxPooling2D(3, stride, "same", name=f"{name}_pool")(x)
+    ends = branches(style, x, width, stride, name, paths, padding)
+    return layers.Concatenate(name=f"{name}_join")(ends)
+
+
+def inception_residual(style: Style, x: Tensor, width: Width, stride: int, name: str, drop: float = 0.0, *,
+                       paths: tuple[str, ...], share: float, act: bool = True) -> Tensor:  # fmt: skip
+    """act(x + share * f(x)), f = paths as in `inception` -> linear 1x1. Inception-ResNet."""
+    f = layers.Concatenate(name=f"{name}_join")(branches(style, x, width, stride, name, paths, "same"))
+    f = conv(style, f, x.shape[-1], 1, act=False, norm=False, name=f"{name}_expand")
+    f = layers.Rescaling(share, name=f"{name}_share")(f)
+    return finish(style, residual(x, f, name, drop), name, act, norm=False)
+
+
+def branches(style: Style, x: Tensor, width: Width, stride: int, name: str, paths: tuple[str, ...],
+             padding: str | None) -> list[Tensor]:  # fmt: skip
+    """What the paths make of x."""
+    ends = []
+    for i, (path, w) in enumerate(zip(paths, width, strict=True), 1):
+        widths = iter(w if isinstance(w, tuple) else (w,))
+        heads = [x]
+        for j, step in enumerate(path.split(), 1):
+            kind, at_stride = step.removesuffix("/s"), step.endswith("/s")
+            by, around = (stride, padding) if at_stride else (1, "same")
+            label = f"{name}_path{i}_{j}"
+            if kind == "max":
+                heads = [layers.MaxPooling2D(3, by, around, name=f"{label}_pool")(h) for h in heads]
+            elif kind == "avg":
+                heads = [mean_pool(h, 3, by, around or "same", label) for h in heads]
+            else:
+                kernels = [tuple(int(k) for k in kernel.split("x")) for kernel in kind.split("|")]
+                here = next(widths)
+                here = here if isinstance(here, tuple) else (here,)
+                letters = "ab" if len(here) > 1 else ("",)
+                (h,) = heads
+                heads = [
+                    conv(style, h, out, kernel, by, padding=around, name=f"{label}{letter}")
+                    for out, kernel, letter in zip(here, kernels, letters, strict=True)
+                ]
+        ends += heads
+    return ends
 
 
 # Pieces of stems and heads
 
 
-def conv_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-               kernel: int = 1) -> Tensor:  # fmt: skip
-    """act(norm(convolution))."""
-    return conv(style, x, width, kernel, stride, name=name)
+def conv_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 1,
+               padding: str | None = None, raw: bool = False) -> Tensor:  # fmt: skip
+    """act(norm(convolution)), or the convolution alone where its readers normalize (`raw`)."""
+    if raw:
+        return conv(style, x, width, kernel, stride, act=False, norm=False, bias=False, padding=padding, name=name)
+    return conv(style, x, width, kernel, stride, padding=padding, name=name)
 
 
-def max_pool(
-    style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *, kernel: int = 3
-) -> Tensor:
-    """The largest value of each window. Zeros pad it, as it follows an activation that has none below."""
-    if kernel > stride:
-        x, padding = pad(style, x, kernel, stride, f"{name}_pool")
-    else:
-        padding = "valid"
-    return layers.MaxPooling2D(kernel, stride, padding, name=f"{name}_pool")(x)
+def separable_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0) -> Tensor:
+    """act(norm(depthwise 3x3 -> 1x1))."""
+    return separable(style, x, width, stride, name, between=False)
+
+
+def norm(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+    """act(norm(x))."""
+    return finish(style, x, name)
+
+
+def local_norm(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+    """Local response normalization."""
+    return ResponseNormalization(name=name)(x)
 
 
 def average(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
     """(batch, height, width, channels) -> (batch, channels)."""
     return layers.GlobalAveragePooling2D(name=name)(x)
+
+
+def tiles(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5) -> Tensor:
+    """The mean of each window, no larger than the image."""
+    return mean_pool(x, min(kernel, x.shape[1]), stride, "valid", name)
+
+
+def reach(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5) -> Tensor:
+    """act(norm(convolution)) without padding, no larger than the image."""
+    return conv(style, x, width, min(kernel, x.shape[1]), stride, padding="valid", name=name)
 
 
 def flatten(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
@@ -170,14 +228,19 @@ def dense_piece(style: Style, x: Tensor, width: int, stride: int, name: str, dro
     return finish(style, x, name, norm=False)
 
 
-def dropout(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
-    """Srivastava et al., 2014."""
-    return layers.Dropout(drop, name=name)(x) if drop else x
+def dropout(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *,
+            rate: float | None = None) -> Tensor:  # fmt: skip
+    """Srivastava et al., 2014; at a rate of its own, or the network's."""
+    rate = drop if rate is None else rate
+    return layers.Dropout(rate, name=name)(x) if rate else x
 
 
 Block = Callable[..., Any]
 BLOCKS: dict[str, Block] = {
-    "plain": plain, "basic": basic, "bottleneck": bottleneck, "inverted": inverted, "separable": separable,
-    "conv": conv_piece, "max_pool": max_pool, "average": average, "flatten": flatten, "dense_layer": dense_piece,
-    "dropout": dropout,
+    "plain": plain, "basic": basic, "bottleneck": bottleneck, "preact_bottleneck": preact_bottleneck, "dense": dense,
+    "inverted": inverted, "separable": separable, "extreme": extreme, "inception": inception,
+    "inception_residual": inception_residual,
+    "conv": conv_piece, "separable_layer": separable_piece, "max_pool": max_pool, "norm": norm,
+    "local_norm": local_norm, "average": average, "tiles": tiles, "reach": reach, "flatten": flatten,
+    "dense_layer": dense_piece, "dropout": dropout,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import keras
 from keras import layers
 
-from kcnn.arch import Arch, Stage, scale
+from kcnn.arch import Arch, Stage, pick, scale
 from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError
 from kcnn.families import get
@@ -20,7 +21,8 @@ Stem = Literal["auto", "standard", "small"]
 
 def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
           resolution: int | None = None, dropout: float | None = None, drop_path: float | None = None,
-          weights: str | None = None, channels: int = 3, stem: Stem = "auto") -> keras.Model:  # fmt: skip
+          weights: str | None = None, channels: int = 3, stem: Stem = "auto",
+          aux: bool = False) -> keras.Model:  # fmt: skip
     """A network of the architecture, from pixels to logits.
 
     Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
@@ -29,6 +31,8 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     dropout, drop_path: rates of the head's dropout and of stochastic depth, which grows linearly from block to
     block up to this; the architecture's own by default; families without a place for one ignore it.
     stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less.
+    aux: with the auxiliary heads, for training: outputs are then a list, the logits first and then those of each
+    of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, or a resolution that the network cannot take.
     """
     arch = resolve(arch, width, depth, resolution, stem)
@@ -39,7 +43,7 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     dropout = rate("dropout", arch.dropout if dropout is None else dropout)
     drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
     try:
-        inputs, x = grow(arch, channels, dropout, drop_path)
+        inputs, x, *others = grow(arch, channels, dropout, drop_path, aux)
     except ValueError as error:
         least = smallest(arch, channels)
         if arch.resolution >= least:
@@ -47,25 +51,38 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
         raise InputError(
             f"resolution {arch.resolution} is too small for {arch.name}: {least} pixels at least"
         ) from error
-    logits = layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32",
-                          name="logits")(x)  # fmt: skip
+    logits = classify(x, classes, "logits")
+    if aux:
+        logits = [logits, *(classify(x, classes, f"aux{k}") for k, x in enumerate(others, 1))]
     return keras.Model(inputs, logits, name=arch.name)
 
 
-def grow(arch: Arch, channels: int, dropout: float, drop_path: float) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The input, and what the head makes of it: stem, stages and head in a row."""
+def classify(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
+    """x W + b in float32."""
+    start = keras.initializers.RandomNormal(stddev=0.01)
+    return layers.Dense(classes, kernel_initializer=start, dtype="float32", name=name)(x)
+
+
+def grow(arch: Arch, channels: int, dropout: float, drop_path: float, aux: bool = False) -> list[keras.KerasTensor]:
+    """The input, and what the head makes of it: stem, stages and head in a row; then of what auxiliary heads make."""
     x = inputs = keras.Input((arch.resolution, arch.resolution, channels), name="image")
-    x = normalize(arch, x)
-    for i, s in enumerate(arch.stem, 1):
-        x = block(arch, s, x, s.stride, f"stem{i}_{s.block}")
-    total, done = sum(s.depth for s in arch.stages), 0
+    x = pieces(arch, arch.stem, normalize(arch, x), "stem")
+    total, done, others = sum(s.depth for s in arch.stages), 0, []
     for i, s in enumerate(arch.stages, 1):
-        for j in range(1, s.depth + 1):
+        for j in range(s.depth):
             done += 1
-            x = block(arch, s, x, s.stride if j == 1 else 1, f"stage{i}_block{j}", drop_path * done / total)
-    for i, s in enumerate(arch.head, 1):
-        x = block(arch, s, x, s.stride, f"head{i}_{s.block}", dropout)
-    return inputs, x
+            x = block(arch, s, x, j, f"stage{i}_block{j + 1}", drop_path * done / total)
+            for k, a in enumerate(arch.aux if aux else (), 1):
+                if (i, j + 1) == (a.stage, max(1, round(a.share * s.depth))):
+                    others.append(pieces(arch, a.head, x, f"aux{k}_", dropout))
+    return [inputs, pieces(arch, arch.head, x, "head", dropout), *others]
+
+
+def pieces(arch: Arch, rows: tuple[Stage, ...], x: keras.KerasTensor, name: str, drop: float = 0.0) -> keras.KerasTensor:
+    """A stem or a head: layers in a row."""
+    for i, s in enumerate(rows, 1):
+        x = block(arch, s, x, 0, f"{name}{i}_{s.block}", drop)
+    return x
 
 
 def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None,
@@ -79,21 +96,32 @@ def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution
     if stem not in ("auto", "standard", "small"):
         raise InputError(f"stem {stem!r}: one of auto, standard, small is needed")
     if stem == "small" or (stem == "auto" and arch.resolution <= SMALL):
-        arch = replace(arch, stem=small_stem(arch.stem))
+        arch = replace(arch, stem=small_stem(arch.stem, arch.stages))
     return arch
 
 
-def small_stem(stem: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stem without strides: its pooling is left out, and a kernel above 3 becomes 3."""
-    return tuple(
-        replace(s, stride=1, options={**s.options, "kernel": min(3, s.options.get("kernel", 1))})
-        for s in stem
-        if s.block != "max_pool"
-    )
+def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:
+    """The stem without strides: its pooling is left out, a kernel above 3 becomes 3, and all convolutions are padded.
+
+    Where the stages alone have a stride below 8, the stem's last strides stay: more places would only cost.
+    """
+    rows, stride = [], math.prod(s.stride for s in stages) if stages else 8
+    for s in reversed(stem):
+        if stride < 8 and s.stride > 1:
+            stride *= s.stride
+            rows.append(s)
+        elif s.block != "max_pool":
+            options = {key: value for key, value in s.options.items() if key != "padding"}
+            if "kernel" in options:
+                options["kernel"] = min(3, options["kernel"])
+            rows.append(replace(s, stride=1, options=options))
+    return tuple(reversed(rows))
 
 
-def block(arch: Arch, s: Stage, x: keras.KerasTensor, stride: int, name: str, drop: float = 0.0) -> keras.KerasTensor:
-    return BLOCKS[s.block](arch.style, x, s.width, stride, name, drop, **s.options)
+def block(arch: Arch, s: Stage, x: keras.KerasTensor, j: int, name: str, drop: float = 0.0) -> keras.KerasTensor:
+    """Block j of a stage, from 0: the first has the stride."""
+    options = {key: pick(value, j, s.depth) for key, value in s.options.items()}
+    return BLOCKS[s.block](arch.style, x, pick(s.width, j, s.depth), 1 if j else s.stride, name, drop, **options)
 
 
 def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -15,25 +15,43 @@ Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as
 Seed = Annotated[int, cyclopts.Parameter(help="Of every random draw.")]
 
 
-def run(command: Callable[..., Mapping[str, Any] | None], name: str, argv: list[str] | None = None,
-        config: Any = None) -> None:  # fmt: skip
+def run(
+    command: Callable[..., Mapping[str, Any] | None],
+    name: str,
+    argv: list[str] | None = None,
+    config: Callable[[], Any] | None = None,
+) -> None:
     """Runs a function as the command `name` and leaves the process with its exit code.
 
     The function's parameters are the flags, its docstring and theirs the help. What it returns is printed as JSON
-    where its parameter `json` asks for it. `config` is a source of further values (see cyclopts.App).
+    where its parameter `json` asks for it. `config` gives a source of further values (see cyclopts.App).
     """
     sys.exit(call(command, name, sys.argv[1:] if argv is None else argv, config))
 
 
-def call(command: Callable[..., Mapping[str, Any] | None], name: str, argv: list[str], config: Any = None) -> int:
-    app = cyclopts.App(name=name, help=inspect.getdoc(command), help_format="plaintext", version_flags=[], config=config,
-                       exit_on_error=False, print_error=False)  # fmt: skip
-    app.default(command)
+def call(
+    command: Callable[..., Mapping[str, Any] | None],
+    name: str,
+    argv: list[str],
+    config: Callable[[], Any] | None = None,
+) -> int:
     try:
+        app = cyclopts.App(
+            name=name,
+            help=inspect.getdoc(command),
+            help_format="plaintext",
+            version_flags=[],
+            config=config() if config else None,
+            exit_on_error=False,
+            print_error=False,
+        )
+        app.default(command)
         function, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
         result = function(*bound.args, **bound.kwargs)
         if bound.arguments.get("json"):
             print(json.dumps(result), flush=True)
+        if result and result.get("errors"):  # all else was done, and is not lost
+            return fail(name, f"{len(result['errors'])} failed, the first: {result['errors'][0]}")
         return 0
     except (InputError, cyclopts.CycloptsError) as error:
         return fail(name, str(error))

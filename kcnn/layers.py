@@ -75,3 +75,29 @@ class DropPath(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("kcnn")
+class ResponseNormalization(keras.layers.Layer):
+    """x / (1 + alpha / size * sum of x^2 over the `size` nearest channels)^beta.
+
+    Krizhevsky et al., 2012, with GoogLeNet's constants.
+    """
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+
+    def call(self, inputs):
+        channels, around = inputs.shape[-1], self.size // 2
+        squares = ops.pad(ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(around, around)])
+        near = sum(squares[..., i : i + channels] for i in range(self.size))
+        return inputs * ops.power(1 + self.alpha / self.size * near, -self.beta)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"size": self.size, "alpha": self.alpha, "beta": self.beta}

@@ -1,23 +1,42 @@
-"""ResNet: He et al., 2015 (https://arxiv.org/abs/1512.03385), Table 1; v1.5, with the stride on the 3x3."""
+"""ResNet and its kin, in the rows of He et al., 2015 (https://arxiv.org/abs/1512.03385), Table 1.
+
+ResNet has the stride on the 3x3 (v1.5); v1 on the first 1x1, as in the paper; v2 is pre-activated: He et al., 2016
+(https://arxiv.org/abs/1603.05027). Plain networks have no identities: the paper's control.
+Wide ResNet: Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146). ResNeXt: Xie et al., 2017
+(https://arxiv.org/abs/1611.05431).
+"""
+
+from typing import Any
 
 from kcnn.arch import Arch, piece, stage
 
-STEM = (piece("conv", 64, 2, kernel=7), piece("max_pool", stride=2, kernel=3))
-HEAD = (piece("average"), piece("dropout"))
-ROWS = {
-    18: ("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
-    34: ("basic", (3, 4, 6, 3), (64, 128, 256, 512)),
-    50: ("bottleneck", (3, 4, 6, 3), (256, 512, 1024, 2048)),
-    101: ("bottleneck", (3, 4, 23, 3), (256, 512, 1024, 2048)),
-    152: ("bottleneck", (3, 8, 36, 3), (256, 512, 1024, 2048)),
-}
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
 STRIDES = (1, 2, 2, 2)
+STEM = (piece("conv", 64, 2, kernel=7), piece("max_pool", stride=2, kernel=3))
+RAW_STEM = (piece("conv", 64, 2, kernel=7, raw=True), piece("max_pool", stride=2, kernel=3, signed=True))
+HEAD = (piece("average"), piece("dropout"))
 
 
-def resnet(layers: int) -> Arch:
-    block, depths, widths = ROWS[layers]
-    stages = tuple(stage(block, *row) for row in zip(depths, widths, STRIDES, strict=True))
-    return Arch(f"resnet-{layers}", "resnet", 224, STEM, stages, HEAD)
+def resnet(name: str, family: str, layers: int, block: str = "bottleneck", **options: Any) -> Arch:
+    widths = BASIC if block == "basic" else BOTTLENECK
+    rows = zip(DEPTHS[layers], widths, STRIDES, strict=True)
+    stem, head = (RAW_STEM, (piece("norm"), *HEAD)) if block == "preact_bottleneck" else (STEM, HEAD)
+    return Arch(name, family, 224, stem, tuple(stage(block, *row, **options) for row in rows), head)
 
 
-ARCHS = tuple(resnet(layers) for layers in ROWS)
+def resnext(layers: int, groups: int, group_width: int) -> Arch:
+    """The inner width of the first stage is groups * group_width."""
+    ratio = groups * group_width / BOTTLENECK[0]
+    return resnet(f"resnext-{layers}-{groups}x{group_width}d", "resnext", layers, ratio=ratio, groups=groups)
+
+
+ARCHS = (
+    *(resnet(f"resnet-{n}", "resnet", n, "basic") for n in (18, 34)),
+    *(resnet(f"resnet-{n}", "resnet", n) for n in (50, 101, 152)),
+    *(resnet(f"resnet-{n}-v1", "resnet-v1", n, stride_first=True) for n in (50, 101, 152)),
+    *(resnet(f"resnet-{n}-v2", "resnet-v2", n, "preact_bottleneck") for n in (50, 101, 152)),
+    *(resnet(f"plain-{n}", "plain", n, "basic", identity=False) for n in (18, 34)),
+    *(resnet(f"wide-resnet-{n}-2", "wide-resnet", n, ratio=0.5) for n in (50, 101)),
+    *(resnext(*row) for row in ((50, 32, 4), (101, 32, 8), (101, 64, 4))),
+)

@@ -1,0 +1,75 @@
+"""Train a network, on the digits that come along or on images of your own."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.config import Dict
+
+from kcnn import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    from trainers.config import TrainConfig
+
+    def train(
+        *,
+        config: TrainConfig | None = None,
+        config_file: Annotated[
+            str | None, Parameter("--config", help="YAML of flags, like a run's config.yaml.")
+        ] = None,
+        json: cli.Json = False,
+    ) -> dict[str, Any] | None:
+        """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
+
+        kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
+        kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
+        kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
+        kcnn train --resume logs/resnet-50-photos-...     # after a crash
+
+        Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
+        """
+        return run(config or TrainConfig())
+
+    argv = sys.argv[1:] if argv is None else argv
+    cli.run(train, "kcnn train", argv, config=lambda: saved_values(argv))
+
+
+def saved_values(argv: list[str]) -> Dict | None:
+    """The values that --config, or the run to --resume, sets; flags will win over them."""
+    from trainers.config import read
+    from trainers.runs import CONFIG
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--config", nargs="?")
+    early.add_argument("--resume", nargs="?")
+    known, _ = early.parse_known_args(argv)
+    if known.config:
+        return Dict(read(known.config), source=known.config)
+    if known.resume and known.resume != "auto" and (path := Path(known.resume, CONFIG)).is_file():
+        return Dict(read(path) | {"resume": known.resume}, source=str(path))
+    return None
+
+
+def run(config: Any) -> dict[str, Any]:
+    from trainers.fit import dry_run, fit
+
+    if config.dry_run:
+        return dry_run(config)
+    result = fit(config)
+    folder, figures = result.folder, result.figures
+    print(f"""
+validation accuracy {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f} after {figures["epochs"]} epochs \
+in {figures["seconds"]:.0f} s
+run        {folder}
+dashboard  tensorboard --logdir {folder.parent}
+next       kcnn evaluate {folder}
+           kcnn predict {folder} IMAGES...
+           kcnn export {folder}""")
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What TensorBoard shows of a run, and the pictures in its folder."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class Dashboard:
+    """Two event files as Keras names them, train and validation, so that TensorBoard lays their curves together."""
+
+    def __init__(self, folder: Path):
+        self.train, self.validation = (tf.summary.create_file_writer(str(folder / s)) for s in ("train", "validation"))
+
+    def scalars(self, writer: Any, step: int, values: dict[str, float]) -> None:
+        with writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def strip(self, images: np.ndarray, step: int) -> None:
+        """Training images (n, height, width, 3), uint8, side by side as the network sees them."""
+        with self.train.as_default(step):
+            tf.summary.image("augmented", np.concatenate(list(images), axis=1)[None])
+
+    def confusion(self, counts: np.ndarray, classes: tuple[str, ...], step: int) -> None:
+        with self.validation.as_default(step):
+            png = tf.io.decode_png(confusion_png(counts, classes), channels=3)
+            tf.summary.image("confusion matrix", png[None])
+
+    def flush(self) -> None:
+        self.train.flush()
+        self.validation.flush()
+
+    def close(self) -> None:
+        self.train.close()
+        self.validation.close()
+
+
+def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
+    """The confusion matrix as a picture: each row shows what became of a class's images."""
+    from matplotlib.figure import Figure
+
+    n = len(classes)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = float(np.clip(0.42 * n + 1.5, 4, 16))
+    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="label", title=f"accuracy {np.trace(counts) / max(1, counts.sum()):.2%}")
+    if n <= 40:  # more names and numbers than these could not be read
+        axes.set_xticks(
+            range(n),
+            classes,
+            rotation=45 if max(map(len, classes)) > 2 else 0,
+            ha="right" if max(map(len, classes)) > 2 else "center",
+        )
+        axes.set_yticks(range(n), classes)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

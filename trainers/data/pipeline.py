@@ -1,0 +1,90 @@
+"""From records to batches of pixels: in a fixed order, in parallel, each worker doing its own share only."""
+
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.data.images import decode, eval_image, train_image
+from trainers.data.splits import Split
+
+
+def train_batches(
+    split: Split,
+    *,
+    batch: int,
+    resolution: int,
+    seed: int,
+    epoch_size: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    crop_scale: tuple[float, float] = (0.08, 1.0),
+    flip: bool = True,
+    threads: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Endless {"image": uint8 (batch, r, r, 3), "label": int32 (batch,), "index": int64 (batch,)}.
+
+    `start` is the number of the first example, counted over the whole run. With shard (w, W) each run of batch * W
+    examples is cut into W blocks, of which this is the w-th. Crop and flip depend on (seed, epoch, index) alone.
+    """
+    if not 1 <= epoch_size <= split.size:
+        raise InputError(f"epoch_size is {epoch_size}; give 1 to {split.size}, the number of training examples")
+
+    def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        key = tf.stack([seed * 2**32 + record["epoch"], record["index"]])
+        image = train_image(split.load(record["image"]), resolution, key, crop_scale=crop_scale, flip=flip)
+        return {"image": image, "label": record["label"], "index": record["index"]}
+
+    records = _share(split.stream(seed, epoch_size, start), batch, shard)
+    return _batched(records.map(example, num_parallel_calls=threads), batch, tf.data.INFINITE_CARDINALITY)
+
+
+def eval_batches(
+    split: Split, *, batch: int, resolution: int, crop: float = 0.875, shard: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
+    """Every example once: {"image", "label", "index", "weight": float32 (batch,)}, shapes as in `train_batches`.
+
+    All W shards of (w, W) give the same number of batches. What is missing at the end are black images of weight 0,
+    label 0 and index -1.
+    """
+
+    def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        real = record["index"] >= 0
+        image = tf.cond(
+            real,
+            lambda: eval_image(split.load(record["image"]), resolution, crop=crop),
+            lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
+        )
+        weight = tf.cast(real, tf.float32)
+        return {"image": image, "label": record["label"], "index": record["index"], "weight": weight}
+
+    groups = -(-split.size // (batch * shard[1]))
+    filler = {"image": b"", "label": 0, "index": tf.constant(-1, tf.int64), "epoch": tf.constant(0, tf.int64)}
+    padding = tf.data.Dataset.from_tensors(filler).repeat(groups * batch * shard[1] - split.size)
+    records = _share(split.once().concatenate(padding), batch, shard)
+    return _batched(records.map(example, num_parallel_calls=tf.data.AUTOTUNE), batch, groups)
+
+
+def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> list[str]:
+    """The descriptions of those of the first `count` records that cannot be read or decoded, each once.
+
+    For use after a pipeline has failed with a `tf.errors.OpError`, on the same `split.stream(...)` or `split.once()`.
+    """
+    broken: dict[str, None] = {}
+    for record in records.take(-1 if count is None else count):
+        try:
+            decode(split.load(record["image"]))
+        except tf.errors.OpError:
+            broken[split.describe(int(record["index"]))] = None
+    return list(broken)
+
+
+def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.data.Dataset:
+    if shard[1] == 1:
+        return records
+    return records.batch(batch, drop_remainder=True).shard(shard[1], shard[0]).unbatch()
+
+
+def _batched(examples: tf.data.Dataset, batch: int, count: int) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    batches = examples.batch(batch, drop_remainder=True).prefetch(2)
+    return batches.apply(tf.data.experimental.assert_cardinality(count)).with_options(options)

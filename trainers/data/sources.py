@@ -1,0 +1,39 @@
+"""From the name of a data set to its source."""
+
+import os
+from typing import Literal
+
+from kcnn.errors import InputError
+from trainers.data.digits import open_digits
+from trainers.data.folder import open_folder
+from trainers.data.splits import Source
+from trainers.data.tfds_source import open_tfds
+
+_PATH_STARTS = ("/", "./", "../", "~")
+
+
+def open_data(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    val_split: float = 0.1,
+    seed: int = 0,
+    on_corrupt: Literal["error", "skip"] = "error",
+) -> Source:
+    """Opens "digits", a folder of class folders, or a TFDS data set such as "tfds:mnist" or "imagenette/320px-v2".
+
+    `data_dir` is where TFDS keeps its data. `val_split` is held out of the training examples where the data set has
+    no validation part. `seed` has no part in which examples those are: results stay comparable between seeds.
+    `on_corrupt="skip"` decodes every file of a folder once and leaves out what fails. Raises InputError.
+    """
+    if not 0 < val_split < 1:
+        raise InputError(f"val_split is {val_split!r}; give a fraction between 0 and 1, such as 0.1")
+    if on_corrupt not in ("error", "skip"):
+        raise InputError(f"on_corrupt is {on_corrupt!r}; give 'error' or 'skip'")
+    if name == "digits":
+        return open_digits()
+    if not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name)):
+        return open_folder(name, val_split=val_split, skip_corrupt=on_corrupt == "skip")
+    if on_corrupt == "skip":
+        raise InputError(f"on_corrupt='skip' is for folders; {name!r} is not one: give on_corrupt='error'")
+    return open_tfds(name, data_dir=data_dir, val_split=val_split)

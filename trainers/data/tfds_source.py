@@ -1,0 +1,145 @@
+"""Data sets of TensorFlow Datasets, their images kept encoded."""
+
+import difflib
+import re
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.data.splits import Source, Split
+
+_HELD_OUT = ("validation", "valid", "val", "test")
+_BUFFER_BYTES = 2**29
+
+
+def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1) -> Source:
+    """ "tfds:NAME" or "NAME", with "/config" and ":version" at will; downloaded and prepared on first use.
+
+    Shuffles through a buffer of half a gigabyte in each epoch. Without a validation or test part, the last
+    `val_split` of the training examples are held out.
+    """
+    name = name.removeprefix("tfds:")
+    builder = _builder(name, data_dir)
+    image_key, label_key = _keys(builder, name)
+    label = builder.info.features[label_key]
+    _prepare(builder, name)
+    sizes = {part: info.num_examples for part, info in builder.info.splits.items()}
+    if not sizes.get("train"):
+        raise InputError(f"data set {name!r} has no training examples, only {sorted(sizes)}; choose another")
+    held_out = next((part for part in _HELD_OUT if sizes.get(part)), None)
+    if held_out:
+        slices = ("train", 0, sizes["train"]), (held_out, 0, sizes[held_out])
+    else:
+        cut = sizes["train"] - max(1, round(sizes["train"] * val_split))
+        slices = ("train", 0, cut), ("train", cut, sizes["train"])
+    train, val = (_split(builder, name, image_key, label_key, *where) for where in slices)
+    return Source(f"tfds:{name}", tuple(label.names), train, val)
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        stem = re.split("[/:]", name.lower())[0]
+        if stem in known:
+            raise InputError(f"data set {name!r} cannot be opened: {_line(error)}") from None
+        close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
+        hint = f"; close names there: {', '.join(close)}" if close else ""
+        raise InputError(
+            f"data {name!r} is not 'digits', not an existing folder of images, not a TFDS data set{hint}"
+        ) from None
+
+
+def _keys(builder: Any, name: str) -> tuple[str, str]:
+    """The names of the image and the label among the features."""
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features)
+    wanted = builder.info.supervised_keys or features
+    images = [key for key in wanted if isinstance(features.get(key), tfds.features.Image)]
+    labels = [key for key in wanted if isinstance(features.get(key), tfds.features.ClassLabel)]
+    if len(images) != 1 or len(labels) != 1:
+        found = {key: type(feature).__name__ for key, feature in features.items()}
+        raise InputError(f"data set {name!r} must have one Image and one ClassLabel to classify; it has {found}")
+    dtype = np.dtype(features[images[0]].np_dtype).name
+    if dtype not in ("uint8", "uint16"):
+        raise InputError(f"data set {name!r} has {dtype} images; choose one with uint8 images")
+    return images[0], labels[0]
+
+
+def _prepare(builder: Any, name: str) -> None:
+    """Downloads and prepares what is not there yet."""
+    if builder.info.splits:
+        return
+    root = Path(builder.data_dir).parents[builder.info.full_name.count("/")]
+    advice = f"prepare it where there is a network and give that folder as data_dir (now {str(root)!r}), or use digits"
+    # TFDS itself tries for minutes. Archives already at hand, by whatever route, need no network.
+    if not (root / "downloads").exists() and not _online():
+        raise InputError(f"data set {name!r} is not there and there is no network to download it; {advice}")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # whatever the builder or the network below it raises
+        raise InputError(f"data set {name!r} could not be prepared ({_line(error)}); {advice}") from error
+
+
+def _online() -> bool:
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _split(builder: Any, name: str, image_key: str, label_key: str, part: str, begin: int, end: int) -> Split:
+    import tensorflow_datasets as tfds
+
+    size = end - begin
+    info = builder.info.splits[part]
+    buffer = min(size, max(1024, _BUFFER_BYTES * info.num_examples // max(1, info.num_bytes)))
+
+    def read() -> tf.data.Dataset:
+        records = builder.as_dataset(
+            split=f"{part}[{begin}:{end}]",
+            shuffle_files=False,
+            read_config=tfds.ReadConfig(try_autocache=False),
+            decoders=tfds.decode.PartialDecoding(
+                {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+            ),
+        )
+        return records.enumerate()
+
+    def record(epoch: tf.Tensor, index: tf.Tensor, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        label = tf.cast(features[label_key], tf.int32)
+        return {"image": features[image_key], "label": label, "index": index, "epoch": epoch}
+
+    def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:
+        base = read()
+
+        def run(epoch: tf.Tensor) -> tf.data.Dataset:
+            # Sets this graph's seed, not the program's, which `shuffle` would otherwise mix in.
+            tf.random.set_seed(seed)
+            shuffled = base.shuffle(buffer, seed=epoch, reshuffle_each_iteration=False)
+            done = tf.maximum(start - epoch * epoch_size, 0)
+            return shuffled.take(epoch_size).skip(done).map(lambda index, features: record(epoch, index, features))
+
+        epochs = tf.data.Dataset.counter(start // epoch_size)
+        return epochs.flat_map(run).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    def once() -> tf.data.Dataset:
+        return read().map(lambda index, features: record(tf.constant(0, tf.int64), index, features))
+
+    return Split(size, None, stream, once, lambda index: f"example {begin + index} of {name}/{part}")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,90 @@
+"""What a network makes of a split: each example counted once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainers.checkpoints import load_run
+from trainers.config import TrainConfig
+from trainers.dashboards import confusion_png
+from trainers.data import Split, eval_batches, open_data
+from trainers.feed import distribute, naming_broken
+from trainers.runs import same_classes, write_json
+from trainers.step import eval_function
+from trainers.strategy import make_strategy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """loss in nats, accuracy and top5 as shares; confusion (classes, classes) counts by [label, prediction]."""
+
+    loss: float
+    accuracy: float
+    top5: float
+    confusion: np.ndarray
+
+    def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """JSON: the totals, and for each class its count, recall, precision and F1 score."""
+        hit, actual, predicted = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
+        per_class = [
+            {
+                "class": name,
+                "count": int(actual[i]),
+                "recall": ratio(hit[i], actual[i]),
+                "precision": ratio(hit[i], predicted[i]),
+                "f1": ratio(2 * hit[i], actual[i] + predicted[i]),
+            }
+            for i, name in enumerate(classes)
+        ]
+        return {
+            "images": int(actual.sum()),
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "top5": self.top5,
+            "per_class": per_class,
+            "confusion": self.confusion.astype(int).tolist(),
+        }
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """None where there is nothing to take a share of."""
+    return float(part / whole) if whole else None
+
+
+def evaluator(model: keras.Model, ema: list[tf.Variable], split: Split, classes: int, config: TrainConfig,
+              strategy: tf.distribute.Strategy) -> Callable[[], Evaluation]:  # fmt: skip
+    """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
+    function = eval_function(model, ema, classes, strategy)
+    batches = tf.constant(-(-split.size // config.batch_size))
+    data = distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
+        split, batch=batch, resolution=config.resolution, crop=config.eval_crop, shard=shard))  # fmt: skip
+
+    def evaluate() -> Evaluation:
+        with naming_broken(split, lambda: (split.once(), None)):
+            sums = {name: value.numpy() for name, value in function(iter(data), batches).items()}
+        n, confusion = split.size, sums["confusion"]
+        return Evaluation(float(sums["loss"] / n), float(np.trace(confusion) / n), float(sums["top5"] / n), confusion)
+
+    return evaluate
+
+
+def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None) -> dict[str, Any]:
+    """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
+    model, config, classes = load_run(run, checkpoint)
+    config = replace(config, batch_size=batch_size or config.batch_size, data=data or config.data)
+    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
+                       on_corrupt=config.on_corrupt)  # fmt: skip
+    same_classes(classes, source.classes, run)
+    strategy = make_strategy(TrainConfig(strategy="one-device"))
+    result = evaluator(model, [], getattr(source, split), len(classes), config, strategy)()
+    picture = Path(run) / "confusion.png"
+    picture.write_bytes(confusion_png(result.confusion, classes))
+    figures = {"run": run, "data": config.data, "split": split, "checkpoint": checkpoint}
+    figures |= result.to_dict(classes) | {"picture": str(picture)}
+    write_json(Path(run) / "evaluation.json", figures)
+    return figures

@@ -1,0 +1,43 @@
+"""From a split's batches to the replicas that work on them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.data import Split, broken_files
+
+
+def distribute(strategy: tf.distribute.Strategy, global_batch: int,
+               make: Callable[[int, tuple[int, int]], tf.data.Dataset]) -> Any:  # fmt: skip
+    """A dataset whose elements are global batches, split over the replicas in order.
+
+    make(batch, (w, W)) gives worker w of W its share of each global batch.
+    """
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers = context.num_input_pipelines
+        local = context.num_replicas_in_sync // workers
+        batches = make(global_batch // workers, (context.input_pipeline_id, workers))
+        if local == 1:
+            return batches
+        return batches.flat_map(lambda batch: tf.data.Dataset.from_tensor_slices(
+            {key: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for key, x in batch.items()}))  # fmt: skip
+
+    return strategy.distribute_datasets_from_function(pipeline)
+
+
+@contextlib.contextmanager
+def naming_broken(split: Split, records: Callable[[], tuple[tf.data.Dataset, int | None]]) -> Iterator[None]:
+    """Turns an input pipeline's failure into an error that names the files; `records` gives those under way."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
+            tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:  # fmt: skip
+        broken = broken_files(split, *records())
+        if not broken:
+            raise
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise InputError(f"broken image {broken[0]}{more}: mend or remove it, or use --on-corrupt skip") from error

@@ -1,0 +1,59 @@
+"""Images in, the likeliest classes out."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.config import TrainConfig
+from trainers.data import eval_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+def find_images(places: Iterable[str]) -> list[str]:
+    """Files as given, and those of image types below folders, sorted. Raises InputError where there are none."""
+    found: list[str] = []
+    for place in places:
+        if os.path.isdir(place):
+            below = sorted(str(p) for p in Path(place).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not below:
+                raise InputError(f"{place!r} holds no images ({', '.join(SUFFIXES)})")
+            found += below
+        elif os.path.exists(place):
+            found.append(place)
+        else:
+            raise InputError(f"no image or folder {place!r}")
+    return found
+
+
+def predict(
+    model: keras.Model, config: TrainConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and errors by line."""
+    top = min(top, len(classes))
+
+    @tf.function(reduce_retracing=True)
+    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.math.top_k(tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)), top)
+
+    rows, errors = [], []
+    for start in range(0, len(paths), batch):
+        names, images = [], []
+        for path in paths[start : start + batch]:
+            try:
+                images.append(eval_image(tf.io.read_file(path), config.resolution, crop=config.eval_crop))
+                names.append(path)
+            except tf.errors.OpError as error:
+                errors.append(f"{path}: cannot be read as an image ({error.message.splitlines()[0]})")
+        if not images:
+            continue
+        values, indices = (t.numpy() for t in classify(tf.stack(images)))
+        for name, shares, best in zip(names, values, indices, strict=True):
+            pairs = zip(shares, best, strict=True)
+            rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
+    return rows, errors

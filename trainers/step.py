@@ -1,0 +1,156 @@
+"""One training step and one evaluation, as compiled functions that run on every replica alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainers.config import TrainConfig
+from trainers.optimizers import decays, l2
+from trainers.state import State
+
+Series = Sums = dict[str, tf.Tensor]
+SERIES = ("loss", "correct", "grad_norm", "lr")
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """-sum(target * log softmax(logits)) for each example; the target is 1 - smoothing at the label, plus
+    smoothing / classes everywhere. Szegedy et al., 2016 (https://arxiv.org/abs/1512.00567), section 7.
+
+    logits: (batch, classes), labels: (batch,). Returns (batch,) in nats.
+    """
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if smoothing:
+        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+        loss = (1 - smoothing) * loss + smoothing * uniform
+    return loss
+
+
+def train_function(
+    state: State, config: TrainConfig, strategy: tf.distribute.Strategy, jit: bool
+) -> Callable[[Any, tf.Tensor], Series]:
+    """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,).
+
+    All state is in the variables of the state. A random draw depends on (seed, step, replica, layer) alone.
+    """
+    model, optimizer, ema = state.model, state.optimizer, state.ema
+    replicas = strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+    kernels = [v.value for v in variables]
+    weights = [v.value for v in model.weights]
+    seeds = random_states(model)
+    statistics = [v for v in model.non_trainable_variables if all(v is not s for s in seeds)]
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    decay_of = [l2(config) if decays(v) else 0.0 for v in variables]
+
+    def forward_backward(images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor]) -> tuple[Any, ...]:
+        # Inside the scope layers read their seeds from the mapping and leave new moving statistics in it.
+        with tf.GradientTape() as tape, keras.StatelessScope(list(zip(seeds, draws, strict=True))) as scope:
+            logits = model(images, training=True)
+            loss = tf.reduce_sum(cross_entropy(logits, labels, config.label_smoothing)) / config.batch_size
+            objective = optimizer.scale_loss(loss) if scaled else loss
+        gradients = tape.gradient(objective, kernels)
+        moved = [current(scope, s) for s in statistics]
+        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
+        return gradients, moved, loss, correct
+
+    compiled = tf.function(forward_backward, jit_compile=True, reduce_retracing=False) if jit else forward_backward
+
+    @tf.autograph.experimental.do_not_convert
+    def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        context = tf.distribute.get_replica_context()
+        step = tf.identity(state.step)
+        draws = [draw_key(config.seed, i, context.replica_id_in_sync_group, step) for i in range(len(seeds))]
+        parts = compiled(tf.cast(batch["image"], tf.float32), batch["label"], draws)
+        if replicas > 1:
+            parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
+        gradients, moved, loss, correct = parts
+        unit = tf.cast(optimizer.dynamic_scale, tf.float32) if scaled else tf.constant(1.0)
+        norm = tf.linalg.global_norm(gradients) / unit
+        if config.clip_norm:
+            gradients = [g * tf.minimum(1.0, config.clip_norm / norm) for g in gradients]
+        if any(decay_of):
+            gradients = [g + d * unit * v if d else g for g, v, d in zip(gradients, kernels, decay_of, strict=True)]
+        optimizer.apply(gradients, variables)
+        if moved:
+            update(context, statistics, [m / replicas for m in moved] if replicas > 1 else moved)
+        if ema:
+            # The average of the first steps follows faster, or it would remember the random start.
+            decay = tf.minimum(config.ema, (1.0 + tf.cast(step, tf.float32)) / (10.0 + tf.cast(step, tf.float32)))
+            update(context, ema, weights, lambda old, new: old.assign_sub((1 - decay) * (old - new)))
+        state.step.assign_add(1)
+        return loss, correct, norm
+
+    @tf.function(reduce_retracing=False)
+    def train(iterator: Any, steps: tf.Tensor) -> Sums:
+        series = {name: tf.TensorArray(tf.float32, steps) for name in SERIES}
+        for i in tf.range(steps):
+            lr = tf.cast(optimizer.learning_rate, tf.float32)
+            outputs = strategy.run(replica_step, args=(next(iterator),))
+            values = [strategy.experimental_local_results(o)[0] for o in outputs]
+            series = {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
+        return {name: values.stack() for name, values in series.items()}
+
+    return train
+
+
+def update(context: Any, variables: list[Any], values: list[Any],
+           how: Callable[[Any, Any], Any] = lambda old, new: old.assign(new)) -> None:  # fmt: skip
+    """how(variable, value) on every device; the values are the same on all replicas."""
+    targets = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+
+    def merged(strategy: tf.distribute.Strategy, values: list[Any]) -> None:
+        for variable, value in zip(targets, values, strict=True):
+            strategy.extended.update(variable, how, args=(value,), group=False)
+
+    context.merge_call(merged, args=(values,))
+
+
+def current(scope: keras.StatelessScope, variable: keras.Variable) -> tf.Tensor:
+    """The value a variable was given in the scope, or its own where it was given none."""
+    value = scope.get_current_value(variable)
+    return tf.convert_to_tensor(variable.value if value is None else value)
+
+
+def random_states(model: keras.Model) -> list[keras.Variable]:
+    """The states of the model's seed generators, which Keras counts neither as weights nor by replica."""
+    weights = {id(v) for v in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def draw_key(seed: int, layer: int, replica: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """Two numbers that no other (seed, layer, replica, step) shares; the low byte is left to draws within a layer."""
+    return tf.stack([(seed << 32) + (layer << 16) + tf.cast(replica, tf.int64), step * 256])
+
+
+def eval_function(model: keras.Model, ema: list[tf.Variable], classes: int,
+                  strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
+    """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
+
+    Each example counts with its weight: 1, or 0 for one that only fills up a batch. With `ema` the averages are
+    evaluated in the weights' place.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        with keras.StatelessScope([(v, a) for v, a in zip(model.weights, ema, strict=True)] if ema else []):
+            logits = model(tf.cast(batch["image"], tf.float32), training=False)
+        labels, weight = batch["label"], batch["weight"]
+        loss = tf.reduce_sum(cross_entropy(logits, labels) * weight)
+        top5 = tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, min(5, classes)), tf.float32) * weight)
+        predicted = tf.argmax(logits, -1, labels.dtype)
+        cells = tf.math.unsorted_segment_sum(weight, labels * classes + predicted, classes * classes)
+        return loss, top5, tf.reshape(cells, (classes, classes))
+
+    @tf.function(reduce_retracing=False)
+    def evaluate(iterator: Any, batches: tf.Tensor) -> Sums:
+        sums = (tf.constant(0.0), tf.constant(0.0), tf.zeros((classes, classes)))
+        for _ in tf.range(batches):
+            outputs = strategy.run(replica_step, args=(next(iterator),))
+            sums = tuple(
+                s + strategy.reduce(tf.distribute.ReduceOp.SUM, o, None) for s, o in zip(sums, outputs, strict=True)
+            )
+        return dict(zip(("loss", "top5", "confusion"), sums, strict=True))
+
+    return evaluate
