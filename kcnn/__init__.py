@@ -1,8 +1,9 @@
 """kcnn: convolutional networks as data, built, scaled, measured, trained and served with Keras and TensorFlow."""
 
-import os
+from kcnn.quiet import quiet
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter; set it to 0 to read it
+with quiet():
+    import keras  # noqa: F401
 
 from kcnn.analysis import Facts, facts
 from kcnn.arch import Arch, Stage, Style, scale

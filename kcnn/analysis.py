@@ -11,6 +11,7 @@ from kcnn.arch import Arch
 from kcnn.builder import Stem, abstract, build
 from kcnn.errors import InputError
 from kcnn.graph import Graph, LayerFacts, walk
+from kcnn.memory import memory_parts
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class Facts:
     @property
     def layers(self) -> tuple[LayerFacts, ...]:
         return self.graph.calls
+
+    def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
+        """Bytes of weights, optimizer, gradients, activations and their total: see kcnn.memory.memory_parts."""
+        return memory_parts(self.graph, batch, dtype, training, slots)
+
+    def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:
+        """The most bytes in use at once in a step of training, or in inference."""
+        return self.memory_parts(batch, dtype, training, slots)["total"]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the layers, ready for JSON."""

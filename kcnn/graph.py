@@ -12,7 +12,7 @@ import keras
 from keras import layers as kl
 
 from kcnn.errors import InputError
-from kcnn.layers import DropPath
+from kcnn.layers import DropPath, ResponseNormalization
 
 Shape = tuple[int, ...]  # without the batch
 
@@ -268,6 +268,7 @@ RULES: Mapping[type, Rule] = {
     kl.GaussianNoise: SAME,
     kl.GaussianDropout: Rule(keeps=always("h")),
     DropPath: SAME,
+    ResponseNormalization: Rule(keeps=always("xh")),  # and the sums of squares
 }
 # Keras's own operations have no public classes (x + 3 is one), nor have a few layers of keras.applications.
 NAMED: Mapping[str, Rule] = {

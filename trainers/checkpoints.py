@@ -19,6 +19,7 @@ from kcnn.errors import InputError
 from trainers import runs
 from trainers.config import TrainConfig
 from trainers.state import State, network
+from trainers.strategy import visible_gpus
 
 Arrays = dict[str, np.ndarray]
 
@@ -128,6 +129,7 @@ def final_model(config: TrainConfig, arrays: Arrays, classes: int) -> keras.Mode
 def load_run(folder: Path | str, checkpoint: str = "last") -> tuple[keras.Model, TrainConfig, tuple[str, ...]]:
     """A run's network, configuration and class names; `checkpoint`: last or best. Raises InputError."""
     folder, config, classes = runs.open_run(folder)
+    visible_gpus()
     paths = found(folder / "checkpoints") if checkpoint == "last" else [folder / "checkpoints" / "best.npz"]
     if not paths or not paths[0].exists():
         raise InputError(f"{folder} has no {checkpoint} checkpoint: the run must have come to the end of an epoch")

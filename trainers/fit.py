@@ -19,7 +19,7 @@ from trainers.data import Source, open_data
 from trainers.loop import Plan, Position, make_plan, train
 from trainers.optimizers import make_optimizer
 from trainers.state import architecture, make_state, network, precision
-from trainers.strategy import make_strategy
+from trainers.strategy import make_strategy, visible_gpus
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
     source, strategy, arch, plan, facts = prepare(config)
     config = replace(config, resolution=arch.resolution)
     with runs.locked(folder):
+        if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["steps"] >= plan.steps:
+            return Result(folder, result)
         resumed = runs.is_run(folder)
         if not resumed:
             runs.create(folder, config, facts.to_dict(), source.classes)
@@ -135,7 +137,7 @@ def prepare(config: TrainConfig) -> tuple[Source, tf.distribute.Strategy, kcnn.A
 
 def use_jit(config: TrainConfig) -> bool:
     """XLA pays off on GPUs; on CPUs it makes depthwise networks several times slower."""
-    return config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
+    return config.jit == "on" or (config.jit == "auto" and bool(visible_gpus()))
 
 
 def writable(folder: Path) -> None:

@@ -54,7 +54,7 @@ def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
     if not is_run(folder):
         what = "no run (it has no config.yaml)" if folder.is_dir() else "no folder"
         raise InputError(f"{str(folder)!r} is {what}: the folder of a run of `kcnn train` is needed, logs/...")
-    return folder, TrainConfig(**read(folder / CONFIG)), tuple(json.loads((folder / CLASSES).read_text("utf-8")))
+    return folder, TrainConfig(**read(folder / CONFIG)), tuple(read_json(folder / CLASSES))
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
@@ -100,6 +100,10 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:

@@ -20,11 +20,12 @@ TOLERANCE = 1e-5  # of a probability, between the model and what was exported
 
 # Runs apart, as a server would: TensorFlow alone, no Keras and none of our code.
 RELOAD = """
-import sys, numpy as np, tensorflow as tf
+import sys
+sys.modules["keras"] = sys.modules["kcnn"] = None  # importing them fails
+import numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 outputs = loaded.signatures["serving_default"](image=tf.constant(np.load(sys.argv[2])))
 np.save(sys.argv[3], outputs["probabilities"].numpy())
-assert not any(m == "keras" or m.startswith(("keras.", "kcnn")) for m in sys.modules), "Keras was imported"
 """
 
 

@@ -3,12 +3,13 @@
 import tensorflow as tf
 
 from kcnn.errors import InputError
+from kcnn.quiet import quiet
 from trainers.config import TrainConfig
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """One device, or one replica on each of several. Raises InputError where there are too few devices."""
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = visible_gpus()
     name = config.strategy
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 or (config.replicas or 1) > 1 else "one-device"
@@ -23,6 +24,11 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     if kind == "CPU":
         split_cpu(wanted)
     return tf.distribute.MirroredStrategy([f"/{kind.lower()}:{i}" for i in range(wanted)])
+
+
+def visible_gpus() -> list[tf.config.PhysicalDevice]:
+    with quiet():  # a machine without a driver says so at the first look
+        return tf.config.list_physical_devices("GPU")
 
 
 def split_cpu(replicas: int) -> None:

@@ -6,9 +6,20 @@ import re
 
 from kcnn.arch import Arch
 from kcnn.errors import InputError
-from kcnn.families import efficientnet, mobilenet, resnet, vgg
+from kcnn.families import (
+    densenet,
+    efficientnet,
+    googlenet,
+    inception,
+    mnasnet,
+    mobilenet,
+    regnet,
+    resnet,
+    vgg,
+    xception,
+)
 
-FAMILIES = (vgg, resnet, mobilenet, efficientnet)
+FAMILIES = (vgg, googlenet, inception, resnet, densenet, xception, mobilenet, mnasnet, efficientnet, regnet)
 ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.ARCHS}
 
 

@@ -1,0 +1,45 @@
+"""GoogLeNet: Szegedy et al., 2015 (https://arxiv.org/abs/1409.4842), Table 1: with 5x5 paths and no batch norm.
+
+Padding and local response normalization, which the table leaves open, as in Caffe's bvlc_googlenet.
+"""
+
+from kcnn.arch import Arch, Aux, Each, Style, piece, stage
+
+STYLE = Style(norm=False, mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
+PATHS = ("1x1", "1x1 3x3", "1x1 5x5", "max 1x1")
+STEM = (
+    piece("conv", 64, 2, kernel=7),
+    piece("max_pool", stride=2, kernel=3, padding="same"),
+    piece("local_norm"),
+    piece("conv", 64, kernel=1),
+    piece("conv", 192, kernel=3),
+    piece("local_norm"),
+    piece("max_pool", stride=2, kernel=3, padding="same"),
+)
+#            1x1,  3x3,       5x5,    pool
+ROWS = {
+    "3a": (64, (96, 128), (16, 32), 32),
+    "3b": (128, (128, 192), (32, 96), 64),
+    "4a": (192, (96, 208), (16, 48), 64),
+    "4b": (160, (112, 224), (24, 64), 64),
+    "4c": (128, (128, 256), (24, 64), 64),
+    "4d": (112, (144, 288), (32, 64), 64),
+    "4e": (256, (160, 320), (32, 128), 128),
+    "5a": (256, (160, 320), (32, 128), 128),
+    "5b": (384, (192, 384), (48, 128), 128),
+}
+STAGES = tuple(
+    stage("inception", len(names), Each(ROWS[name] for name in names), stride, paths=PATHS)
+    for names, stride in ((("3a", "3b"), 1), (("4a", "4b", "4c", "4d", "4e"), 2), (("5a", "5b"), 2))
+)
+HEAD = (piece("average"), piece("dropout"))
+AUX_HEAD = (
+    piece("tiles", stride=3),
+    piece("conv", 128, kernel=1),
+    piece("flatten"),
+    piece("dense_layer", 1024),
+    piece("dropout", rate=0.7),
+)
+AUX = (Aux(2, 1 / 5, 0.3, AUX_HEAD), Aux(2, 4 / 5, 0.3, AUX_HEAD))  # after 4a and 4d
+
+ARCHS = (Arch("googlenet", "googlenet", 224, STEM, STAGES, HEAD, STYLE, dropout=0.4, aux=AUX),)

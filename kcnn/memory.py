@@ -1,0 +1,184 @@
+"""How much memory a network takes: a rehearsal of its step on the graph, tensor by tensor."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kcnn.errors import InputError
+from kcnn.graph import Graph, LayerFacts
+
+# Bytes of an element of an activation, and of the copy of a weight that mixed precision computes with.
+PRECISIONS = {"float32": (4, 0), "mixed_bfloat16": (2, 2), "mixed_float16": (2, 2), "bfloat16": (2, 2),
+              "float16": (2, 2)}  # fmt: skip
+MASTER = 4  # bytes of a weight, its gradient and each of its optimizer's slots: float32 in every precision
+
+
+@dataclass
+class Heap:
+    """Live buffers and the most they ever came to. A buffer goes when nobody holds it any more."""
+
+    live: int = 0
+    peak: int = 0
+    size: dict[int, int] = field(default_factory=dict)
+    holders: Counter[int] = field(default_factory=Counter)
+
+    def new(self, size: int, holders: int) -> int:
+        buffer = len(self.size)
+        self.size[buffer] = size
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self.holders[buffer] = holders
+        if not holders:
+            self.live -= size
+        return buffer
+
+    def hold(self, buffer: int, holders: int) -> int:
+        self.holders[buffer] += holders
+        return buffer
+
+    def drop(self, buffer: int) -> None:
+        self.holders[buffer] -= 1
+        if not self.holders[buffer]:
+            self.live -= self.size[buffer]
+
+    def touch(self, size: int) -> None:
+        """A buffer that goes at once."""
+        self.peak = max(self.peak, self.live + size)
+
+
+def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
+                 ) -> dict[str, int]:  # fmt: skip
+    """Bytes: weights, optimizer (`slots` a trainable weight), gradients of weights, activations, and their total.
+
+    In training, gradients of weights stay until all are there, as clipping by their global norm and the mean over
+    replicas want it; activations are the most that tensors of the forward and the backward pass take together, beyond
+    weights, optimizer and gradients. Otherwise they are the largest set of live tensors in the better of two orders:
+    by depth, as Keras calls layers, and depth first. The images of a batch are among the activations.
+    dtype: float32, or mixed_bfloat16, mixed_float16: 2 bytes an activation, weights in float32 beside a copy.
+    """
+    if batch < 1 or slots < 0:
+        raise InputError(f"batch {batch}, slots {slots}: a batch of 1 and 0 slots are the least")
+    if dtype not in PRECISIONS:
+        raise InputError(f"precision {dtype!r}: one of {', '.join(PRECISIONS)} is needed")
+    item, copy = PRECISIONS[dtype]
+    trainable = sum(c.params for c in graph.calls)
+    every = trainable + sum(c.params_nontrainable for c in graph.calls)
+    weights = every * MASTER + every * copy
+    if not training:
+        orders = (graph.calls, tuple(depth_first(graph)))
+        activations = min(rehearse(graph, order, batch * item, training=False) for order in orders)
+        return {"weights": weights, "optimizer": 0, "gradients": 0, "activations": activations,
+                "total": weights + activations}  # fmt: skip
+    gradients, optimizer = trainable * MASTER, trainable * MASTER * slots
+    step = rehearse(graph, graph.calls, batch * item, training=True)
+    update = gradients + max((c.params for c in graph.calls), default=0) * MASTER
+    activations = max(step, update) - gradients
+    return {"weights": weights, "optimizer": optimizer, "gradients": gradients, "activations": activations,
+            "total": weights + optimizer + gradients + activations}  # fmt: skip
+
+
+def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> int:
+    """The most bytes that tensors take at once, in one forward and, in training, one backward pass.
+
+    Forward, an output takes a new buffer, or its input's where the layer allows it and nobody else wants that.
+    Backward, in reverse order, a layer makes gradients of its weights, which stay, and of its inputs, and lets go of
+    what it had kept. item: bytes of an element times the batch.
+    """
+    calls = list(calls)
+    active = differentiable(graph, calls) if training else set()
+    wanted = Counter(i for c in calls for i in c.inputs)  # how many calls are still to read a tensor
+    wanted.update(graph.outputs)
+    for call in calls:
+        if keeper(call, active):
+            wanted.update(kept(call))
+    heap = Heap()
+    place = {i: heap.new(math.prod(graph.shapes[i]) * item, wanted[i]) for i in graph.inputs}
+    hidden: dict[int, list[int]] = {}
+    for n, call in enumerate(calls):
+        size = math.prod(call.shape) * item
+        source = reusable(call, place, heap, size)
+        for i in call.outputs:
+            if source is not None:
+                place[i] = heap.hold(source, wanted[i])
+            else:
+                place[i] = heap.new(math.prod(graph.shapes[i]) * item, wanted[i])
+        if keeper(call, active):
+            hidden[n] = [heap.new(size, 1) for _ in range(call.keeps.count("h"))]
+            if "m" in call.keeps:
+                hidden[n].append(heap.new(size // 4, 1))
+        for i in call.inputs:
+            heap.drop(place[i])
+    if training:
+        backward(graph, calls, item, active, heap, place, hidden)
+    return heap.peak
+
+
+def backward(graph: Graph, calls: list[LayerFacts], item: int, active: set[int], heap: Heap, place: dict[int, int],
+             hidden: dict[int, list[int]]) -> None:  # fmt: skip
+    slope = {i: heap.new(math.prod(graph.shapes[i]) * item, 1) for i in graph.outputs if i in active}
+    for n, call in reversed(list(enumerate(calls))):
+        if not keeper(call, active):
+            continue
+        incoming = [slope.pop(i) for i in call.outputs if i in slope]
+        heap.live += call.params * MASTER
+        heap.touch(call.params * MASTER)
+        for i in call.inputs:
+            if i not in active or not incoming:
+                continue
+            size = math.prod(graph.shapes[i]) * item
+            shared = set(call.keeps) & set("iv") and heap.size[incoming[0]] == size
+            fresh = heap.hold(incoming[0], 1) if shared else heap.new(size, 1)
+            if i in slope:  # the sum takes the place of one of the two
+                heap.drop(slope[i] if not shared else fresh)
+                fresh = fresh if not shared else slope[i]
+            slope[i] = fresh
+        for buffer in incoming + hidden.get(n, []) + [place[i] for i in kept(call)]:
+            heap.drop(buffer)
+
+
+def keeper(call: LayerFacts, active: set[int]) -> bool:
+    """Whether back-propagation passes through a call."""
+    return any(i in active for i in call.outputs)
+
+
+def kept(call: LayerFacts) -> list[int]:
+    """The tensors that a call keeps until its gradient is computed."""
+    return [*(call.inputs if "x" in call.keeps else ()), *(call.outputs if "y" in call.keeps else ())]
+
+
+def differentiable(graph: Graph, calls: list[LayerFacts]) -> set[int]:
+    """The tensors that depend on trainable weights: nothing is kept for the gradient of others."""
+    active: set[int] = set()
+    for call in calls:
+        if call.params or any(i in active for i in call.inputs):
+            active.update(call.outputs)
+    return active
+
+
+def reusable(call: LayerFacts, place: dict[int, int], heap: Heap, size: int) -> int | None:
+    """The buffer of an input that the output may take: its only one, or one that nobody else holds."""
+    if "v" in call.keeps:
+        return place[call.inputs[0]]
+    if "i" in call.keeps:
+        for i in call.inputs:
+            if heap.holders[place[i]] == call.inputs.count(i) and heap.size[place[i]] == size:
+                return place[i]
+    return None
+
+
+def depth_first(graph: Graph) -> Iterable[LayerFacts]:
+    """The calls with each branch run to its end before the next one starts."""
+    producer = {i: call for call in graph.calls for i in call.outputs}
+    done: set[int] = set(graph.inputs)
+    stack = list(reversed(graph.outputs))
+    while stack:
+        call = producer.get(stack[-1])
+        missing = [i for i in call.inputs if i not in done] if call and stack[-1] not in done else []
+        if missing:
+            stack += reversed(missing)
+            continue
+        if call and stack[-1] not in done:
+            done.update(call.outputs)
+            yield call
+        stack.pop()

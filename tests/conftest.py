@@ -1,0 +1,57 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+# Before TensorFlow starts: two replicas on the one CPU.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+def pytest_configure(config):
+    # Our own warnings are errors; other people's are theirs.
+    for module in ("kcnn", "trainers", "tuning"):
+        warnings.filterwarnings("error", module=rf"{module}(\..*)?")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """JPEGs cut from the two photographs that scikit-learn ships: photos/{train,val}/{china,flower}/*.jpg."""
+    from sklearn.datasets import load_sample_image
+
+    root = tmp_path_factory.mktemp("photos")
+    draws = np.random.default_rng(0)
+    for name in ("china", "flower"):
+        picture = load_sample_image(f"{name}.jpg")
+        for part, count in (("train", 24), ("val", 8)):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                top, left = draws.integers(0, picture.shape[0] - 160), draws.integers(0, picture.shape[1] - 200)
+                Image.fromarray(picture[top : top + 160, left : left + 200]).save(folder / f"{i}.jpg", quality=90)
+    return root
+
+
+TINY = {"arch": "resnet-18", "width": 0.125, "resolution": 16, "batch_size": 64, "lr": 3e-3, "warmup_epochs": 0.0}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Flags of a run that takes seconds."""
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny):
+    """A finished run on digits, whose folder is only read."""
+    import trainers
+
+    return trainers.fit(trainers.TrainConfig(**tiny, epochs=2, run_dir=str(tmp_path_factory.mktemp("runs") / "digits")))

@@ -1,0 +1,263 @@
+"""Every family against independent implementations: counts to the unit, outputs, gradients, saving."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import kcnn
+from kcnn.arch import Each, Stage
+from kcnn.builder import abstract
+from kcnn.families import FAMILIES
+from kcnn.families.densenet import densenet
+from kcnn.families.regnet import anynet, regnet
+from kcnn.families.resnet import resnext
+
+# Measured on other libraries; a `note` says what was left out to compare, null what their variant has otherwise.
+REFERENCE = json.loads((Path(__file__).parent / "architectures.json").read_text())
+REGNET_SIZES = "200mf 400mf 600mf 800mf 1.6gf 3.2gf 4.0gf 6.4gf 8.0gf 12gf 16gf 32gf".split()
+CANONICAL = [
+    *(f"vgg-{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "-bn")),
+    *("googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "xception"),
+    *(f"resnet-{n}" for n in (18, 34, 50, 101, 152)),
+    *(f"resnet-{n}-{v}" for n in (50, 101, 152) for v in ("v1", "v2")),
+    *("plain-18", "plain-34", "wide-resnet-50-2", "wide-resnet-101-2"),
+    *("resnext-50-32x4d", "resnext-101-32x8d", "resnext-101-64x4d"),
+    *(f"densenet-{n}" for n in (121, 161, 169, 201, 264)),
+    *("mobilenet-v1", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "mnasnet-1.0"),
+    *(f"efficientnet-b{n}" for n in range(8)),
+    *(f"efficientnet-lite{n}" for n in range(5)),
+    *(f"regnet{kind}-{size}" for kind in "xy" for size in REGNET_SIZES),
+]
+# One small network a family; the last stage of each, too, has a block without a stride.
+SMALL = {
+    "vgg-11-bn": {"width": 0.125},
+    "googlenet": {"width": 0.25},
+    "inception-v3": {"width": 0.125, "depth": 0.5},
+    "inception-v4": {"width": 0.125, "depth": 0.3},
+    "inception-resnet-v2": {"width": 0.125, "depth": 0.1},
+    "resnet-18": {"width": 0.125},
+    "resnet-50-v1": {"width": 0.125, "depth": 0.5},
+    "resnet-50-v2": {"width": 0.125, "depth": 0.5},
+    "plain-18": {"width": 0.125},
+    "wide-resnet-50-2": {"width": 0.125, "depth": 0.5},
+    "resnext-50-32x4d": {"width": 0.25, "depth": 0.5},
+    "densenet-121": {"width": 0.25, "depth": 0.25},
+    "xception": {"width": 0.125, "depth": 0.25},
+    "mobilenet-v1": {"width": 0.25},
+    "mobilenet-v2": {"width": 0.35, "depth": 0.5},
+    "mobilenet-v3-small": {"width": 0.5},
+    "mnasnet-1.0": {"width": 0.35, "depth": 0.5},
+    "efficientnet-b0": {"width": 0.35, "depth": 0.5},
+    "efficientnet-lite0": {"width": 0.35, "depth": 0.5},
+    "regnetx-200mf": {"width": 0.5, "depth": 0.3},
+    "regnety-200mf": {"width": 0.5, "depth": 0.3},
+}
+
+
+def minimal(arch: kcnn.Arch) -> kcnn.Arch:
+    """MobileNet-v3 of plain operations: 3x3, ReLU, no squeeze-and-excite."""
+
+    def strip(s: Stage) -> Stage:
+        return replace(s, options={k: v for k, v in s.options.items() if k == "expand"})
+
+    return replace(arch, stages=tuple(strip(s) for s in arch.stages), style=replace(arch.style, activation="relu"))
+
+
+VARIANTS = {
+    "mobilenet-v3-large-minimalistic": lambda: minimal(kcnn.get("mobilenet-v3-large")),
+    "mobilenet-v3-small-minimalistic": lambda: minimal(kcnn.get("mobilenet-v3-small")),
+    "resnext-101-32x4d": lambda: resnext(101, 32, 4),
+    "densenet-264-k48": lambda: densenet(264, (6, 12, 64, 48), 48),
+}
+
+
+def arch_of(row) -> kcnn.Arch:
+    return VARIANTS[row["arch"]]() if row["arch"] in VARIANTS else kcnn.get(row["arch"])
+
+
+def test_every_canonical_name_is_there():
+    assert sorted(kcnn.names()) == sorted(CANONICAL)
+    assert len({kcnn.get(name).name for name in CANONICAL}) == len(CANONICAL) == sum(len(f.ARCHS) for f in FAMILIES)
+
+
+def counted(row):
+    return f"{row['arch']}-w{row['width']}-{row['resolution']}-{row['source'].split()[0]}{'-aux' * ('aux' in row)}"
+
+
+@pytest.mark.parametrize("row", REFERENCE, ids=counted)
+def test_counts_equal_the_reference(row):
+    arch = arch_of(row)
+    if row.get("aux"):
+        with abstract():
+            arch = kcnn.build(arch, aux=True)
+        facts = kcnn.facts(arch)
+    else:
+        facts = kcnn.facts(arch, width=row["width"], resolution=row["resolution"])
+    got = {"params": facts.params, "macs": facts.macs, "acts": facts.activations}
+    assert got == {what: row[what] if row[what] is not None else got[what] for what in got}
+
+
+def test_the_reference_leaves_out_only_what_follows_from_another_row():
+    """v1's stride changes no parameter; a plain network is a residual one without its projections."""
+    missing = set(CANONICAL) - {row["arch"] for row in REFERENCE}
+    assert missing == {"resnet-152-v1", "plain-18", "plain-34"}
+    assert kcnn.facts("resnet-152-v1").params == kcnn.facts("resnet-152").params
+    for n in (18, 34):
+        residual, control = kcnn.facts(f"resnet-{n}"), kcnn.facts(f"plain-{n}")
+        ends = [(64, 128, 28), (128, 256, 14), (256, 512, 7)]
+        assert residual.params - control.params == sum(i * o + 2 * o for i, o, _ in ends)
+        assert residual.macs - control.macs == sum(i * o * r * r for i, o, r in ends)
+        assert residual.activations - control.activations == sum(o * r * r for _, o, r in ends)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_weight_receives_a_gradient(name):
+    """Training mode, drop path and dropout at their places, auxiliary heads where there are any."""
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    aux = bool(kcnn.get(name).aux)
+    model = kcnn.build(name, 5, **SMALL[name], resolution=64, drop_path=0.01, dropout=0.01, aux=aux)
+    images = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype("float32")
+    with tf.GradientTape() as tape:
+        outputs = model(images, training=True)
+        loss = sum(keras.ops.sum(keras.ops.logsumexp(y, -1) - y[:, 0]) for y in (outputs if aux else [outputs]))
+    assert np.isfinite(float(loss))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    dead = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
+    assert dead == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_saved_model_gives_equal_outputs(name, tmp_path):
+    model = kcnn.build(name, 5, **SMALL[name], resolution=32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model(images), again(images))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception-v3"])
+def test_auxiliary_heads_come_on_demand_and_share_names(name):
+    arch = kcnn.get(name)
+    with abstract():
+        plain, training = kcnn.build(arch, 7), kcnn.build(arch, 7, aux=True)
+    assert training.output_names == ["logits", *(f"aux{k}" for k in range(1, len(arch.aux) + 1))]
+    assert [tuple(y.shape) for y in training.outputs] == [(None, 7)] * (1 + len(arch.aux))
+    names = [layer.name for layer in training.layers]
+    assert {layer.name for layer in plain.layers} < set(names) and len(set(names)) == len(names)
+    assert all(name.startswith("aux") for name in set(names) - {layer.name for layer in plain.layers})
+    assert [a.weight for a in arch.aux] == {"googlenet": [0.3, 0.3], "inception-v3": [0.4]}[name]
+
+
+def test_a_network_without_auxiliary_heads_lists_its_logits_alone():
+    with abstract():
+        assert kcnn.build("resnet-18", aux=True).output_names == ["logits"]
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception-v3"])
+@pytest.mark.parametrize("resolution", [32, 64, 96, 320])
+def test_auxiliary_heads_fit_any_resolution(name, resolution):
+    with abstract():
+        assert len(kcnn.build(name, aux=True, resolution=resolution).outputs) > 1
+
+
+def test_response_normalization_is_its_formula():
+    x = np.random.default_rng(0).normal(size=(1, 2, 2, 9)).astype("float32") * 30
+    squares = np.stack([(x[..., max(0, c - 2) : c + 3] ** 2).sum(-1) for c in range(9)], -1)
+    layer = kcnn.layers.ResponseNormalization()
+    np.testing.assert_allclose(layer(x), x / (1 + 1e-4 / 5 * squares) ** 0.75, rtol=1e-5)
+
+
+# RegNet and AnyNet
+
+
+def test_regnet_follows_its_quantization():
+    """RegNetX-200MF of the paper's table: depths 1, 1, 4, 7 and widths 24, 56, 152, 368."""
+    stages = kcnn.get("regnetx-200mf").stages
+    assert [s.depth for s in stages] == [1, 1, 4, 7]
+    assert [s.width for s in stages] == [24, 56, 152, 368]
+    assert [s.options["group_width"] for s in kcnn.get("regnetx-8.0gf").stages] == [80, 120, 120, 120]
+
+
+def test_anynet_is_free_in_every_row():
+    arch = anynet("mine", (1, 2, 1), (32, 64, 96), (1.0, 0.5, 2.0), (8, 16, 32), se=0.25)
+    facts = kcnn.facts(arch, 10)
+    assert [(s.width, s.blocks) for s in facts.stages if s.name.startswith("stage")] == [(32, 1), (64, 2), (96, 1)]
+    conv = {c.name: c for c in facts.layers}["stage3_block1_conv"]
+    assert conv.shape[-1] == 192 and conv.params == 3 * 3 * 32 * 192
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: anynet("x", (1, 2), (32,)), "2 depths, 1 widths, 2 ratios, 2 group widths: as many of each"),
+        (lambda: anynet("x", (), ()), "as many of each"),
+        (lambda: anynet("x", (1,), (36,), 1.0, 8), "group width 8 does not divide the inner width 36"),
+        (lambda: anynet("x", (0,), (32,)), "depth 0, width 32"),
+        (lambda: regnet("x", 13, 24, 36.44, 0.9, 8), "wm 0.9"),
+        (lambda: regnet("x", 0, 24, 36.44, 2.0, 8), "depth 0"),
+    ],
+)
+def test_impossible_rows_are_one_clear_line(make, says):
+    with pytest.raises(kcnn.InputError, match=says) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_each_block_takes_its_own_row():
+    assert [s.width[1] for s in kcnn.get("inception-v3").stages[2:3] if isinstance(s.width, Each)]
+    model = kcnn.facts("mobilenet-v3-large")
+    widths = {c.name: c.shape[-1] for c in model.layers}
+    assert [widths[f"stage4_block{j}_expand"] for j in (1, 2, 3, 4)] == [240, 200, 184, 184]
+
+
+# Outputs of other implementations
+
+
+def randomized(model, seed=0):
+    """Random statistics and scales, too: with fresh ones a wrong order of layers could go unseen."""
+    rng = np.random.default_rng(seed)
+    model.set_weights(
+        [
+            rng.uniform(0.5, 1.5, w.shape) if "variance" in w.path or "gamma" in w.path
+            else rng.normal(0, 0.1, w.shape) if w.shape[1:] == ()
+            else np.asarray(w) * rng.uniform(0.8, 1.2)
+            for w in model.weights
+        ]
+    )  # fmt: skip
+
+
+def kinds(model):
+    """Layers with weights, of each kind in the graph's order."""
+    found = {}
+    for layer in model.layers:
+        if layer.weights:
+            kind = next(k for k in ("Depthwise", "Separable", "Conv2D", "BatchNormalization", "Dense")
+                        if k in type(layer).__name__)  # fmt: skip
+            found.setdefault(kind, []).append(layer)
+    return found
+
+
+def copied(source, target):
+    """Weights by the order of layers, of each kind and shape on its own: branches may come in another order."""
+    queues = {}
+    for layer in source.layers:
+        for piece in pieces(layer):
+            queues.setdefault(tuple(np.shape(w) for w in piece), []).append(piece)
+    for layer in target.layers:
+        if layer.weights:
+            weights = queues[tuple(tuple(w.shape) for w in layer.weights)].pop(0)
+            layer.set_weights(weights)
+    assert not any(queues.values())
+
+
+def pieces(layer):
+    weights = layer.get_weights()
+    if type(layer).__name__ == "SeparableConv2D":
+        return [[weights[0]], [weights[1]]]
+    return [weights] if weights else []

@@ -1,0 +1,60 @@
+"""Which folder may import which: the arrows of the design."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "__main__"}
+
+
+def imports(path, everywhere):
+    """Modules a file imports: anywhere in it, or at import time alone."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = ast.walk(tree) if everywhere else top_level(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top_level(node):
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from top_level(child)
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def reaches(path, names, everywhere=True):
+    return [name for name in imports(path, everywhere) if any(name == n or name.startswith(n + ".") for n in names)]
+
+
+@pytest.mark.parametrize("path", files("kcnn"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_networks_know_no_trainer_and_no_tensorflow(path):
+    command = path.parent.name == "kcnn" and path.stem in COMMANDS
+    forbidden = ["trainers", "tuning"] + (["tensorflow"] if path.name != "layers.py" else [])
+    assert not reaches(path, forbidden, everywhere=not command)
+
+
+@pytest.mark.parametrize("path", files("trainers"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_trainers_know_no_tuning_and_no_command(path):
+    assert not reaches(path, ["tuning", *(f"kcnn.{name}" for name in COMMANDS)])
+
+
+@pytest.mark.parametrize("path", files("kcnn/families"), ids=lambda p: p.name)
+def test_families_know_architectures_alone(path):
+    ours = reaches(path, ["kcnn"])
+    assert all(name.startswith(("kcnn.arch", "kcnn.errors", "kcnn.families")) or name == "kcnn" for name in ours)
+
+
+def test_nobody_imports_a_command():
+    for package in ("kcnn", "trainers", "tuning"):
+        for path in files(package):
+            assert not reaches(path, [f"kcnn.{name}" for name in COMMANDS - {"__main__"}]), path

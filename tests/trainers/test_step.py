@@ -1,0 +1,160 @@
+"""One step against formulas, and two replicas against one."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainers.config import TrainConfig, resolve
+from trainers.optimizers import WarmupCosine, decays, make_optimizer
+from trainers.state import make_state, network
+from trainers.step import cross_entropy, draw_key, eval_function, train_function
+from trainers.strategy import make_strategy
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_keras_s(smoothing):
+    draws = np.random.default_rng(0)
+    logits, labels = draws.normal(size=(7, 5)).astype("float32") * 3, draws.integers(0, 5, 7)
+    expected = keras.losses.categorical_crossentropy(
+        np.eye(5, dtype="float32")[labels], logits, from_logits=True, label_smoothing=smoothing
+    )
+    np.testing.assert_allclose(cross_entropy(tf.constant(logits), tf.constant(labels), smoothing), expected, rtol=1e-5)
+
+
+def test_warmup_cosine_at_named_steps():
+    rate = WarmupCosine(0.4, warmup=4, total=14)
+    values = [float(rate(step)) for step in (0, 3, 4, 9, 14, 99)]
+    np.testing.assert_allclose(values, [0.1, 0.4, 0.4, 0.2, 0.0, 0.0], atol=1e-7)
+
+
+def test_draws_differ_by_all_that_names_them():
+    keys = {
+        tuple(draw_key(seed, layer, tf.constant(replica), tf.constant(step, tf.int64)).numpy())
+        for seed in (0, 1, 2**31 - 1) for layer in (0, 1, 500) for replica in (0, 1) for step in (0, 1, 10**7)
+    }  # fmt: skip
+    assert len(keys) == 3 * 3 * 2 * 3
+
+
+def run(steps=10, replicas=1, arch="resnet-18", **flags):
+    """Weights, averages and losses after some steps on fixed data."""
+    config = TrainConfig(
+        arch=arch, width=0.125, resolution=16, batch_size=16, sync_bn=True, bn_momentum=0.9, recipe="digits",
+        strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas,
+        **{"epochs": 3, "lr": 0.01, "drop": 0.0, "drop_path": 0.0, **flags})  # fmt: skip
+    config = resolve(config)
+    strategy = make_strategy(config)
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = network(config, 10)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = replicas > 1
+        state = make_state(model, make_optimizer(config, 5, model), averaged=bool(config.ema))
+        step = train_function(state, config, strategy, jit=False)
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 255, (48, 16, 16, 3)).astype("uint8")
+    labels = draws.integers(0, 10, 48).astype("int32")
+
+    def pipeline(context):
+        part = 16 // context.num_replicas_in_sync
+        return tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}).batch(part, True).repeat()
+
+    iterator = iter(strategy.distribute_datasets_from_function(pipeline))
+    series = step(iterator, tf.constant(steps))
+    return state, {k: v.numpy() for k, v in series.items()}
+
+
+@pytest.mark.parametrize("flags", [
+    {"optimizer": "sgd", "weight_decay": 1e-3, "momentum": 0.9, "clip_norm": 1.0},
+    {"optimizer": "adamw", "lr": 1e-3, "label_smoothing": 0.1, "ema": 0.9},
+], ids=["sgd-clip-l2", "adamw-smoothing-ema"])  # fmt: skip
+def test_two_replicas_equal_one(flags):
+    one, one_series = run(**flags)
+    two, two_series = run(replicas=2, **flags)
+    for name in one_series:
+        np.testing.assert_allclose(two_series[name], one_series[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    for a, b in zip(one.model.weights, two.model.weights, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-5, err_msg=a.path)
+    for a, b in zip(one.ema, two.ema, strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-5)
+    for v in two.model.weights:  # and the replicas agree among themselves
+        first, second = (x.numpy() for x in v.value.values)
+        np.testing.assert_array_equal(first, second)
+
+
+def test_an_average_follows_its_formula():
+    state, _ = run(steps=1, ema=0.9)
+    keras.utils.set_random_seed(1)
+    before = network(resolve(TrainConfig(arch="resnet-18", width=0.125, resolution=16)), 10)
+    for start, now, average in zip(before.weights, state.model.weights, state.ema, strict=True):
+        decay = min(0.9, 1 / 10)
+        np.testing.assert_allclose(average.numpy(), decay * start.numpy() + (1 - decay) * now.numpy(), atol=1e-6)
+
+
+def test_the_gradient_is_clipped_after_it_is_summed():
+    clipped, series = run(steps=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=0.5, schedule="constant")
+    keras.utils.set_random_seed(1)
+    before = network(resolve(TrainConfig(arch="resnet-18", width=0.125, resolution=16)), 10)
+    moved = [b.numpy() - a.numpy() for a, b in zip(before.trainable_variables, clipped.model.trainable_variables, strict=True)]
+    assert series["grad_norm"][0] > 0.5  # what is shown is the norm before
+    np.testing.assert_allclose(np.sqrt(sum((m**2).sum() for m in moved)) / 0.01, 0.5, rtol=1e-3)
+
+
+def test_biases_and_normalization_do_not_decay():
+    model = network(TrainConfig(arch="mobilenet-v2", width=0.35, resolution=32), 10)
+    for v in model.trainable_variables:
+        assert decays(v) == ("kernel" in v.name), v.path
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(precision):
+    from trainers.state import precision as using
+
+    with using(precision):
+        state, series = run(steps=8, precision=precision, arch="mobilenet-v2")
+    assert np.isfinite(series["loss"]).all()
+    assert all(v.dtype == "float32" for v in state.model.weights)
+    assert np.abs(series["loss"][0] - np.log(10)) < 0.5
+
+
+def test_dropout_differs_by_replica_and_repeats_by_seed():
+    _, first = drop_run(seed=0)
+    _, again = drop_run(seed=0)
+    _, other = drop_run(seed=1)
+    np.testing.assert_array_equal(first["loss"], again["loss"])
+    assert (first["loss"] != other["loss"]).any()
+
+
+def drop_run(seed):
+    return run(steps=3, arch="efficientnet-b0", replicas=2, seed=seed, drop=0.2, drop_path=0.2)
+
+
+def test_evaluation_counts_each_example_once():
+    model = network(TrainConfig(arch="resnet-18", width=0.125, resolution=16), 10)
+    strategy = make_strategy(TrainConfig(strategy="mirrored", replicas=2))
+    draws = np.random.default_rng(0)
+    images, labels = draws.integers(0, 255, (12, 16, 16, 3)).astype("uint8"), draws.integers(0, 10, 12).astype("int32")
+    weight = np.array([1.0] * 9 + [0.0] * 3, "float32")
+    with strategy.scope():
+        function = eval_function(model, [], 10, strategy)
+    data = strategy.distribute_datasets_from_function(
+        lambda _: tf.data.Dataset.from_tensor_slices({"image": images, "label": labels, "weight": weight}).batch(3, True)
+    )
+    sums = function(iter(data), tf.constant(2))
+    logits = model(images[:9].astype("float32")).numpy()
+    expected = keras.losses.sparse_categorical_crossentropy(labels[:9], logits, from_logits=True)
+    np.testing.assert_allclose(sums["loss"], np.sum(expected), rtol=1e-5)
+    assert sums["confusion"].numpy().sum() == 9
+    for label, predicted in zip(labels[:9], logits.argmax(1), strict=True):
+        assert sums["confusion"][label, predicted] > 0
+    top5 = sum(label in row.argsort()[-5:] for label, row in zip(labels[:9], logits, strict=True))
+    assert sums["top5"] == top5
+
+
+def test_config_resolves_to_itself():
+    once = resolve(TrainConfig())
+    assert resolve(once) == once
+    assert dataclasses.asdict(once)["epochs"] is not None
