@@ -1,7 +1,8 @@
 """Facts read off the graph: what a network costs, sees and needs, in total, per stage and per layer."""
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,15 +12,17 @@ from kcnn.arch import Arch
 from kcnn.builder import Stem, abstract, build
 from kcnn.errors import InputError
 from kcnn.graph import Graph, LayerFacts, walk
-from kcnn.memory import memory_parts
+from kcnn.memory import memory_parts, rehearse
 
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A part of a network: sums over its layers, and shape, field and stride of its last tensor with places.
+    """A part of a network: sums over its layers, and place of its last tensor that has one.
 
     resolution, receptive_field, stride, centre: pixels of the longer side; centre is that of what the first output
-    sees, from the middle of the input's first pixel. They are None (resolution 1) where nothing is spatial.
+    sees, from the middle of the input's first pixel. None (resolution 1) where nothing is spatial.
+    blocks: 0 in networks that are not ours. kept: bytes that back-propagation keeps of one image in float32.
+    intensity: see Facts.
     """
 
     name: str
@@ -32,6 +35,8 @@ class StageFacts:
     receptive_field: int | None
     stride: float | None
     centre: float | None
+    kept: int
+    intensity: float
     remark: str = ""
 
 
@@ -45,6 +50,8 @@ class Facts:
     receptive_field: pixels along the larger side that one place of the last spatial tensor sees, theoretically and
     including padding. Where a tensor is multiplied by a gate made from its global mean (squeeze-and-excite) the gate
     does not count, or every such field would be the whole image. None where no tensor is spatial.
+    intensity: multiply-adds for each byte of weights, inputs and outputs of convolutions and dense layers, for one
+    image in float32; other layers are taken to be fused into those.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Facts:
     macs: int
     activations: int
     receptive_field: int | None
+    intensity: float
     stages: tuple[StageFacts, ...]
     remarks: tuple[str, ...]
     graph: Graph = field(repr=False)
@@ -63,7 +71,7 @@ class Facts:
         return self.graph.calls
 
     def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
-        """Bytes of weights, optimizer, gradients, activations and their total: see kcnn.memory.memory_parts."""
+        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.memory.memory_parts."""
         return memory_parts(self.graph, batch, dtype, training, slots)
 
     def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:
@@ -88,32 +96,65 @@ def facts(model: Arch | str | keras.Model, classes: int = 1000, *, width: float 
     elif (width, depth) != (1, 1):
         raise InputError("width and depth scale an architecture, not a model that has been built")
     graph = walk(model, resolution)
-    parts: dict[str, list[LayerFacts]] = {}
-    for call, part in zip(graph.calls, stage_names(graph), strict=True):
-        parts.setdefault(part, []).append(call)
     size = max(graph.shapes[graph.inputs[0]][:2])
-    stages = tuple(stage_facts(name, calls, size) for name, calls in sorted(parts.items(), key=lambda p: order(p[0])))
-    seen = last([c for c in graph.calls if c.outputs[0] in ancestors(graph)])
+    kept = rehearse(graph, graph.calls, item=4, training=True)[1]
+    parts: dict[str, list[int]] = {}
+    for n, part in enumerate(stage_names(graph)):
+        parts.setdefault(part, []).append(n)
+    stages = [
+        stage_facts(graph, name, [graph.calls[n] for n in parts[name]], sum(kept[n] for n in parts[name]), size)
+        for name in sorted(parts, key=order)
+    ]
+    needed = ancestors(graph)
+    seen = last([c for c in graph.calls if needed.intersection(c.outputs)])
     whole = seen.receptive_field if seen else None
-    remarks = [f"{s.name}: {s.remark}" for s in stages if s.remark]
+    remarks = [f"{s.name} {s.remark}" for s in stages if s.remark]
     if whole is not None and whole < size:
-        remarks.append(f"the receptive field of {whole} pixels is smaller than the image of {size}")
-    return Facts(model.name, size, *(sum(getattr(c, what) for c in graph.calls) for what in
-                 ("params", "params_nontrainable", "macs", "activations")), whole, stages, tuple(remarks), graph)  # fmt: skip
+        remarks.append(f"the receptive field, {whole} pixels, is smaller than the image of {size}")
+    return Facts(
+        name=model.name,
+        resolution=size,
+        **totals(graph.calls),
+        params_nontrainable=sum(c.params_nontrainable for c in graph.calls),
+        receptive_field=whole,
+        intensity=intensity(graph, graph.calls),
+        stages=tuple(stages),
+        remarks=tuple(remarks),
+        graph=graph,
+    )
 
 
-def stage_facts(name: str, calls: list[LayerFacts], size: int) -> StageFacts:
+def stage_facts(graph: Graph, name: str, calls: Sequence[LayerFacts], kept: int, size: int) -> StageFacts:
     end = last(calls)
+    shape = (end or calls[-1]).shape
     seen = end.receptive_field if end else None
-    shape = end.shape if end else calls[-1].shape
-    blocks = {m[1] for c in calls if (m := re.match(r"(?:stage\d+_)?([a-z]+\d*)", c.name))} if end else set()
-    remark = f"sees {seen} of {size} pixels, less than half" if seen is not None and seen < size / 2 else ""
-    return StageFacts(name, max(shape[:2]) if end else 1, shape[-1], len(blocks), sum(c.params for c in calls),
-                      sum(c.macs for c in calls), sum(c.activations for c in calls), seen, end and end.stride,
-                      end and end.centre, remark)  # fmt: skip
+    blocks = {m[0] for c in calls if (m := re.match(r"stage\d+_block\d+|stem\d+|head\d+|aux\d+_?[a-z]*", c.name))}
+    return StageFacts(
+        name=name,
+        resolution=max(shape[:2]) if end else 1,
+        width=shape[-1],
+        blocks=len(blocks),
+        **totals(calls),
+        receptive_field=seen,
+        stride=end.stride if end else None,
+        centre=end.centre if end else None,
+        kept=kept,
+        intensity=intensity(graph, calls),
+        remark=f"sees {seen} of {size} pixels, less than half" if seen is not None and seen < size / 2 else "",
+    )
 
 
-def stage_names(graph: Graph) -> Iterable[str]:
+def totals(calls: Sequence[LayerFacts]) -> dict[str, int]:
+    return {what: sum(getattr(c, what) for c in calls) for what in ("params", "macs", "activations")}
+
+
+def intensity(graph: Graph, calls: Sequence[LayerFacts]) -> float:
+    heavy = [c for c in calls if c.macs]
+    moved = sum(c.params + sum(math.prod(graph.shapes[i]) for i in c.inputs + c.outputs) for c in heavy)
+    return sum(c.macs for c in heavy) / (4 * moved) if moved else 0.0
+
+
+def stage_names(graph: Graph) -> list[str]:
     """A stage for each call: by its layer's name in networks of ours, by its stride in others."""
     ours = [re.match(r"stem|stage\d+|head|aux\d*|normalize|logits", c.name) for c in graph.calls]
     if all(ours):
@@ -132,7 +173,7 @@ def order(stage: str) -> tuple[int, float]:
     return kinds.index(kind), float(number or 0)
 
 
-def last(calls: list[LayerFacts]) -> LayerFacts | None:
+def last(calls: Sequence[LayerFacts]) -> LayerFacts | None:
     """The last call whose output has places."""
     return next((c for c in reversed(calls) if c.field is not None), None)
 

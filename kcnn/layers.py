@@ -44,6 +44,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self._move(self.moving_variance, variance * (count - 1) / count)  # the kernel's is the unbiased one
         return outputs
 
+    def _moments(self, inputs, mask):
+        replicas = tf.distribute.get_replica_context() if tf and self.synchronized and mask is None else None
+        if replicas is None or replicas.num_replicas_in_sync == 1:
+            return super()._moments(inputs, mask)
+        # Replicas have equally many examples, so one exchange of two means serves (Keras makes three).
+        mean, variance = tf.nn.moments(inputs, self._reduction_axes)
+        parts = tf.stack([mean, variance + tf.square(mean)])
+        total = replicas.all_reduce(tf.distribute.ReduceOp.SUM, parts) / replicas.num_replicas_in_sync
+        return total[0], tf.maximum(total[1] - tf.square(total[0]), 0.0)
+
     def _move(self, statistic, value):
         statistic.assign(statistic * self.momentum + value * (1 - self.momentum))
 

@@ -42,19 +42,18 @@ class Heap:
         if not self.holders[buffer]:
             self.live -= self.size[buffer]
 
-    def touch(self, size: int) -> None:
-        """A buffer that goes at once."""
-        self.peak = max(self.peak, self.live + size)
-
 
 def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
                  ) -> dict[str, int]:  # fmt: skip
-    """Bytes: weights, optimizer (`slots` a trainable weight), gradients of weights, activations, and their total.
+    """Bytes: weights, gradients, optimizer, ahead, activations, and total: the most in use at once.
 
-    In training, gradients of weights stay until all are there, as clipping by their global norm and the mean over
-    replicas want it; activations are the most that tensors of the forward and the backward pass take together, beyond
-    weights, optimizer and gradients. Otherwise they are the largest set of live tensors in the better of two orders:
-    by depth, as Keras calls layers, and depth first. The images of a batch are among the activations.
+    weights: with their copies in a lower precision. optimizer: `slots` values a trainable weight. gradients: of all
+    weights; they wait for one another, as clipping by the global norm and the mean over replicas want it. ahead: one
+    value a weight where there are slots: TensorFlow computes what needs no gradient, such as momentum * slot or
+    decay * weight, as soon as a step begins. activations: in training what back-propagation keeps. Gradients grow
+    while activations shrink, so the total, which counts passing tensors, too, is not their sum. In inference
+    activations are the largest set of live tensors, in the better of two orders: by depth, as Keras calls layers, and
+    depth first.
     dtype: float32, or mixed_bfloat16, mixed_float16: 2 bytes an activation, weights in float32 beside a copy.
     """
     if batch < 1 or slots < 0:
@@ -63,66 +62,69 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
         raise InputError(f"precision {dtype!r}: one of {', '.join(PRECISIONS)} is needed")
     item, copy = PRECISIONS[dtype]
     trainable = sum(c.params for c in graph.calls)
-    every = trainable + sum(c.params_nontrainable for c in graph.calls)
-    weights = every * MASTER + every * copy
+    weights = (trainable + sum(c.params_nontrainable for c in graph.calls)) * (MASTER + copy)
     if not training:
         orders = (graph.calls, tuple(depth_first(graph)))
-        activations = min(rehearse(graph, order, batch * item, training=False) for order in orders)
-        return {"weights": weights, "optimizer": 0, "gradients": 0, "activations": activations,
-                "total": weights + activations}  # fmt: skip
-    gradients, optimizer = trainable * MASTER, trainable * MASTER * slots
-    step = rehearse(graph, graph.calls, batch * item, training=True)
-    update = gradients + max((c.params for c in graph.calls), default=0) * MASTER
-    activations = max(step, update) - gradients
-    return {"weights": weights, "optimizer": optimizer, "gradients": gradients, "activations": activations,
-            "total": weights + optimizer + gradients + activations}  # fmt: skip
+        live = min(rehearse(graph, order, batch * item, training=False)[0] for order in orders)
+        return {"weights": weights, "gradients": 0, "optimizer": 0, "ahead": 0, "activations": live,
+                "total": weights + live}  # fmt: skip
+    step, kept = rehearse(graph, graph.calls, batch * item, training=True)
+    gradients = trainable * MASTER
+    optimizer, ahead = gradients * slots, gradients * min(slots, 1)
+    return {"weights": weights, "gradients": gradients, "optimizer": optimizer, "ahead": ahead,
+            "activations": sum(kept), "total": weights + optimizer + ahead + max(step, gradients)}  # fmt: skip
 
 
-def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> int:
-    """The most bytes that tensors take at once, in one forward and, in training, one backward pass.
+def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> tuple[int, list[int]]:
+    """The most bytes that tensors and gradients take at once, in one forward and, in training, one backward pass;
+    and how many bytes of each call's making are kept from one to the other.
 
     Forward, an output takes a new buffer, or its input's where the layer allows it and nobody else wants that.
     Backward, in reverse order, a layer makes gradients of its weights, which stay, and of its inputs, and lets go of
     what it had kept. item: bytes of an element times the batch.
     """
     calls = list(calls)
-    active = differentiable(graph, calls) if training else set()
+    active = differentiable(calls) if training else set()
     wanted = Counter(i for c in calls for i in c.inputs)  # how many calls are still to read a tensor
     wanted.update(graph.outputs)
     for call in calls:
-        if keeper(call, active):
+        if passes(call, active):
             wanted.update(kept(call))
     heap = Heap()
-    place = {i: heap.new(math.prod(graph.shapes[i]) * item, wanted[i]) for i in graph.inputs}
-    hidden: dict[int, list[int]] = {}
-    for n, call in enumerate(calls):
+    # Whoever called the network holds its inputs all the while.
+    place = {i: heap.new(math.prod(graph.shapes[i]) * item, wanted[i] + 1) for i in graph.inputs}
+    hidden: list[list[int]] = []
+    for call in calls:
         size = math.prod(call.shape) * item
         source = reusable(call, place, heap, size)
         for i in call.outputs:
-            if source is not None:
-                place[i] = heap.hold(source, wanted[i])
-            else:
-                place[i] = heap.new(math.prod(graph.shapes[i]) * item, wanted[i])
-        if keeper(call, active):
-            hidden[n] = [heap.new(size, 1) for _ in range(call.keeps.count("h"))]
-            if "m" in call.keeps:
-                hidden[n].append(heap.new(size // 4, 1))
+            fresh = math.prod(graph.shapes[i]) * item
+            place[i] = heap.new(fresh, wanted[i]) if source is None else heap.hold(source, wanted[i])
+        sizes = [{"h": size, "m": math.prod(call.shape) * item // 4}.get(letter, 0) for letter in call.keeps]
+        hidden.append([heap.new(s, 1) for s in sizes if s] if passes(call, active) else [])
         for i in call.inputs:
             heap.drop(place[i])
+    for i in graph.outputs:
+        heap.drop(place[i])
+    owned, seen = [], {place[i] for i in graph.inputs}
+    for call, extra in zip(calls, hidden, strict=True):
+        mine = {place[i] for i in call.outputs} - seen | set(extra)
+        seen |= mine
+        owned.append(sum(heap.size[b] for b in mine if heap.holders[b]))
     if training:
         backward(graph, calls, item, active, heap, place, hidden)
-    return heap.peak
+    return heap.peak, owned
 
 
 def backward(graph: Graph, calls: list[LayerFacts], item: int, active: set[int], heap: Heap, place: dict[int, int],
-             hidden: dict[int, list[int]]) -> None:  # fmt: skip
+             hidden: list[list[int]]) -> None:  # fmt: skip
     slope = {i: heap.new(math.prod(graph.shapes[i]) * item, 1) for i in graph.outputs if i in active}
-    for n, call in reversed(list(enumerate(calls))):
-        if not keeper(call, active):
+    for call, extra in reversed(list(zip(calls, hidden, strict=True))):
+        if not passes(call, active):
             continue
         incoming = [slope.pop(i) for i in call.outputs if i in slope]
-        heap.live += call.params * MASTER
-        heap.touch(call.params * MASTER)
+        if call.params:
+            heap.new(call.params * MASTER, 1)
         for i in call.inputs:
             if i not in active or not incoming:
                 continue
@@ -130,14 +132,13 @@ def backward(graph: Graph, calls: list[LayerFacts], item: int, active: set[int],
             shared = set(call.keeps) & set("iv") and heap.size[incoming[0]] == size
             fresh = heap.hold(incoming[0], 1) if shared else heap.new(size, 1)
             if i in slope:  # the sum takes the place of one of the two
-                heap.drop(slope[i] if not shared else fresh)
-                fresh = fresh if not shared else slope[i]
+                heap.drop(slope[i])
             slope[i] = fresh
-        for buffer in incoming + hidden.get(n, []) + [place[i] for i in kept(call)]:
+        for buffer in incoming + extra + [place[i] for i in kept(call)]:
             heap.drop(buffer)
 
 
-def keeper(call: LayerFacts, active: set[int]) -> bool:
+def passes(call: LayerFacts, active: set[int]) -> bool:
     """Whether back-propagation passes through a call."""
     return any(i in active for i in call.outputs)
 
@@ -147,7 +148,7 @@ def kept(call: LayerFacts) -> list[int]:
     return [*(call.inputs if "x" in call.keeps else ()), *(call.outputs if "y" in call.keeps else ())]
 
 
-def differentiable(graph: Graph, calls: list[LayerFacts]) -> set[int]:
+def differentiable(calls: list[LayerFacts]) -> set[int]:
     """The tensors that depend on trainable weights: nothing is kept for the gradient of others."""
     active: set[int] = set()
     for call in calls:

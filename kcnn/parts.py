@@ -22,6 +22,9 @@ def conv(style: Style, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 
     """act(norm(convolution)), with the network's own norm, activation and padding unless said otherwise."""
     norm = style.norm if norm is None else norm
     bias = (style.bias or not norm) if bias is None else bias
+    if kernel == 1 and stride > 1 and x.shape[-1] <= 8:
+        # Places first, then channels: oneDNN's gradient of so narrow a strided 1x1 writes past its memory (2.21).
+        x, stride = layers.MaxPooling2D(1, stride, "valid", name=f"{name}_places")(x), 1
     x, padding = pad(style, x, kernel, stride, name, padding)
     x = layers.Conv2D(width, kernel, stride, padding, groups=groups, use_bias=bias,
                       kernel_initializer=kernel_initializer(), name=name)(x)  # fmt: skip

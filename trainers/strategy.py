@@ -23,7 +23,9 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
         raise InputError(f"replicas {wanted}: there are {len(gpus)} GPUs")
     if kind == "CPU":
         split_cpu(wanted)
-    return tf.distribute.MirroredStrategy([f"/{kind.lower()}:{i}" for i in range(wanted)])
+    # On CPUs the default, collectives, mixes up what several strategies of one process exchange.
+    exchange = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+    return tf.distribute.MirroredStrategy([f"/{kind.lower()}:{i}" for i in range(wanted)], exchange)
 
 
 def visible_gpus() -> list[tf.config.PhysicalDevice]:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data.splits import Source, Split
+from trainers.data.splits import Source, Split, mix
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
@@ -126,9 +126,10 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, part: str, b
         base = read()
 
         def run(epoch: tf.Tensor) -> tf.data.Dataset:
-            # Sets this graph's seed, not the program's, which `shuffle` would otherwise mix in.
-            tf.random.set_seed(seed)
-            shuffled = base.shuffle(buffer, seed=epoch, reshuffle_each_iteration=False)
+            # The seed of this function's graph: `shuffle` would mix in the program's, and takes no 0 here.
+            tf.random.set_seed(1)
+            key = tf.cast(mix(seed, epoch), tf.int64)
+            shuffled = base.shuffle(buffer, seed=key, reshuffle_each_iteration=False)
             done = tf.maximum(start - epoch * epoch_size, 0)
             return shuffled.take(epoch_size).skip(done).map(lambda index, features: record(epoch, index, features))
 

@@ -52,8 +52,9 @@ class Unlabelled(_Builder):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tfds"))
+    several_files = tfds.download.DownloadConfig(num_shards=3)
     for builder in OnlyTrain, TrainAndTest, OnlyTest, Unlabelled:
-        builder(data_dir=folder).download_and_prepare()
+        builder(data_dir=folder).download_and_prepare(download_config=several_files)
     return folder
 
 

@@ -1,0 +1,103 @@
+"""Scale a network to a budget of multiply-adds, parameters, activations or memory."""
+
+import re
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from kcnn import cli
+from kcnn.errors import InputError
+from kcnn.families import get
+from kcnn.scaling import Axis, Candidate, costs, fit, short
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+NAMES = {"params": "parameters", "macs": "multiply-adds", "activations": "activations", "memory": "training memory"}
+
+
+def budget(
+    *,
+    arch: Annotated[str, Parameter(help="Name of a network, see kcnn info --list.")],
+    macs: Annotated[str | None, Parameter(help="At most so many multiply-adds for one image, as 600M or 1.5G.")] = None,
+    params: Annotated[str | None, Parameter(help="At most so many parameters, as 5M.")] = None,
+    activations: Annotated[str | None, Parameter(help="At most so many outputs of convolutions, as 10M.")] = None,
+    memory: Annotated[str | None, Parameter(help="At most so many bytes in training at a batch size, as 8GB@64.")] = None,
+    along: Annotated[Axis, Parameter(help="What is scaled; compound: all three, as EfficientNet does.")] = "compound",
+    classes: Annotated[int, Parameter(help="Of the classifier.")] = 1000,
+    json: cli.Json = False,
+    seed: cli.Seed = 0,
+) -> dict[str, Any]:
+    """Find the multipliers whose network comes closest under every bound, without allocating any weights.
+
+    kcnn budget --arch mobilenet-v2 --macs 300M --params 3M
+    """
+    original = get(arch)
+    bounds = {
+        what: quantity(what, value)
+        for what, value in (("params", params), ("macs", macs), ("activations", activations))
+        if value is not None
+    }
+    batch = 1
+    if memory is not None:
+        bounds["memory"], batch = memory_at(memory)
+    found = fit(original, bounds, along, classes=classes, batch=batch)
+    before = Candidate(1.0, 1.0, original.resolution, costs(original, "memory" in bounds, classes, batch))
+    command = train_command(original.name, before, found)
+    print(table(original.name, before, found, bounds, batch))
+    print(f"\n{command}")
+    shares = {what: found.costs[what] / bound for what, bound in bounds.items()}
+    return {"arch": original.name, "width": found.width, "depth": found.depth, "resolution": found.resolution,
+            "original": dict(before.costs), "scaled": dict(found.costs), "budget": bounds, "share": shares,
+            "batch": batch, "command": command}  # fmt: skip
+
+
+def table(name: str, before: Candidate, found: Candidate, bounds: dict[str, float], batch: int) -> str:
+    lines = [("", name, "scaled", "budget", "")]
+    lines += [(what, f"{getattr(before, what):g}", f"{getattr(found, what):g}", "", "")
+              for what in ("width", "depth", "resolution")]  # fmt: skip
+    for what, old in before.costs.items():
+        bound = bounds.get(what)
+        how = ("", "") if bound is None else (short(bound), f"{found.costs[what] / bound:.1%} of it")
+        label = NAMES[what] + (f", batch {batch}" if what == "memory" else "")
+        lines.append((label, short(old), short(found.costs[what]), *how))
+    widths = [max(len(row[i]) for row in lines) for i in range(5)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{x:>{w}}" for x, w in zip(row[1:], widths[1:], strict=True)).rstrip()
+        for row in lines
+    )
+
+
+def train_command(name: str, before: Candidate, found: Candidate) -> str:
+    flags = [
+        f"--{what} {getattr(found, what):g}"
+        for what in ("width", "depth", "resolution")
+        if getattr(found, what) != getattr(before, what)
+    ]
+    return " ".join(["kcnn train --arch", name, *flags])
+
+
+def quantity(what: str, text: str) -> float:
+    """ "600M" -> 6e8. Units are powers of ten: K, M, G (or B), T."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+))?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
+    value = float(match[1]) * 10.0 ** int(match[2] or 0) * UNITS[match[3].upper()] if match else 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"{what} {text!r}: a positive number is needed, as 600M (units are K, M, G and T)")
+    return value
+
+
+def memory_at(text: str) -> tuple[float, int]:
+    """ "8GB@64" -> (8e9 bytes, a batch of 64); GiB are 2^30 bytes."""
+    match = re.fullmatch(r"(.+?)(?:(i)?B)?@(\d+)", text.replace(" ", ""), re.IGNORECASE)
+    if not match or int(match[3]) < 1:
+        raise InputError(f"memory {text!r}: bytes at a batch size are needed, as 8GB@64")
+    value = quantity("memory", match[1])
+    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
+    binary = 1.024 ** powers.get(match[1][-1].upper(), 0) if match[2] else 1.0
+    return value * binary, int(match[3])
+
+
+def main(argv: list[str] | None = None) -> None:
+    cli.run(budget, "kcnn budget", argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""All that is known of each kind of layer: what it costs, what it sees, and what back-propagation keeps of it.
+
+A table {layer class -> Rule} holds it; a class that the table lacks is an error, never a silent zero.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras import layers as kl
+
+from kcnn.errors import InputError
+from kcnn.layers import DropPath, ResponseNormalization
+
+Shape = tuple[int, ...]  # without the batch
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a row of outputs sees along one axis of the input, in pixels.
+
+    Output 0 sees the pixels lo ... hi (padding has numbers below 0), output i those i * jump further on.
+    """
+
+    lo: float = 0.0
+    hi: float = 0.0
+    jump: float = 1.0
+
+    @property
+    def size(self) -> int:
+        return math.ceil(self.hi - self.lo) + 1
+
+    @property
+    def centre(self) -> float:
+        return (self.lo + self.hi) / 2
+
+    def window(self, before: float, kernel: int, stride: float = 1.0) -> "Axis":
+        """Through windows of `kernel` positions, the first of which starts `before` positions early."""
+        lo = self.lo - before * self.jump
+        return Axis(lo, lo + self.hi - self.lo + (kernel - 1) * self.jump, self.jump * stride)
+
+    def union(self, other: "Axis") -> "Axis":
+        return Axis(min(self.lo, other.lo), max(self.hi, other.hi), max(self.jump, other.jump))
+
+
+Field = tuple[Axis, Axis]  # height, width
+
+
+# What layers cost: (layer, shape of the input, shape of the output) -> (multiply-adds, activations)
+
+Cost = Callable[[Any, Shape, Shape], tuple[int, int]]
+
+
+def nothing(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    return 0, 0
+
+
+def convolution(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    return math.prod(y) * math.prod(layer.kernel.shape[:-1]), math.prod(y)
+
+
+def depthwise(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    return math.prod(y) * math.prod(layer.kernel.shape[:-2]), math.prod(y)
+
+
+def separable(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    *kernel, channels, multiplier = layer.depthwise_kernel.shape
+    middle = math.prod(y[:-1]) * channels * multiplier
+    return middle * (math.prod(kernel) + y[-1]), middle + math.prod(y)
+
+
+def transposed(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    return math.prod(x) * math.prod(layer.kernel.shape[:-1]), math.prod(y)
+
+
+def dense(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
+    return math.prod(y) * x[-1], 0
+
+
+# What layers see: (layer, fields of the inputs, shape of the first input, shape of the output) -> field
+
+See = Callable[[Any, list[Field], Shape, Shape], Field | None]
+
+
+def merged(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    """All that the inputs see. Inputs without places, such as a gate of squeeze-and-excite, do not count."""
+    if not fields or len(y) != 3:
+        return None
+    first, *rest = fields
+    for other in rest:
+        first = (first[0].union(other[0]), first[1].union(other[1]))
+    return first
+
+
+def windowed(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    if not fields:
+        return None
+    kernels = getattr(layer, "kernel_size", None) or layer.pool_size
+    dilations = getattr(layer, "dilation_rate", (1, 1))
+    axes = []
+    for axis, n, kernel, stride, dilation in zip(fields[0], x, kernels, layer.strides, dilations, strict=False):
+        kernel = (kernel - 1) * dilation + 1
+        pad = max(0, (math.ceil(n / stride) - 1) * stride + kernel - n) // 2 if layer.padding == "same" else 0
+        axes.append(axis.window(pad, kernel, stride))
+    return axes[0], axes[1]
+
+
+def unpooled(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    """Transposed convolutions: output o sees the inputs i with o = i * stride + t - pad, t below the kernel."""
+    if not fields:
+        return None
+    axes = []
+    for axis, kernel, stride in zip(fields[0], layer.kernel_size, layer.strides, strict=True):
+        pad = max(0, kernel - stride) // 2 if layer.padding == "same" else 0
+        axes.append(axis.window((kernel - 1 - pad) // stride, math.ceil(kernel / stride), 1 / stride))
+    return axes[0], axes[1]
+
+
+def enlarged(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    if not fields:
+        return None
+    kernel = 1 if layer.interpolation == "nearest" else 2
+    a, b = (axis.window(0, kernel, 1 / size) for axis, size in zip(fields[0], layer.size, strict=True))
+    return a, b
+
+
+def padded(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    a, b = (axis.window(p[0], 1) for axis, p in zip(fields[0], layer.padding, strict=True))
+    return a, b
+
+
+def cropped(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    a, b = (axis.window(-p[0], 1) for axis, p in zip(fields[0], layer.cropping, strict=True))
+    return a, b
+
+
+def nowhere(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
+    return None
+
+
+# What back-propagation keeps, as letters: x inputs, y outputs, h something hidden as large as the output,
+# m a mask of one byte an element; i is no tensor: the output may take the place of its input; v: it is its input.
+
+RECTIFIERS = {"relu": "iy", "relu6": "iy", "sigmoid": "iy", "tanh": "iy", "softmax": "iy", "elu": "iy", "selu": "iy",
+              "silu": "x", "swish": "x", "linear": "v", "leaky_relu": "x", "hard_silu": "xhh", "hard_swish": "xhh",
+              "hard_sigmoid": "ih", "gelu": "xh", "softplus": "x", "mish": "xhh"}  # fmt: skip
+
+
+def activation(layer: Any) -> str:
+    return RECTIFIERS.get(getattr(layer.activation, "__name__", "linear"), "xh")
+
+
+def activated(layer: Any) -> str:
+    """Input, and what the layer's own activation keeps of what lies between."""
+    own = activation(layer) if getattr(layer, "activation", None) else ""
+    return "x" + own.replace("x", "h").replace("i", "").replace("v", "")
+
+
+def always(letters: str) -> Callable[[Any], str]:
+    return lambda layer: letters
+
+
+def hidden(layer: Any) -> str:
+    return activated(layer) + "h"  # between the depthwise convolution and the pointwise one
+
+
+def rectified(layer: Any) -> str:
+    return "iy" if not layer.negative_slope else "x"
+
+
+NO_LETTERS = always("")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is known of a kind of layer."""
+
+    cost: Cost = nothing
+    see: See = merged
+    keeps: Callable[[Any], str] = NO_LETTERS
+
+
+SAME, VIEW, INPLACE = Rule(), Rule(keeps=always("v")), Rule(keeps=always("i"))
+INPUT, OUTPUT = Rule(keeps=always("x")), Rule(keeps=always("iy"))
+GLOBAL, RESHAPED = Rule(see=nowhere), Rule(see=nowhere, keeps=always("v"))
+RULES: Mapping[type, Rule] = {
+    kl.Conv2D: Rule(convolution, windowed, activated),
+    kl.DepthwiseConv2D: Rule(depthwise, windowed, activated),
+    kl.SeparableConv2D: Rule(separable, windowed, hidden),
+    kl.Conv2DTranspose: Rule(transposed, unpooled, activated),
+    kl.Dense: Rule(dense, keeps=activated),
+    kl.BatchNormalization: INPUT,
+    kl.LayerNormalization: INPUT,
+    kl.GroupNormalization: INPUT,
+    kl.UnitNormalization: INPUT,
+    kl.Normalization: SAME,
+    kl.Rescaling: SAME,
+    kl.MaxPooling2D: Rule(see=windowed, keeps=always("xy")),
+    kl.AveragePooling2D: Rule(see=windowed),
+    kl.GlobalAveragePooling2D: GLOBAL,
+    kl.GlobalMaxPooling2D: Rule(see=nowhere, keeps=always("xy")),
+    kl.UpSampling2D: Rule(see=enlarged),
+    kl.ZeroPadding2D: Rule(see=padded),
+    kl.Cropping2D: Rule(see=cropped),
+    kl.Activation: Rule(keeps=activation),
+    kl.ReLU: Rule(keeps=rectified),
+    kl.LeakyReLU: INPUT,
+    kl.PReLU: Rule(keeps=always("xh")),
+    kl.ELU: OUTPUT,
+    kl.Softmax: OUTPUT,
+    kl.Add: INPLACE,
+    kl.Subtract: INPLACE,
+    kl.Average: INPLACE,
+    kl.Multiply: INPUT,
+    kl.Maximum: INPUT,
+    kl.Minimum: INPUT,
+    kl.Concatenate: SAME,
+    kl.Flatten: RESHAPED,
+    kl.Reshape: RESHAPED,
+    kl.Permute: GLOBAL,
+    kl.Identity: VIEW,
+    kl.ActivityRegularization: VIEW,
+    kl.Dropout: Rule(keeps=always("m")),
+    kl.SpatialDropout2D: SAME,  # masks of one element a channel, or an example
+    kl.GaussianNoise: SAME,
+    kl.GaussianDropout: Rule(keeps=always("h")),
+    DropPath: SAME,
+    ResponseNormalization: Rule(keeps=always("xh")),  # and the sums of squares
+}
+# Keras's own operations have no public classes (x + 3 is one), nor have a few layers of keras.applications.
+NAMED: Mapping[str, Rule] = {
+    "Add": INPLACE, "Subtract": INPLACE, "Negative": INPLACE, "CustomScaleLayer": INPLACE,
+    "Multiply": INPUT, "Divide": INPUT, "TrueDivide": INPUT, "Maximum": INPUT, "Minimum": INPUT, "Square": INPUT,
+    "LayerScale": INPUT, "StochasticDepth": SAME, "Cast": SAME, "Concatenate": SAME,
+    "Relu": OUTPUT, "Relu6": OUTPUT, "Sigmoid": OUTPUT, "Tanh": OUTPUT, "Softmax": OUTPUT,
+    "Silu": INPUT, "Gelu": Rule(keeps=always("xh")), "HardSilu": Rule(keeps=always("xhh")),
+    "HardSigmoid": Rule(keeps=always("ih")), "Mean": GLOBAL, "Max": Rule(see=nowhere, keeps=always("xy")),
+    "Reshape": RESHAPED, "Squeeze": RESHAPED, "ExpandDims": RESHAPED,
+}  # fmt: skip
+
+
+def rule(layer: Any) -> Rule:
+    """Of the layer's class, or the nearest class above it."""
+    for cls in type(layer).__mro__:
+        if cls in RULES:
+            return RULES[cls]
+        if cls.__module__.startswith("keras.src.") and cls.__name__ in NAMED:
+            return NAMED[cls.__name__]
+    raise InputError(f"layer {layer.name!r} is a {type(layer).__name__}: no facts are known of this kind of layer")

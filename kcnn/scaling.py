@@ -1,0 +1,129 @@
+"""Which multipliers bring a network to a budget: a search over facts, without weights."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from kcnn.arch import Arch, number, scale
+from kcnn.builder import SMALL, abstract, build, smallest
+from kcnn.errors import InputError
+from kcnn.families import get
+from kcnn.graph import walk
+from kcnn.memory import memory_parts
+
+Axis = Literal["width", "depth", "resolution", "compound"]
+CLOSE = 0.005  # this share of a budget may be left over
+LIMITS = {"width": (-7.0, 5.0), "depth": (-7.0, 4.0), "resolution": (-7.0, 4.0), "compound": (-30.0, 8.0)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Multipliers, pixels, and what the network costs there: the values of whatever the budget bounds."""
+
+    width: float
+    depth: float
+    resolution: int
+    costs: Mapping[str, int]
+
+    def excess(self, budget: Mapping[str, float]) -> tuple[float, str]:
+        """log(cost / budget) of what comes closest to its bound or exceeds it most, and its name."""
+        return max((math.log(max(self.costs[what], 1) / bound), what) for what, bound in budget.items())
+
+
+def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound", *, classes: int = 1000,
+        batch: int = 1, dtype: str = "float32") -> Candidate:  # fmt: skip
+    """The multipliers whose network comes closest under every bound, and never over one.
+
+    budget: bounds by name: params, macs, activations (elements for one image), memory (bytes of a training step of
+    `batch` images). along: one multiplier, or EfficientNet's three together; then width alone and resolution alone
+    take what rounding has left, and what a bound on parameters leaves of the others. Raises InputError for a budget that no multiplier meets.
+    """
+    arch = get(arch) if isinstance(arch, str) else arch
+    if not budget:
+        raise InputError("no budget: at least one of params, macs, activations and memory is needed")
+    for what, bound in budget.items():
+        if not (number(bound) and bound > 0):
+            raise InputError(f"{what} {bound!r}: a positive number is needed")
+    floor = min(arch.resolution, max(SMALL + 1, smallest(arch))) if arch.resolution > SMALL else smallest(arch)
+
+    known: dict[str, dict[str, int]] = {}
+
+    def at(width: float, depth: float, resolution: float) -> Candidate:
+        width, depth = round(width, 4), round(depth, 4)
+        pixels = max(floor, round(arch.resolution * resolution))
+        scaled = replace(scale(arch, width, depth), name=arch.name, resolution=pixels)
+        key = repr(scaled)  # many multipliers round to one network
+        if key not in known:
+            known[key] = costs(scaled, "memory" in budget, classes, batch, dtype)
+        return Candidate(width, depth, pixels, known[key])
+
+    found = search(lambda t: at(*multipliers(along, t)), budget, along, arch)
+    if along == "compound" and found.excess(budget)[0] < -CLOSE:
+        w, d, r = found.width, found.depth, found.resolution / arch.resolution
+        found = search(lambda t: at(w * 2**t, d, r), budget, "width", arch)
+    rest = {what: bound for what, bound in budget.items() if what != "params"}
+    if along == "compound" and rest and found.excess(rest)[0] < -CLOSE:
+        w, d, r = found.width, found.depth, found.resolution / arch.resolution
+        found = search(lambda t: at(w, d, r * 2**t), rest, "resolution", arch)
+    return found
+
+
+def multipliers(along: Axis, t: float) -> tuple[float, float, float]:
+    """Of width, depth and resolution: 2^t along one, 1.1^t, 1.2^t and 1.15^t along all. 1 at 0."""
+    if along == "compound":
+        return 1.1**t, 1.2**t, 1.15**t
+    return tuple(2.0**t if along == axis else 1.0 for axis in ("width", "depth", "resolution"))  # type: ignore
+
+
+def costs(arch: Arch, memory: bool, classes: int = 1000, batch: int = 1, dtype: str = "float32") -> dict[str, int]:
+    """What a network costs; memory, which takes longest to find, only on demand."""
+    with abstract():
+        graph = walk(build(arch, classes))
+    found = {what: sum(getattr(c, what) for c in graph.calls) for what in ("params", "macs", "activations")}
+    return found | ({"memory": memory_parts(graph, batch, dtype)["total"]} if memory else {})
+
+
+def search(at: Callable[[float], Candidate], budget: Mapping[str, float], along: str, arch: Arch) -> Candidate:
+    """The candidate closest under the budget, of all that are met on the way to it.
+
+    Costs grow with t, in steps where widths and depths are rounded: a bracket around the bound, from t = 0 on, is
+    narrowed by false position, and every third time halved.
+    """
+    seen: list[Candidate] = []
+
+    def look(t: float) -> tuple[float, float]:
+        seen.append(at(t))
+        return t, seen[-1].excess(budget)[0]
+
+    lowest, highest = LIMITS[along]
+    low = high = look(0.0)
+    up = low[1] <= 0
+    while (up and high[1] <= 0 and high[0] < highest) or (not up and low[1] > 0 and low[0] > lowest):
+        t, excess = high if up else low
+        step = max(0.5, abs(excess))
+        point = look(min(highest, t + step) if up else max(lowest, t - step))
+        low, high = (high, point) if up else (point, low)
+    for turn in range(15):
+        if not low[1] <= 0 < high[1] or low[1] > -CLOSE or high[0] - low[0] < 1e-3:
+            break
+        share = 0.5 if turn % 3 == 2 else -low[1] / (high[1] - low[1])
+        point = look(low[0] + (high[0] - low[0]) * min(0.95, max(0.05, share)))
+        low, high = (point, high) if point[1] <= 0 else (low, point)
+    under = [candidate for candidate in seen if candidate.excess(budget)[0] <= 0]
+    if under:
+        return max(under, key=lambda candidate: candidate.excess(budget)[0])
+    least = min(seen, key=lambda candidate: candidate.excess(budget)[0])
+    over, what = least.excess(budget)
+    raise InputError(
+        f"{what} {short(budget[what])} cannot be met: the smallest {arch.name} along {along} (width {least.width:g}, depth "
+        f"{least.depth:g}, {least.resolution} pixels) needs {short(least.costs[what])}, {math.exp(over):.3g} times as much"
+    )
+
+
+def short(value: float) -> str:
+    """1234567 -> "1.23 M"."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
