@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import keras
@@ -80,7 +80,17 @@ class Facts:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the layers, ready for JSON."""
-        return {key: value for key, value in asdict(self).items() if key != "graph"}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph"}
+        return plain | {"stages": [asdict(s) for s in self.stages], "remarks": list(self.remarks)}
+
+    def layer_dicts(self) -> list[dict[str, Any]]:
+        """The layers, ready for JSON: counts, place, and the bytes kept of one image in float32."""
+        plain = ("name", "kind", "params", "params_nontrainable", "macs", "activations", "receptive_field", "stride")
+        kept = rehearse(self.graph, self.layers, item=4, training=True)[1]
+        return [
+            {what: getattr(call, what) for what in plain} | {"shape": list(call.shape), "kept": n}
+            for call, n in zip(self.layers, kept, strict=True)
+        ]
 
 
 def facts(model: Arch | str | keras.Model, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,

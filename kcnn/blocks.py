@@ -33,8 +33,9 @@ def basic(style: Style, x: Tensor, width: int, stride: int, name: str, drop: flo
     return finish(style, y, name, norm=False)
 
 
-def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, ratio: float = 0.25,
-               groups: int = 1, group_width: int = 0, se: float = 0.0, stride_first: bool = False) -> Tensor:  # fmt: skip
+def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
+               ratio: float = 0.25, groups: int = 1, group_width: int = 0, se: float = 0.0,
+               stride_first: bool = False) -> Tensor:  # fmt: skip
     """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 in groups -> SE -> 1x1.
 
     The 3x3 has the stride, or the first 1x1. Groups are given by their number (ResNeXt) or their width (RegNet),
@@ -207,7 +208,9 @@ def average(style: Style, x: Tensor, width: None, stride: int, name: str, drop: 
     return layers.GlobalAveragePooling2D(name=name)(x)
 
 
-def tiles(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5) -> Tensor:
+def tiles(
+    style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5
+) -> Tensor:
     """The mean of each window, no larger than the image."""
     return mean_pool(x, min(kernel, x.shape[1]), stride, "valid", name)
 

@@ -20,7 +20,7 @@ def budget(
     macs: Annotated[str | None, Parameter(help="At most so many multiply-adds for one image, as 600M or 1.5G.")] = None,
     params: Annotated[str | None, Parameter(help="At most so many parameters, as 5M.")] = None,
     activations: Annotated[str | None, Parameter(help="At most so many outputs of convolutions, as 10M.")] = None,
-    memory: Annotated[str | None, Parameter(help="At most so many bytes in training at a batch size, as 8GB@64.")] = None,
+    memory: Annotated[str | None, Parameter(help="At most so many bytes to train at a batch size, as 8GB@64.")] = None,
     along: Annotated[Axis, Parameter(help="What is scaled; compound: all three, as EfficientNet does.")] = "compound",
     classes: Annotated[int, Parameter(help="Of the classifier.")] = 1000,
     json: cli.Json = False,
@@ -77,8 +77,8 @@ def train_command(name: str, before: Candidate, found: Candidate) -> str:
 
 def quantity(what: str, text: str) -> float:
     """ "600M" -> 6e8. Units are powers of ten: K, M, G (or B), T."""
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d+))?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
-    value = float(match[1]) * 10.0 ** int(match[2] or 0) * UNITS[match[3].upper()] if match else 0.0
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\d*\.\d+)(e[+-]?\d+)?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
+    value = float(match[1] + (match[2] or "")) * UNITS[match[3].upper()] if match else 0.0
     if not 0 < value < float("inf"):
         raise InputError(f"{what} {text!r}: a positive number is needed, as 600M (units are K, M, G and T)")
     return value

@@ -47,6 +47,8 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
                  ) -> dict[str, int]:  # fmt: skip
     """Bytes: weights, gradients, optimizer, ahead, activations, and total: the most in use at once.
 
+    Against TensorFlow's allocator on CPU it was right within 15 % (tests/kcnn/test_analysis.py says how). Scratch of
+    kernels, and what operations that overlap hold longer, are not in it, nor is what the process itself takes.
     weights: with their copies in a lower precision. optimizer: `slots` values a trainable weight. gradients: of all
     weights; they wait for one another, as clipping by the global norm and the mean over replicas want it. ahead: one
     value a weight where there are slots: TensorFlow computes what needs no gradient, such as momentum * slot or

@@ -13,7 +13,7 @@ KERNEL = {
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
 }
-Kernel = int | tuple[int, int]
+Kernel = int | tuple[int, ...]
 
 
 def conv(style: Style, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 1, *, name: str, groups: int = 1,

@@ -37,7 +37,8 @@ def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound",
 
     budget: bounds by name: params, macs, activations (elements for one image), memory (bytes of a training step of
     `batch` images). along: one multiplier, or EfficientNet's three together; then width alone and resolution alone
-    take what rounding has left, and what a bound on parameters leaves of the others. Raises InputError for a budget that no multiplier meets.
+    take what rounding has left, and what a bound on parameters leaves of the others.
+    Raises InputError for a budget that no multiplier meets.
     """
     arch = get(arch) if isinstance(arch, str) else arch
     if not budget:
@@ -116,8 +117,9 @@ def search(at: Callable[[float], Candidate], budget: Mapping[str, float], along:
     least = min(seen, key=lambda candidate: candidate.excess(budget)[0])
     over, what = least.excess(budget)
     raise InputError(
-        f"{what} {short(budget[what])} cannot be met: the smallest {arch.name} along {along} (width {least.width:g}, depth "
-        f"{least.depth:g}, {least.resolution} pixels) needs {short(least.costs[what])}, {math.exp(over):.3g} times as much"
+        f"{what} {short(budget[what])} cannot be met: the smallest {arch.name} along {along} "
+        f"(width {least.width:g}, depth {least.depth:g}, {least.resolution} pixels) "
+        f"needs {short(least.costs[what])}, {math.exp(over):.3g} times as much"
     )
 
 

@@ -1,5 +1,7 @@
 """Name -> tf.distribute.Strategy."""
 
+import functools
+
 import tensorflow as tf
 
 from kcnn.errors import InputError
@@ -23,9 +25,13 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
         raise InputError(f"replicas {wanted}: there are {len(gpus)} GPUs")
     if kind == "CPU":
         split_cpu(wanted)
-    # On CPUs the default, collectives, mixes up what several strategies of one process exchange.
-    exchange = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
-    return tf.distribute.MirroredStrategy([f"/{kind.lower()}:{i}" for i in range(wanted)], exchange)
+    return mirrored(tuple(f"/{kind.lower()}:{i}" for i in range(wanted)))
+
+
+@functools.cache
+def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for a process: two would number their collectives alike, and mix up what they exchange."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def visible_gpus() -> list[tf.config.PhysicalDevice]:

@@ -19,7 +19,7 @@ V3_STYLE = replace(STYLE, bn_momentum=0.999, activation="hard_silu")
 V3_STEM = (piece("conv", 16, 2, kernel=3, widen="fixed"),)
 RELU, SE = {"act": "relu"}, {"se_expanded": 0.25, "gate": "hard_sigmoid"}
 #    kernel, expand of each block, width, stride, activation and squeeze-and-excite
-V3_LARGE = (
+V3_LARGE: tuple = (
     (3, (1,), 16, 1, RELU),
     (3, (4, 3), 24, 2, RELU),
     (5, (3, 3, 3), 40, 2, RELU | SE),
@@ -27,7 +27,7 @@ V3_LARGE = (
     (3, (6, 6), 112, 1, SE),
     (5, (6, 6, 6), 160, 2, SE),
 )
-V3_SMALL = (
+V3_SMALL: tuple = (
     (3, (1,), 16, 2, RELU | SE),
     (3, (72 / 16, 88 / 24), 24, 2, RELU),
     (5, (4, 6, 6), 40, 2, SE),
@@ -46,7 +46,8 @@ def v3(size: str, rows: tuple, last: int, features: int) -> Arch:
 ARCHS = (
     Arch("mobilenet-v1", "mobilenet-v1", 224, STEM, tuple(stage("separable", *row) for row in V1_ROWS), HEAD, STYLE,
          dropout=0.001),
-    Arch("mobilenet-v2", "mobilenet-v2", 224, STEM, tuple(stage("inverted", n, c, s, expand=t) for t, c, n, s in V2_ROWS),
+    Arch("mobilenet-v2", "mobilenet-v2", 224, STEM,
+         tuple(stage("inverted", n, c, s, expand=t) for t, c, n, s in V2_ROWS),
          (piece("conv", 1280, kernel=1, widen="grow"), *HEAD), STYLE, dropout=0.2),
     v3("small", V3_SMALL, 576, 1024),
     v3("large", V3_LARGE, 960, 1280),

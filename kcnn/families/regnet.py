@@ -75,7 +75,7 @@ def regnet(name: str, depth: int, w0: float, wa: float, wm: float, group_width: 
     """
     if depth < 1 or w0 <= 0 or wa < 0 or wm <= 1 or group_width < 1:
         raise InputError(f"depth {depth}, w0 {w0}, wa {wa}, wm {wm}, group width {group_width}: "
-                         "at least one block, w0 above 0, wa from 0, wm above 1 and a positive group are needed")  # fmt: skip
+                         "one block, w0 above 0, wa from 0, wm above 1 and a positive group are needed")  # fmt: skip
     powers = [round(math.log((w0 + wa * j) / w0, wm)) for j in range(depth)]
     quantized = [8 * round(w0 * wm**power / 8) for power in powers]
     widths = sorted(set(quantized))

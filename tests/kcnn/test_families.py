@@ -2,7 +2,10 @@
 
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +21,13 @@ from kcnn.families.densenet import densenet
 from kcnn.families.regnet import anynet, regnet
 from kcnn.families.resnet import resnext
 
+ROOT = Path(__file__).parents[2]
 # Measured on other libraries; a `note` says what was left out to compare, null what their variant has otherwise.
 REFERENCE = json.loads((Path(__file__).parent / "architectures.json").read_text())
-REGNET_SIZES = "200mf 400mf 600mf 800mf 1.6gf 3.2gf 4.0gf 6.4gf 8.0gf 12gf 16gf 32gf".split()
+REGNET_SIZES = (
+    *("200mf", "400mf", "600mf", "800mf", "1.6gf", "3.2gf", "4.0gf", "6.4gf", "8.0gf"),
+    *("12gf", "16gf", "32gf"),
+)
 CANONICAL = [
     *(f"vgg-{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "-bn")),
     *("googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "xception"),
@@ -94,7 +101,16 @@ def counted(row):
     return f"{row['arch']}-w{row['width']}-{row['resolution']}-{row['source'].split()[0]}{'-aux' * ('aux' in row)}"
 
 
-@pytest.mark.parametrize("row", REFERENCE, ids=counted)
+def quick(row):
+    """At an architecture's own width and size, unless the network is a large one of a family."""
+    own = row["arch"] in VARIANTS or row["resolution"] == kcnn.get(row["arch"]).resolution
+    return row["width"] == 1 and own and (row["macs"] < 9e9 or row["arch"].startswith("inception"))
+
+
+ROWS = [pytest.param(row, id=counted(row), marks=[] if quick(row) else pytest.mark.slow) for row in REFERENCE]
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_counts_equal_the_reference(row):
     got = counts(row["arch"], row["width"], row["resolution"], "aux" in row)
     assert got == {what: row[what] if row[what] is not None else got[what] for what in got}
@@ -131,7 +147,12 @@ def test_every_weight_receives_a_gradient(name):
     assert dead == []
 
 
-@pytest.mark.parametrize("name", SMALL)
+# Between them they have every layer and block that must come back.
+QUICK = ("googlenet", "inception-resnet-v2", "resnet-50-v2", "densenet-121", "xception", "mobilenet-v3-small",
+         "efficientnet-b0", "regnety-200mf")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL])
 def test_a_saved_model_gives_equal_outputs(name, tmp_path):
     model = kcnn.build(name, 5, **SMALL[name], resolution=32)
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
@@ -170,6 +191,24 @@ def test_response_normalization_is_its_formula():
     squares = np.stack([(x[..., max(0, c - 2) : c + 3] ** 2).sum(-1) for c in range(9)], -1)
     layer = kcnn.layers.ResponseNormalization()
     np.testing.assert_allclose(layer(x), x / (1 + 1e-4 / 5 * squares) ** 0.75, rtol=1e-5)
+
+
+# The gallery
+
+
+def test_the_gallery_has_every_network_and_family():
+    text = (ROOT / "docs" / "architectures.md").read_text()
+    assert sorted(re.findall(r"^\| (\S+) \| \d", text, re.M)) == sorted(kcnn.names())
+    assert set(re.findall(r"^### (\S+)", text, re.M)) == {kcnn.get(name).family for name in kcnn.names()}
+
+
+@pytest.mark.slow
+def test_the_gallery_is_current():
+    command = [sys.executable, ROOT / "docs" / "architectures.py", "--check"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 # RegNet and AnyNet
@@ -257,8 +296,9 @@ RESNET = by_name([
 ])  # fmt: skip
 PARTS = ("shortcut", "reduce", "3x3", "expand")
 DENSENET = by_name([
-    (r"^conv1_conv$", "stem1_conv"), (r"^conv1_bn$", "stem1_conv_bn"), (r"^predictions$", "logits"), (r"^bn$", "head1_norm_bn"),
-    (r"^pool(\d)_bn$", r"stage\1_block1_transition_pre_bn"), (r"^pool(\d)_conv$", r"stage\1_block1_transition"),
+    (r"^conv1_conv$", "stem1_conv"), (r"^conv1_bn$", "stem1_conv_bn"), (r"^predictions$", "logits"),
+    (r"^bn$", "head1_norm_bn"), (r"^pool(\d)_bn$", r"stage\1_block1_transition_pre_bn"),
+    (r"^pool(\d)_conv$", r"stage\1_block1_transition"),
     (r"^conv(\d)_block", lambda m: f"stage{int(m[1]) - 1}_block"),
     (r"_0_bn$", "_pre_bn"), (r"_1_conv$", "_reduce"), (r"_1_bn$", "_reduce_bn"), (r"_2_conv$", "_conv"),
 ])  # fmt: skip
@@ -282,7 +322,9 @@ APPLICATIONS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, theirs, resolution, pairing", APPLICATIONS, ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize(
+    "name, theirs, resolution, pairing", APPLICATIONS, ids=lambda x: x if isinstance(x, str) else ""
+)
 def test_outputs_equal_those_of_keras_applications(name, theirs, resolution, pairing):
     inside = {"include_preprocessing": False} if "V3" in theirs and "Mobile" in theirs else {}
     source = getattr(keras.applications, theirs)(weights=None, classes=10, classifier_activation=None,

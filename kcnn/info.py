@@ -1,0 +1,216 @@
+"""What a network is: its facts, in total and per stage, or side by side with others'."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from kcnn.analysis import Facts, facts
+from kcnn.builder import SMALL, Stem, resolve
+from kcnn.cli import Json, Seed, run
+from kcnn.errors import InputError
+from kcnn.families import get, names
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+def info(
+    *arch: str,
+    listed: Annotated[bool, Parameter("--list", negative="")] = False,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+    classes: int = 1000,
+    stem: Stem = "auto",
+    batch_size: int = 32,
+    precision: Precision = "float32",
+    per_layer: Annotated[bool, Parameter(negative="")] = False,
+    plot: Path | None = None,
+    json: Json = False,
+    seed: Seed = 0,
+) -> Mapping[str, Any]:
+    """What a network is: its facts, in total and per stage, or side by side with others'.
+
+    Parameters
+    ----------
+    arch
+        Networks, resnet-50 for one; with --list shell patterns, all networks without any.
+    listed
+        Print the names of networks, with family and resolution.
+    width
+        Multiplier of the widths.
+    depth
+        Multiplier of the depths.
+    resolution
+        Side of the image in pixels; the network's own by default.
+    classes
+        Outputs of the network.
+    stem
+        small: without strides; auto: small for images of 64 pixels and less.
+    batch_size
+        Images in a step, for the memory.
+    precision
+        For the memory.
+    per_layer
+        Every layer, too.
+    plot
+        Draw multiply-adds, parameters and memory over the depth into this file.
+    """
+    if listed:
+        return list_names(arch or ("*",), quiet=json)
+    if not arch:
+        raise InputError("no network given: name one, such as resnet-50, or --list them")
+    scaling: dict[str, Any] = {"width": width, "depth": depth, "resolution": resolution, "stem": stem}
+    found = [facts(name, classes, **scaling) for name in arch]
+    stems = [stem_of(name, **scaling) for name in arch]
+    memory = {
+        phase: [f.memory_parts(batch_size, precision, training=phase == "training") for f in found]
+        for phase in ("training", "inference")
+    }
+    if plot:
+        draw(found, plot)
+    if not json:
+        step = f"a batch of {batch_size} in {precision}"
+        if len(found) == 1:
+            show(found[0], stems[0], {phase: m[0] for phase, m in memory.items()}, step)
+        else:
+            compare(found, memory, step)
+        if per_layer:
+            for f in found:
+                show_layers(f)
+    rows = [
+        f.to_dict()
+        | {"stem": s, "batch_size": batch_size, "precision": precision}
+        | {"memory": {phase: m[n] for phase, m in memory.items()}}
+        | ({"layers": f.layer_dicts()} if per_layer else {})
+        for n, (f, s) in enumerate(zip(found, stems, strict=True))
+    ]
+    return rows[0] if len(rows) == 1 else {"networks": rows}
+
+
+def list_names(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
+    """No facts: those would take a minute."""
+    found = [name for name in names() if any(name in names(pattern) for pattern in patterns)]
+    if not found:
+        raise InputError(f"no network matches {' '.join(patterns)}")
+    if not quiet:
+        table(("name", "family", "resolution"), [(n, get(n).family, f"{get(n).resolution} px") for n in found])
+    return {"names": found}
+
+
+def stem_of(name: str, stem: Stem, **scaling: Any) -> str:
+    """Which stem the network has, and why."""
+    if resolve(name, **scaling, stem=stem) == resolve(name, **scaling, stem="standard"):
+        return "standard stem"
+    why = f"as the input has {SMALL} pixels or less" if stem == "auto" else "as asked for"
+    return f"small stem: no strides, {why}"
+
+
+def show(f: Facts, stem: str, memory: Mapping[str, Mapping[str, int]], step: str) -> None:
+    rows = [
+        (s.name, f"{s.resolution}", f"{s.width}", f"{s.blocks or ''}", short(s.params), short(s.macs),
+         short(s.activations), pixels(s.receptive_field), pixels(s.stride), pixels(s.centre), short(s.kept, "B"),
+         f"{s.intensity:.1f}")
+        for s in f.stages
+    ]  # fmt: skip
+    total = ("total", "", "", "", short(f.params), short(f.macs), short(f.activations), pixels(f.receptive_field), "",
+             "", short(sum(s.kept for s in f.stages), "B"), f"{f.intensity:.1f}")  # fmt: skip
+    heads = ("stage", "pixels", "width", "blocks", "parameters", "multiply-adds", "activations", "sees", "stride",
+             "centre", "kept", "macs/byte")  # fmt: skip
+    print(f"{f.name}, images of {f.resolution} pixels, {stem}")
+    print(f"{f.params:,} parameters, {f.macs:,} multiply-adds, {f.activations:,} activations")
+    table(heads, [*rows, total])
+    print("sees, stride, centre: pixels of the input; kept: for back-propagation, of one image in float32")
+    for phase, parts in memory.items():
+        detail = ", ".join(f"{what} {short(n, 'B')}" for what, n in parts.items() if n and what != "total")
+        print(f"memory in {phase}, {step}: {short(parts['total'], 'B')} at the most ({detail})")
+    for remark in f.remarks:
+        print(f"note: {remark}")
+
+
+def compare(found: Sequence[Facts], memory: Mapping[str, Sequence[Mapping[str, int]]], step: str) -> None:
+    heads = ("network", "pixels", "parameters", "multiply-adds", "activations", "sees", "macs/byte", "training",
+             "inference")  # fmt: skip
+    rows = [
+        (f.name, f"{f.resolution}", short(f.params), short(f.macs), short(f.activations), pixels(f.receptive_field),
+         f"{f.intensity:.1f}", short(training["total"], "B"), short(inference["total"], "B"))
+        for f, training, inference in zip(found, memory["training"], memory["inference"], strict=True)
+    ]  # fmt: skip
+    table(heads, rows)
+    print(f"training, inference: memory for {step}")
+
+
+def show_layers(f: Facts) -> None:
+    rows = [
+        (c.name, c.kind, " x ".join(map(str, c.shape)), short(c.params), short(c.macs), short(c.activations),
+         pixels(c.receptive_field), pixels(c.stride))
+        for c in f.layers
+    ]  # fmt: skip
+    print(f"\n{f.name}")
+    table(("layer", "kind", "output", "parameters", "multiply-adds", "activations", "sees", "stride"), rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Text to the left, numbers to the right; as wide as it needs where nobody looks at a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10 * sum(len(head) for head in heads))
+    words = {"name", "family", "network", "stage", "layer", "kind", "output"}
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        drawn.add_column(head, justify="left" if head in words else "right", no_wrap=not console.is_terminal)
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def short(n: float, unit: str = "") -> str:
+    """12.3 M for 12,345,678; with a unit 12.3 MB."""
+    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if n >= 10**power:
+            return f"{n / 10**power:.{2 if n < 10 ** (power + 1) else 1}f} {prefix}{unit}"
+    return f"{n:g} {unit}".strip()
+
+
+def pixels(n: float | None) -> str:
+    return "" if n is None else f"{n:g}"
+
+
+def draw(found: Sequence[Facts], file: Path) -> None:
+    """Sums from the input on, over the layers that compute or hold something."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from itertools import accumulate
+
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(3, 1, figsize=(8, 9), layout="constrained")
+    sums = {"multiply-adds (G)": ("macs", 1e9), "parameters (M)": ("params", 1e6),
+            "kept for back-propagation (MB an image)": ("kept", 1e6)}  # fmt: skip
+    for panel, (title, (what, unit)) in zip(panels, sums.items(), strict=True):
+        for f in found:
+            values = [row[what] / unit for row in f.layer_dicts() if row["macs"] or row["params"] or row["kept"]]
+            panel.plot(list(accumulate(values)), label=f.name)
+        panel.set(title=f"{title}, summed from the input on", xlabel="layer", xmargin=0)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    try:
+        figure.savefig(file)
+    except ValueError as error:  # an ending that names no format
+        raise InputError(f"plot {str(file)!r}: {error}") from error
+    finally:
+        pyplot.close(figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(info, "kcnn info", argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""One rule scales every family: what it changes, what it must not, and what it refuses."""
+
+import math
+import re
+
+import pytest
+
+import kcnn
+from kcnn.arch import Each, compound, quantum, round_width, scale_width, stage
+from kcnn.builder import abstract, resolve, takes
+
+FAMILIES = {kcnn.get(name).family: name for name in reversed(kcnn.names())}  # the first name of each
+MULTIPLIERS = (0.5, 1.3, 2.0)
+
+
+def flat(width):
+    return [w for part in width for w in flat(part)] if isinstance(width, tuple) else [] if width is None else [width]
+
+
+def widths(arch):
+    return [w for s in (*arch.stem, *arch.stages, *arch.head) for w in flat(s.width)]
+
+
+def shapes(name, **scaling):
+    with abstract():
+        model = kcnn.build(name, 10, **scaling)
+    return model
+
+
+@pytest.mark.parametrize("name", kcnn.names())
+def test_a_multiplier_of_one_is_the_identity(name):
+    arch = kcnn.get(name)
+    assert kcnn.scale(arch) == kcnn.scale(arch, 1, 1, 1) == compound(arch, 0) == arch
+
+
+@pytest.mark.parametrize("name", kcnn.names())
+@pytest.mark.parametrize("by", MULTIPLIERS)
+def test_widths_lose_at_most_a_tenth_and_fit_their_groups(name, by):
+    arch = kcnn.get(name)
+    scaled = kcnn.scale(arch, width=by)
+    assert len(widths(scaled)) == len(widths(arch))
+    for before, after in zip((*arch.stem, *arch.stages, *arch.head), (*scaled.stem, *scaled.stages, *scaled.head),
+                             strict=True):  # fmt: skip
+        for old, new in zip(flat(before.width), flat(after.width), strict=True):
+            assert new >= 0.9 * old * by or before.widen == "fixed"
+            assert new % 8 == 0 or new == old
+        if "groups" in after.options:
+            assert all(w * after.options["ratio"] % after.options["groups"] == 0 for w in flat(after.width))
+        if "group_width" in after.options:
+            inner = [round(w * after.options["ratio"]) for w in flat(after.width)]
+            assert all(i % min(i, after.options["group_width"]) == 0 for i in inner)
+
+
+@pytest.mark.parametrize("name", kcnn.names())
+def test_depth_two_doubles_what_repeats(name):
+    arch, deep = kcnn.get(name), kcnn.scale(kcnn.get(name), depth=2)
+    assert [s.depth for s in deep.stages] == [s.depth * (2 if s.deepen else 1) for s in arch.stages]
+    assert sum(s.depth for s in deep.stages) >= 1.5 * sum(s.depth for s in arch.stages)
+    assert all(s.depth >= 1 for s in kcnn.scale(arch, depth=0.01).stages)
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_one_network_of_each_family_builds_scaled(name):
+    model = shapes(name, width=1.3, depth=1.3, resolution=96)
+    assert model.output_shape == (None, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", kcnn.names())
+@pytest.mark.parametrize("by", MULTIPLIERS)
+def test_every_network_builds_scaled(name, by):
+    for scaling in ({"width": by}, {"depth": by}):
+        assert shapes(name, **scaling).output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_an_input_of_32_pixels_keeps_places_to_learn_from(name):
+    """The small stem: no total stride above 32, and the last stage still sees several pixels of most families."""
+    arch = resolve(name, resolution=32)
+    stride = math.prod(s.stride for s in (*arch.stem, *arch.stages))
+    assert 8 <= stride <= 32
+    assert not any(s.options.get("padding") == "valid" for s in arch.stem if s.stride == 1)
+    assert shapes(name, resolution=32).output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+@pytest.mark.parametrize("resolution", [65, pytest.param(97, marks=pytest.mark.slow)])
+def test_a_resolution_is_taken_or_refused_with_the_smallest(name, resolution):
+    try:
+        shapes(name, resolution=resolution)
+    except kcnn.InputError as error:
+        arch, least = kcnn.get(name), int(re.search(r"(\d+) pixels at least", str(error))[1])
+        assert resolution < least and takes(arch, least, 3) and not takes(arch, least - 1, 3)
+
+
+def test_a_stage_takes_its_rows_at_equal_distances():
+    s = stage("plain", 3, Each((8, 16, 24)))
+    picked = {depth: [kcnn.arch.pick(s.width, j, depth) for j in range(depth)] for depth in (1, 2, 3, 6)}
+    assert picked == {1: [8], 2: [8, 16], 3: [8, 16, 24], 6: [8, 8, 16, 16, 24, 24]}
+    assert scale_width(Each((8, (16, ()))), 2, s) == Each((16, (32, ())))
+
+
+def test_rounding():
+    assert [round_width(w) for w in (1, 11, 12, 19.9, 20, 32)] == [8, 16, 16, 24, 24, 32]
+    assert quantum(stage("bottleneck", 1, 256, ratio=0.5, groups=32)) == 64
+    assert quantum(stage("bottleneck", 1, 256, ratio=1.0, group_width=24)) == 24
+    assert quantum(stage("bottleneck", 1, 256, ratio=1.0, group_width=80), width=40) == 8
+
+
+def test_mobilenets_head_only_grows_and_efficientnets_goes_both_ways():
+    assert kcnn.scale(kcnn.get("mobilenet-v2"), width=0.5).head[0].width == 1280
+    assert kcnn.scale(kcnn.get("mobilenet-v2"), width=2).head[0].width == 2560
+    assert kcnn.scale(kcnn.get("efficientnet-b0"), width=0.5).head[0].width == 640
+
+
+def test_compound_scaling_doubles_the_work_with_each_step():
+    for name in ("resnet-50", "efficientnet-b0"):
+        arch = kcnn.get(name)
+        one = kcnn.facts(arch).macs
+        assert 2.2 < kcnn.facts(compound(arch, 2)).macs / one < 6.5
+        assert kcnn.facts(compound(arch, -1)).macs < one
+    scaled = compound(kcnn.get("resnet-50"), 1, alpha=2, beta=1, gamma=1)
+    assert [s.depth for s in scaled.stages] == [6, 8, 12, 6] and scaled.resolution == 224
+
+
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, True, "2", None])
+@pytest.mark.parametrize("what", ["width", "depth", "resolution"])
+def test_multipliers_that_are_no_positive_numbers_are_refused(what, bad):
+    with pytest.raises(kcnn.InputError, match=f"{what} multiplier .*: a positive number is needed"):
+        kcnn.scale(kcnn.get("resnet-18"), **{what: bad})
+
+
+@pytest.mark.parametrize("bad", [{"phi": math.nan}, {"phi": True}, {"phi": 1, "alpha": 0}, {"phi": 99}])
+def test_phi_that_is_no_number_is_refused(bad):
+    with pytest.raises(kcnn.InputError, match="is needed"):
+        compound(kcnn.get("resnet-18"), **bad)
