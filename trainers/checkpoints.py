@@ -56,7 +56,7 @@ def save(folder: Path, name: str, state: State, extra: dict[str, Any]) -> Path:
 
 
 def link(path: Path, name: str) -> None:
-    """Gives a checkpoint a second name, so that `prune` cannot take it away; no copy is made."""
+    """Gives a checkpoint a second name, which `prune` does not take away with it; no copy is made."""
     partial = path.with_name(f".{name}.partial")
     partial.unlink(missing_ok=True)
     os.link(path, partial)

@@ -14,6 +14,7 @@ from trainers.recipes import RECIPES, choose
 WHAT, DATA, TRAIN, DEVICES, RUN = (Group.create_ordered(name) for name in
                                    ("Network", "Data", "Training", "Devices", "Run"))  # fmt: skip
 RECIPE = "(default: the recipe's)"
+RECIPE_S: Any = None  # until `resolve` puts the recipe's value in its place
 
 
 def flag(group: Group, help: str, **more: Any) -> Parameter:
@@ -28,9 +29,9 @@ class TrainConfig:
     arch: Annotated[str, flag(WHAT, "Name of the network; `kcnn info --list` has them all.")] = "efficientnet-b0"
     width: Annotated[float, flag(WHAT, "Multiplier of its widths.")] = 1.0
     depth: Annotated[float, flag(WHAT, "Multiplier of its depths.")] = 1.0
-    resolution: Annotated[
-        int | None, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")
-    ] = None
+    resolution: Annotated[int, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")] = (
+        RECIPE_S
+    )
     stem: Annotated[
         Literal["auto", "standard", "small"],
         flag(WHAT, "Strides of the stem; auto: small (none) for inputs of 64 pixels and less."),
@@ -66,13 +67,13 @@ class TrainConfig:
         flag(DATA, "A broken image: stop and name it, or decode all once beforehand and leave broken ones out."),
     ] = "error"
     crop_scale: Annotated[
-        float | None,
+        float,
         flag(DATA, f"Smallest share of an image's area that a random training crop has {RECIPE}; 1: no random crops."),
-    ] = None
-    flip: Annotated[bool | None, flag(DATA, f"Mirror training images at random {RECIPE}.")] = None
+    ] = RECIPE_S
+    flip: Annotated[bool, flag(DATA, f"Mirror training images at random {RECIPE}.")] = RECIPE_S
     eval_crop: Annotated[
-        float | None, flag(DATA, f"Side of the central crop in evaluation, as a share of the shorter side {RECIPE}.")
-    ] = None
+        float, flag(DATA, f"Side of the central crop in evaluation, as a share of the shorter side {RECIPE}.")
+    ] = RECIPE_S
 
     recipe: Annotated[
         str | None,
@@ -81,29 +82,25 @@ class TrainConfig:
             f"Named settings, which flags override: {', '.join(RECIPES)} (default: digits for digits, else default).",
         ),
     ] = None
-    epochs: Annotated[int | None, flag(TRAIN, f"Passes over the training images {RECIPE}.")] = None
-    batch_size: Annotated[int | None, flag(TRAIN, f"Global batch: images in a step, over all replicas {RECIPE}.")] = (
-        None
-    )
+    epochs: Annotated[int, flag(TRAIN, f"Passes over the training images {RECIPE}.")] = RECIPE_S
+    batch_size: Annotated[int, flag(TRAIN, f"Global batch: images in a step, over all replicas {RECIPE}.")] = RECIPE_S
     optimizer: Annotated[
-        Literal["sgd", "adamw"] | None, flag(TRAIN, f"sgd: L2 in the gradient; adamw: decoupled {RECIPE}.")
-    ] = None
-    lr: Annotated[float | None, flag(TRAIN, "Peak learning rate (default: lr-base times batch-size / 256).")] = None
-    lr_base: Annotated[float | None, flag(TRAIN, f"Peak learning rate for a batch of 256 {RECIPE}.")] = None
-    momentum: Annotated[float | None, flag(TRAIN, f"Of SGD {RECIPE}.")] = None
-    weight_decay: Annotated[float | None, flag(TRAIN, f"Of kernels; biases and normalization go without {RECIPE}.")] = (
-        None
+        Literal["sgd", "adamw"], flag(TRAIN, f"sgd: L2 in the gradient; adamw: decoupled {RECIPE}.")
+    ] = RECIPE_S
+    lr: Annotated[float, flag(TRAIN, "Peak learning rate (default: lr-base times batch-size / 256).")] = RECIPE_S
+    lr_base: Annotated[float, flag(TRAIN, f"Peak learning rate for a batch of 256 {RECIPE}.")] = RECIPE_S
+    momentum: Annotated[float, flag(TRAIN, f"Of SGD {RECIPE}.")] = RECIPE_S
+    weight_decay: Annotated[float, flag(TRAIN, f"Of kernels; biases and normalization go without {RECIPE}.")] = RECIPE_S
+    schedule: Annotated[Literal["cosine", "constant"], flag(TRAIN, f"Learning rate after the warmup {RECIPE}.")] = (
+        RECIPE_S
     )
-    schedule: Annotated[
-        Literal["cosine", "constant"] | None, flag(TRAIN, f"Learning rate after the warmup {RECIPE}.")
-    ] = None
-    warmup_epochs: Annotated[float | None, flag(TRAIN, f"Epochs in which it grows from 0 {RECIPE}.")] = None
-    label_smoothing: Annotated[float | None, flag(TRAIN, f"Share of a label spread over all classes {RECIPE}.")] = None
+    warmup_epochs: Annotated[float, flag(TRAIN, f"Epochs in which it grows from 0 {RECIPE}.")] = RECIPE_S
+    label_smoothing: Annotated[float, flag(TRAIN, f"Share of a label spread over all classes {RECIPE}.")] = RECIPE_S
     ema: Annotated[
-        float | None,
+        float,
         flag(TRAIN, f"Decay of the weights' moving average, which is then evaluated and saved; 0: none {RECIPE}."),
-    ] = None
-    clip_norm: Annotated[float | None, flag(TRAIN, f"Largest global norm of the gradient; 0: any {RECIPE}.")] = None
+    ] = RECIPE_S
+    clip_norm: Annotated[float, flag(TRAIN, f"Largest global norm of the gradient; 0: any {RECIPE}.")] = RECIPE_S
 
     strategy: Annotated[
         Literal["auto", "one-device", "mirrored"], flag(DEVICES, "auto: all visible GPUs, else the CPU.")
@@ -187,7 +184,7 @@ def read(path: Path | str) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise InputError(f"no configuration at {str(path)!r}: a YAML file of flags is needed") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, not flags: lines like `epochs: 10` are needed")

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.checkpoints import load_run
-from trainers.config import TrainConfig
+from trainers.config import TrainConfig, check
 from trainers.dashboards import confusion_png
 from trainers.data import Split, eval_batches, open_data
 from trainers.feed import distribute, naming_broken
@@ -76,7 +76,8 @@ def evaluator(model: keras.Model, ema: list[tf.Variable], split: Split, classes:
 def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None) -> dict[str, Any]:
     """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
     model, config, classes = load_run(run, checkpoint)
-    config = replace(config, batch_size=batch_size or config.batch_size, data=data or config.data)
+    config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size, data=data or config.data)
+    check(config)
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                        on_corrupt=config.on_corrupt)  # fmt: skip
     same_classes(classes, source.classes, run)

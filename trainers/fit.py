@@ -42,7 +42,10 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
         if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["steps"] >= plan.steps:
             return Result(folder, result)
         resumed = runs.is_run(folder)
-        if not resumed:
+        if resumed:
+            runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
+            (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
+        else:
             runs.create(folder, config, facts.to_dict(), source.classes)
             if source.corrupt:
                 (folder / "corrupt.txt").write_text("\n".join(source.corrupt) + "\n", encoding="utf-8")
@@ -57,7 +60,7 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
                     layer.synchronized = config.sync_bn
             optimizer = make_optimizer(config, plan.steps_per_epoch, model)
             state = make_state(model, optimizer, averaged=bool(config.ema))
-            model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+            model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
         position = Position()
         if resumed and (last := checkpoints.newest(folder / "checkpoints")):
             path, arrays, extra = last
@@ -108,7 +111,7 @@ def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
     wanted = config.resume
     if wanted == "auto":
         here = Path(config.run_dir) if config.run_dir else None
-        wanted = str(here) if here and runs.is_run(here) and not runs.is_finished(here) else None
+        wanted = str(here) if here and runs.is_run(here) else None
     if wanted is None:
         config = resolve(config)
         folder = runs.folder_of(config)

@@ -1,5 +1,6 @@
 """The one loop: it drives the compiled step, evaluates, keeps checkpoints and calls Keras callbacks."""
 
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -64,7 +65,7 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
         step_function = train_function(state, config, strategy, jit)
     evaluate = evaluator(state.model, state.ema, source.val, len(source.classes), config, strategy)
     hooks = keras.callbacks.CallbackList(
-        list(callbacks), model=state.model, epochs=plan.epochs, steps=plan.steps_per_epoch
+        list(callbacks), add_history=True, model=state.model, epochs=plan.epochs, steps=plan.steps_per_epoch
     )
     batches = training_data(config, plan, source, position.step, strategy)
     dashboard = Dashboard(folder)
@@ -73,7 +74,8 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
     hooks.on_train_begin()
     with Reporter(plan.steps, position.step) as reporter:
         if position.step == 0:
-            first = strategy.experimental_local_results(next(iter(batches))["image"])[0]
+            with naming_broken(source.train, lambda: under_way(config, plan, source, 0, 1)):
+                first = strategy.experimental_local_results(next(iter(batches))["image"])[0]
             dashboard.strip(first[:8].numpy(), 0)
         iterator = iter(batches)
         while position.step < plan.steps and not state.model.stop_training:
@@ -83,7 +85,7 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 within = position.step - epoch * plan.steps_per_epoch
                 hooks.on_train_batch_begin(within)
                 started = time.perf_counter()
-                with naming_broken(source.train, lambda n=steps: under_way(config, plan, source, position.step, n)):
+                with naming_broken(source.train, functools.partial(under_way, config, plan, source, position.step, steps)):
                     series = {k: v.numpy() for k, v in step_function(iterator, tf.constant(steps)).items()}
                 speed.add(steps, time.perf_counter() - started)
                 refuse_nan(series["loss"], position.step, folder)
@@ -103,16 +105,16 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 at_end = position.step % plan.steps_per_epoch == 0
                 if position.step % plan.checkpoint_every == 0 and not at_end:
                     keep(state, position, folder, config.keep)
+            hooks.on_test_begin()
             evaluation = evaluate()
+            hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
             figures = close_epoch(position, evaluation, config, folder, dashboard, source.classes, epoch)
             reporter.say(f"epoch {epoch + 1}/{plan.epochs}: loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}  "
                          f"val_loss {figures['val_loss']:.4f}  val_accuracy {figures['val_accuracy']:.2%}  "
                          f"{speed.recent:.0f} images/s")  # fmt: skip
             best = figures["val_accuracy"] > position.best
             position.best = max(position.best, figures["val_accuracy"])
-            path = keep(state, position, folder, config.keep)
-            if best:
-                checkpoints.link(path, "best")
+            keep(state, position, folder, config.keep, best)
             hooks.on_epoch_end(epoch, figures)
     hooks.on_train_end(position.history[-1] if position.history else None)
     dashboard.close()
@@ -135,11 +137,13 @@ def under_way(config: TrainConfig, plan: Plan, source: Source, step: int, steps:
 
 def chunks(step: int, plan: Plan) -> Iterator[int]:
     """How many steps to take at once: to the next line of the log, checkpoint or end of the epoch."""
-    end = (step // plan.steps_per_epoch + 1) * plan.steps_per_epoch
-    first = step
+    begin = step // plan.steps_per_epoch * plan.steps_per_epoch
+    end, first = begin + plan.steps_per_epoch, step
     while step < end:
-        stops = (end, *((step // every + 1) * every for every in (plan.log_every, plan.checkpoint_every)))
-        n = 1 if step == first == 0 else min(stops) - step  # the very first alone: it compiles, and is soon seen
+        line = begin + ((step - begin) // plan.log_every + 1) * plan.log_every
+        checkpoint = (step // plan.checkpoint_every + 1) * plan.checkpoint_every
+        # The very first step goes alone: it compiles, and is soon seen.
+        n = 1 if step == first == 0 else min(line, checkpoint, end) - step
         yield n
         step += n
 
@@ -197,17 +201,21 @@ def record(position: Position, folder: Path, line: dict[str, Any]) -> None:
     position.lines += 1
 
 
-def keep(state: State, position: Position, folder: Path, count: int) -> Path:
-    path = checkpoints.save(folder / "checkpoints", checkpoints.step_name(position.step), state, vars(position))
+def keep(state: State, position: Position, folder: Path, count: int, best: bool = False) -> None:
+    name = checkpoints.step_name(position.step)
+    # The best goes first: a kill between the two repeats the epoch, and the other way round would forget its best.
+    path = checkpoints.save(folder / "checkpoints", "best" if best else name, state, vars(position))
+    if best:
+        checkpoints.link(path, name)
     checkpoints.prune(folder / "checkpoints", count)
-    return path
 
 
 class Speed:
     """Images a second: of late, and over all calls but the first, which compiles."""
 
     def __init__(self, batch: int):
-        self.batch, self.calls = batch, []
+        self.batch = batch
+        self.calls: list[tuple[int, float]] = []
 
     def add(self, steps: int, seconds: float) -> None:
         self.calls.append((steps, seconds))

@@ -12,7 +12,7 @@ from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.data import eval_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
 def find_images(places: Iterable[str]) -> list[str]:

@@ -10,7 +10,8 @@ from trainers.config import TrainConfig
 from trainers.optimizers import decays, l2
 from trainers.state import State
 
-Series = Sums = dict[str, tf.Tensor]
+Series = dict[str, tf.Tensor]
+Sums = dict[str, tf.Tensor]
 SERIES = ("loss", "correct", "grad_norm", "lr")
 
 

@@ -1,0 +1,57 @@
+"""One side of benchmarks.step, in a process of its own: prints the seconds to the first step, and of a later one."""
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import keras
+
+from benchmarks.step import TWINS
+
+
+def timer(started: float) -> tuple[keras.callbacks.Callback, dict[str, Any]]:
+    """A callback, and where it leaves the times at which batches ended, by their number."""
+    ends: dict[int, float] = {}
+
+    def ended(batch: int, logs: Any) -> None:
+        ends[batch] = time.time() - started
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=ended), ends
+
+
+def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:
+    import tempfile
+
+    from trainers import TrainConfig, fit
+
+    with tempfile.TemporaryDirectory() as out:
+        flags: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0}
+        fit(TrainConfig(arch=network, data=folder, batch_size=batch, resolution=resolution, stem="standard", epochs=1,
+                        run_dir=f"{out}/run", **flags), [callback])  # fmt: skip
+
+
+def run_keras(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:
+    data = keras.utils.image_dataset_from_directory(
+        f"{folder}/train", batch_size=batch, image_size=(resolution, resolution), seed=0, verbose=False
+    )
+    make = getattr(keras.applications, TWINS[network])
+    model = make(weights=None, classes=2, input_shape=(resolution, resolution, 3), classifier_activation=None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), loss, metrics=["accuracy"], jit_compile=False)
+    model.fit(data.repeat().prefetch(2), steps_per_epoch=steps + 1, epochs=1, verbose=0, callbacks=[callback])
+
+
+def main() -> None:
+    side, network, folder = sys.argv[1:4]
+    batch, resolution, steps = (int(a) for a in sys.argv[4:7])
+    callback, ends = timer(float(sys.argv[7]))
+    {"kcnn": run_kcnn, "keras": run_keras}[side](network, folder, batch, resolution, steps, callback)
+    marks = sorted(ends.items())
+    later = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in zip(marks[1:], marks[2:], strict=False)]
+    print(json.dumps({"first": marks[0][1], "step": statistics.median(later)}))
+
+
+if __name__ == "__main__":
+    main()
