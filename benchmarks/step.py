@@ -1,7 +1,7 @@
 """A training step of kcnn against keras.applications under compile and fit: same network, batch and images.
 
-Each side runs in a fresh process of its own, in turn, on the same folder of JPEGs: `trainers.fit` on one, on the other
-`image_dataset_from_directory` and `Model.fit` with jit_compile=False. Two times are compared: from the start of the
+Each side runs in a fresh process of its own, in turn, on the same folder of JPEGs and through the same input pipeline:
+`trainers.fit` on one, `Model.fit` with jit_compile=False on the other. Two times are compared: from the start of the
 process to the end of the first step, and of a later step. Shown are the medians and the median of the pairs' ratios
 (kcnn / Keras: below 1, kcnn is faster).
 
@@ -68,7 +68,9 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def line(network: str, result: dict[str, Any]) -> str:
-    parts = (f"{what} {r['kcnn']:.2f} s against {r['keras']:.2f} s, ratio {r['ratio']:.2f}" for what, r in result.items())
+    parts = (
+        f"{what} {r['kcnn']:.2f} s against {r['keras']:.2f} s, ratio {r['ratio']:.2f}" for what, r in result.items()
+    )
     return f"{network:<16} {'; '.join(parts)}"
 
 

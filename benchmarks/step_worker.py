@@ -33,14 +33,20 @@ def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int,
 
 
 def run_keras(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:
-    data = keras.utils.image_dataset_from_directory(
-        f"{folder}/train", batch_size=batch, image_size=(resolution, resolution), seed=0, verbose=False
-    )
+    import tensorflow as tf
+
+    from trainers.data import open_data, train_batches
+
+    split = open_data(folder).train
+    batches = train_batches(split, batch=batch, resolution=resolution, seed=0, epoch_size=steps * batch)
+    data = batches.map(lambda b: (tf.cast(b["image"], tf.float32), b["label"]))
     make = getattr(keras.applications, TWINS[network])
     model = make(weights=None, classes=2, input_shape=(resolution, resolution, 3), classifier_activation=None)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), loss, metrics=["accuracy"], jit_compile=False)
-    model.fit(data.repeat().prefetch(2), steps_per_epoch=steps + 1, epochs=1, verbose=0, callbacks=[callback])
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), loss, metrics=["accuracy"], jit_compile=False
+    )
+    model.fit(data, steps_per_epoch=steps + 1, epochs=1, verbose=0, callbacks=[callback])
 
 
 def main() -> None:

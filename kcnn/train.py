@@ -45,10 +45,12 @@ def saved_values(argv: list[str]) -> Dict | None:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--config", nargs="?")
     early.add_argument("--resume", nargs="?")
+    early.add_argument("--run-dir", nargs="?")
     known, _ = early.parse_known_args(argv)
     if known.config:
         return Dict(read(known.config), source=known.config)
-    if known.resume and known.resume != "auto" and (path := Path(known.resume, CONFIG)).is_file():
+    run = known.run_dir if known.resume == "auto" else known.resume
+    if known.resume and run and (path := Path(run, CONFIG)).is_file():
         return Dict(read(path) | {"resume": known.resume}, source=str(path))
     return None
 

@@ -50,6 +50,16 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
+def shot(tmp_path_factory, tiny, photos):
+    """A finished run on the photos, whose folder is only read."""
+    import trainers
+
+    flags = tiny | {"depth": 0.5, "resolution": 32, "batch_size": 16}
+    folder = tmp_path_factory.mktemp("runs") / "photos"
+    return trainers.fit(trainers.TrainConfig(**flags, data=str(photos), epochs=2, run_dir=str(folder)))
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny):
     """A finished run on digits, whose folder is only read."""
     import trainers

@@ -118,7 +118,7 @@ class TrainConfig:
     run_dir: Annotated[str | None, flag(RUN, "The run's folder (default: logs/ARCH-DATA-TIME).")] = None
     resume: Annotated[
         str | None,
-        flag(RUN, "Go on with the run in this folder; auto: with the one in --run-dir where it is unfinished."),
+        flag(RUN, "Go on with the run in this folder; auto: with the one in --run-dir, if there is one."),
     ] = None
     checkpoint_every: Annotated[int | None, flag(RUN, "Steps between checkpoints (default: an epoch's).")] = None
     keep: Annotated[int, flag(RUN, "Checkpoints to keep, besides the best.")] = 3
@@ -161,7 +161,7 @@ def check(config: TrainConfig) -> None:
 
     for key in ("epochs", "batch_size", "resolution", "replicas", "checkpoint_every", "keep"):
         need(key, lambda v: v >= 1, "a whole number of 1 or more")
-    for key in ("lr", "lr_base"):
+    for key in ("lr_base", "lr"):  # one follows from the other
         need(key, lambda v: 0 < v < math.inf, "a number above 0")
     for key in ("weight_decay", "clip_norm", "warmup_epochs"):
         need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
@@ -174,8 +174,9 @@ def check(config: TrainConfig) -> None:
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
 
 
-def save(config: TrainConfig, path: Path) -> None:
-    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+def text(config: TrainConfig) -> str:
+    """The YAML of all flags, as `read` takes it."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
 def read(path: Path | str) -> dict[str, Any]:

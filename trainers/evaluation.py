@@ -76,7 +76,8 @@ def evaluator(model: keras.Model, ema: list[tf.Variable], split: Split, classes:
 def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None) -> dict[str, Any]:
     """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
     model, config, classes = load_run(run, checkpoint)
-    config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size, data=data or config.data)
+    batch_size = config.batch_size if batch_size is None else batch_size
+    config = replace(config, batch_size=batch_size, data=data or config.data)
     check(config)
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                        on_corrupt=config.on_corrupt)  # fmt: skip

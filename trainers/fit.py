@@ -9,12 +9,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import yaml
 
 import kcnn
 from kcnn.errors import InputError
 from trainers import checkpoints, runs
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig, check, resolve, text
 from trainers.data import Source, open_data
 from trainers.loop import Plan, Position, make_plan, train
 from trainers.optimizers import make_optimizer
@@ -98,7 +97,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     source, strategy, arch, plan, facts = prepare(config)
     config = replace(config, resolution=arch.resolution)
     memory = facts.memory(config.batch_size // strategy.num_replicas_in_sync, training=True)
-    print(yaml.safe_dump(asdict(config), sort_keys=False))
+    print(text(config))
     print(f"{arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds, about {memory / 2**30:.2f} GiB a replica\n"
           f"{source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes\n"
           f"{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {strategy.num_replicas_in_sync} replicas, into {folder}")  # fmt: skip
@@ -121,7 +120,9 @@ def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
         return config, folder
     folder, saved, _ = runs.open_run(wanted)
     asked = runs.as_asked(saved, replace(config, run_dir=str(folder), resume=None))
-    return runs.same_run(saved, asked), folder
+    config = runs.same_run(saved, asked)
+    check(config)
+    return config, folder
 
 
 def prepare(config: TrainConfig) -> tuple[Source, tf.distribute.Strategy, kcnn.Arch, Plan, kcnn.Facts]:

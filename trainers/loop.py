@@ -85,10 +85,12 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 within = position.step - epoch * plan.steps_per_epoch
                 hooks.on_train_batch_begin(within)
                 started = time.perf_counter()
-                with naming_broken(source.train, functools.partial(under_way, config, plan, source, position.step, steps)):
+                with naming_broken(
+                    source.train, functools.partial(under_way, config, plan, source, position.step, steps)
+                ):
                     series = {k: v.numpy() for k, v in step_function(iterator, tf.constant(steps)).items()}
                 speed.add(steps, time.perf_counter() - started)
-                refuse_nan(series["loss"], position.step, folder)
+                refuse_nan(series, position.step, folder, config.precision)
                 for name in SERIES:
                     position.epoch[name].extend(float(v) for v in series[name])
                 position.step += steps
@@ -105,6 +107,8 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 at_end = position.step % plan.steps_per_epoch == 0
                 if position.step % plan.checkpoint_every == 0 and not at_end:
                     keep(state, position, folder, config.keep)
+                if state.model.stop_training:
+                    break
             hooks.on_test_begin()
             evaluation = evaluate()
             hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
@@ -159,12 +163,17 @@ def means(series: dict[str, list[float]], batch: int) -> Scalars:
     }
 
 
-def refuse_nan(losses: np.ndarray, step: int, folder: Path) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
+def refuse_nan(series: dict[str, np.ndarray], step: int, folder: Path, precision: str) -> None:
+    """Raises InputError at a loss or a gradient that is no number, before such weights get into a checkpoint."""
+    names = {"loss": "loss", "grad_norm": "gradient's norm"}  # a ReLU can make 0 of NaN: then only the gradient tells
+    if precision == "mixed_float16":
+        del names["grad_norm"]  # now and then infinite, and left out, while the loss's scale is being found
+    bad = [(i, name) for name in names for i in np.flatnonzero(~np.isfinite(series[name]))[:1]]
+    if bad:
+        at, name = min(bad, key=lambda pair: pair[0])
         good = checkpoints.found(folder / "checkpoints")
         where = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        raise InputError(f"the loss is {losses[bad[0]]} at step {step + int(bad[0]) + 1}: {where}; "
+        raise InputError(f"the {names[name]} is {series[name][at]} at step {step + int(at) + 1}: {where}; "
                          "try a lower --lr, --clip-norm 1 or --precision float32")  # fmt: skip
 
 

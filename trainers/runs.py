@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from kcnn.errors import InputError
-from trainers.config import RESUMABLE, TrainConfig, read, save
+from trainers.config import RESUMABLE, TrainConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 
@@ -45,7 +45,7 @@ def create(folder: Path, config: TrainConfig, facts: dict[str, Any], classes: tu
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS, facts)
     write_json(folder / CLASSES, list(classes))
-    save(replace(config, run_dir=str(folder), resume=None), folder / CONFIG)
+    write_text(folder / CONFIG, text(replace(config, run_dir=str(folder), resume=None)))
 
 
 def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
@@ -76,7 +76,12 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
-    """The saved configuration with those values of `config` that are not just defaults."""
+    """The saved configuration with those values of `config` that are not just defaults.
+
+    One that leaves nothing to a recipe was not made of defaults, and is what is asked as it stands.
+    """
+    if resolve(config) == config:
+        return config
     return replace(saved, **{f.name: v for f in fields(TrainConfig) if (v := getattr(config, f.name)) != f.default})
 
 
@@ -95,11 +100,16 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_text(path: Path, content: str) -> None:
     """Whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(content, encoding="utf-8")
     os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -123,6 +133,4 @@ def rewind_metrics(folder: Path, lines: int) -> None:
     path = folder / METRICS
     if path.exists():
         kept = path.read_text("utf-8").splitlines(keepends=True)[:lines]
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, "".join(kept))

@@ -1,0 +1,390 @@
+"""The command lines as a user types them."""
+
+import dataclasses
+import importlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kcnn.__main__
+import kcnn.evaluate
+import kcnn.export
+import kcnn.train
+from trainers import runs
+from trainers.config import TrainConfig
+from trainers.recipes import RECIPES
+
+COMMANDS = sorted(kcnn.__main__.COMMANDS)
+
+
+def run(main, *argv):
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as left:
+        main([str(a) for a in argv])
+    return left.value.code
+
+
+def train(*argv):
+    return run(kcnn.train.main, *argv)
+
+
+def as_flags(values):
+    return [f"--{key.replace('_', '-')}={value}" for key, value in values.items()]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, here, *argv):
+    """The one line in which a training is refused, which left nothing behind."""
+    before = sorted(here.rglob("*"))
+    assert train(*argv) == 2
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert out == "" and line.startswith("kcnn train: error: ") and "`kcnn train --help` tells more" in line
+    assert sorted(here.rglob("*")) == before
+    return line
+
+
+# What is wrong with a training.
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("--arch resnet-51", "resnet-51 resnet-50"),
+    ("--arch ''", "''"),
+    ("--data nowhere/", "nowhere"),
+    ("--data tfds:no_such_set", "no_such_set"),
+    ("--recipe nope", "'nope' digits default"),
+    ("--batch 8", "--batch"),
+    ("extra", "extra"),
+    ("--epochs many", "many"),
+    ("--epochs", "--epochs"),
+    ("--epochs 0", "epochs 0 1"),
+    ("--batch-size -4", "batch-size -4"),
+    ("--batch-size 5000", "batch-size 5000 1442"),
+    ("--resolution 0", "resolution 0"),
+    ("--arch vgg-11 --resolution 8", "8"),
+    ("--width 0", "0"),
+    ("--width -1", "-1"),
+    ("--width nan", "nan"),
+    ("--depth 0", "0"),
+    ("--stem large", "large"),
+    ("--replicas 0", "replicas 0"),
+    ("--replicas 2 --strategy one-device", "replicas 2 mirrored"),
+    ("--replicas 2 --strategy mirrored --batch-size 63", "batch-size 63 2"),
+    ("--strategy tpus", "tpus mirrored"),
+    ("--precision float8", "float8 float32"),
+    ("--checkpoint-every 0", "checkpoint-every 0"),
+    ("--keep 0", "keep 0"),
+    ("--lr 0", "lr 0.0 above"),
+    ("--lr nan", "lr nan"),
+    ("--lr inf", "lr inf"),
+    ("--lr-base -1", "lr-base -1"),
+    ("--weight-decay -0.1", "weight-decay -0.1"),
+    ("--clip-norm -1", "clip-norm -1"),
+    ("--warmup-epochs -1", "warmup-epochs -1"),
+    ("--warmup-epochs 3 --epochs 2", "warmup-epochs 3 2"),
+    ("--drop 1", "drop 1.0"),
+    ("--drop-path 1.5", "drop-path 1.5"),
+    ("--label-smoothing 1", "label-smoothing 1"),
+    ("--ema 1", "ema 1.0"),
+    ("--momentum 1", "momentum 1"),
+    ("--bn-momentum 1", "bn-momentum 1"),
+    ("--crop-scale 0", "crop-scale 0"),
+    ("--eval-crop 1.1", "eval-crop 1.1"),
+    ("--val-split 0", "val-split 0"),
+    ("--val-split 1", "val-split 1"),
+    ("--seed -1", "seed -1"),
+    ("--seed 2147483648", "seed 2147483648"),
+    ("--on-corrupt ignore", "ignore error skip"),
+    ("--optimizer adam", "adam sgd"),
+    ("--schedule step", "step cosine"),
+    ("--resume nowhere", "nowhere"),
+    ("--config nowhere.yaml", "nowhere.yaml"),
+])  # fmt: skip
+def test_a_bad_value_is_one_line_that_names_it(here, capsys, flags, words):
+    line = refused(capsys, here, *shlex.split(flags))
+    for word in words.split():
+        assert word in line, line
+
+
+@pytest.mark.parametrize("text, words", [
+    ("epoch: 3\n", "'epoch' no flag"),
+    ("epochs: [1\n", "not YAML"),
+    ("just words\n", "str epochs: 10"),
+    ("- epochs\n", "list"),
+    ("epochs: many\n", "many"),
+    ("epochs: 0\n", "epochs 0"),
+    ("strategy: tpus\n", "tpus"),
+    ("arch: [resnet-18]\n", "resnet-18"),
+    (b"arch: \xff\xfe\n", "not YAML"),
+])  # fmt: skip
+def test_a_bad_config_is_one_line_that_names_it(here, capsys, text, words):
+    Path("bad.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    line = refused(capsys, here, "--config", "bad.yaml")
+    for word in words.split():
+        assert word in line, line
+
+
+def folder_of(layout):
+    for name, count in layout.items():
+        Path("data", name).mkdir(parents=True)
+        for i in range(count):
+            Path("data", name, f"{i}.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize("layout, words", [
+    ({}, "data"),
+    ({"cat": 3}, "cat two"),
+    ({"cat": 3, "dog": 0}, "dog no images"),
+    ({"train/cat": 2, "train/dog": 2, "val/cat": 2}, "val dog"),
+], ids=["empty", "one class", "a class without images", "a class not in val"])  # fmt: skip
+def test_bad_folders_are_one_line(here, capsys, layout, words):
+    Path("data").mkdir()
+    folder_of(layout)
+    line = refused(capsys, here, "--data", "./data")
+    for word in words.split():
+        assert word in line, line
+
+
+def test_no_permission_is_one_line(here, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert str(here) in refused(capsys, here, "--run-dir", here / "run")
+
+
+def test_a_full_disk_is_one_line(here, capsys, tiny, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "facts.json")
+
+    monkeypatch.setattr(runs, "write_json", full)
+    assert train(*as_flags(tiny), "--run-dir", "run") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "facts.json: No space left on device" in line
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line(here, capsys, tiny):
+    assert train(*as_flags(tiny | {"lr": 1e30}), "--depth=0.5", "--epochs=1", "--optimizer=sgd", "--run-dir=run") == 2
+    line = capsys.readouterr().err.splitlines()[-1]  # after those of its progress, if it was slow
+    assert "at step" in line and "--lr" in line
+
+
+# Where a value comes from.
+
+
+def planned(capsys, *argv):
+    assert train(*argv, "--dry-run", "--json") == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_flags_win_over_the_file_over_the_recipe(here, capsys):
+    Path("mine.yaml").write_text("arch: resnet-18\nbatch-size: 32\nweight_decay: 0.5\nflip: true\nseed: 3\n")
+    config = planned(capsys, "--config", "mine.yaml", "--batch-size", "16", "--no-flip")["config"]
+    assert (config["batch_size"], config["flip"]) == (16, False)  # flags
+    assert (config["arch"], config["weight_decay"], config["seed"]) == ("resnet-18", 0.5, 3)  # the file
+    assert (config["recipe"], config["epochs"]) == ("digits", RECIPES["digits"]["epochs"])  # the recipe
+    assert (config["width"], config["keep"]) == (1.0, 3)  # defaults
+    assert config["lr"] == pytest.approx(RECIPES["digits"]["lr_base"] * 16 / 256)
+
+
+def test_a_recipe_may_be_named_in_the_file(here, capsys):
+    Path("mine.yaml").write_text("recipe: default\narch: resnet-18\nresolution: 32\n")
+    config = planned(capsys, "--config", "mine.yaml")["config"]
+    assert (config["recipe"], config["label_smoothing"]) == ("default", RECIPES["default"]["label_smoothing"])
+
+
+def test_a_run_s_config_repeats_it(finished, here, capsys):
+    saved = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    config = planned(capsys, "--config", finished.folder / "config.yaml", "--run-dir", "again")["config"]
+    assert config == saved | {"run_dir": "again", "dry_run": True}
+
+
+def test_a_dry_run_writes_nothing(here, capsys, tiny):
+    plan = planned(capsys, *as_flags(tiny))
+    assert (plan["steps_per_epoch"], plan["steps"]) == (22, 22 * RECIPES["digits"]["epochs"])
+    assert plan["params"] > 0 and plan["macs"] > 0 and plan["memory"] > 0
+    assert plan["run_dir"].startswith("logs/resnet-18-digits-")
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("resume", ["DIR", "auto"])
+@pytest.mark.parametrize("flags, words", [
+    ("--arch efficientnet-b0", "arch 'efficientnet-b0' has 'resnet-18'"),  # also where it is the default
+    ("--width 1", "width 1.0 has 0.125"),
+    ("--batch-size 32", "batch-size 32 has 64"),
+    ("--keep 0", "keep 0"),
+    ("--checkpoint-every 0", "checkpoint-every 0"),
+    ("--epochs 0", "epochs 0"),
+])  # fmt: skip
+def test_flags_that_a_resumed_run_cannot_have_are_one_line(finished, here, capsys, resume, flags, words):
+    where = ["--resume", finished.folder] if resume == "DIR" else ["--resume", "auto", "--run-dir", finished.folder]
+    line = refused(capsys, here, *where, *shlex.split(flags))
+    for word in words.split():
+        assert word in line, line
+
+
+def test_a_finished_run_says_its_result_again(finished, here, capsys, tiny):
+    for flags in (["--resume", finished.folder], [*as_flags(tiny), "--resume", "auto", "--run-dir", finished.folder]):
+        assert train(*flags, "--json") == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == finished.figures
+
+
+# Help.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_there(command, capsys):
+    main = importlib.import_module(kcnn.__main__.COMMANDS[command]).main
+    assert run(main, "--help") == 0
+    out, err = capsys.readouterr()
+    assert "--json" in out and not err and f"kcnn {command}" in out
+
+
+def test_help_of_train_names_every_flag(capsys):
+    assert train("--help") == 0
+    out = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in out
+    assert "--config" in out
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_kcnn_lists_its_commands(argv, capsys):
+    kcnn.__main__.main(argv)
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert sorted(lines) == COMMANDS
+    assert all(len(line.split()) > 3 for line in lines.values())
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert run(kcnn.__main__.main, "trian") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "'trian'" in line and "train" in line
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+@pytest.mark.parametrize("argv, words", [
+    (["nowhere"], "'nowhere' is no folder"),
+    (["."], "no run"),
+    ([], "RUN"),
+    (["nowhere", "--checkpoint", "worst"], "worst"),
+    (["nowhere", "--nope"], "--nope"),
+])  # fmt: skip
+def test_what_is_no_run_is_one_line(here, capsys, command, argv, words):
+    assert run(importlib.import_module(kcnn.__main__.COMMANDS[command]).main, *argv) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line and line.startswith(f"kcnn {command}: error: ")
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--batch-size", "0"], "batch-size 0"),
+    (["--split", "test"], "test"),
+    (["--data", "nowhere/"], "nowhere"),
+])  # fmt: skip
+def test_a_bad_evaluation_is_one_line(finished, capsys, flags, words):
+    assert run(kcnn.evaluate.main, finished.folder, *flags) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_an_evaluation_on_other_classes_is_refused(finished, photos, capsys):
+    assert run(kcnn.evaluate.main, finished.folder, "--data", photos) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the data's 2 classes are not the 10" in line
+
+
+# From photos to a served network.
+
+
+def test_photos_are_trained_on_and_evaluated(shot, photos, capsys):
+    assert (shot.figures["data"], shot.figures["steps"], shot.figures["corrupt"]) == (str(photos), 6, 0)
+    assert not (shot.folder / "corrupt.txt").exists()
+    assert run(kcnn.evaluate.main, shot.folder, "--json") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert figures["accuracy"] == pytest.approx(shot.figures["val_accuracy"]) and figures["images"] == 16
+    assert figures["loss"] == pytest.approx(shot.figures["val_loss"], rel=1e-4)
+    assert lines[0].startswith("16 images: loss ") and lines[-1] == f"confusion matrix: {figures['picture']}"
+    assert run(kcnn.evaluate.main, shot.folder, "--split", "train", "--data", photos, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["images"] == 48
+
+
+@pytest.fixture
+def broken(photos, tmp_path):
+    """The photos, of which two for training are broken: (folder, paths)."""
+    data = tmp_path / "data"
+    for part in ("train", "val"):
+        for name in ("china", "flower"):
+            (data / part / name).mkdir(parents=True)
+            for file in sorted((photos / part / name).iterdir())[:8]:
+                (data / part / name / file.name).write_bytes(file.read_bytes())
+    paths = [data / "train" / "china" / "cut.jpg", data / "train" / "flower" / "empty.png"]
+    paths[0].write_bytes((photos / "val" / "china" / "0.jpg").read_bytes()[:200])
+    paths[1].write_bytes(b"")
+    return data, paths
+
+
+PHOTO_FLAGS = ["--arch=resnet-18", "--width=0.125", "--depth=0.5", "--resolution=32", "--epochs=1"]
+
+
+@pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])
+def test_a_broken_image_ends_a_training_in_one_line(broken, here, capsys, batch):
+    data, paths = broken
+    assert train(*PHOTO_FLAGS, f"--batch-size={batch}", "--data", data, "--run-dir", "run") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert any(f"broken image {path}" in line for path in paths) and "--on-corrupt skip" in line
+
+
+def test_a_broken_image_of_validation_is_named(broken, here, capsys):
+    data, paths = broken
+    for path in paths:
+        path.unlink()
+    (data / "val" / "flower" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert train(*PHOTO_FLAGS, "--batch-size=16", "--data", data, "--run-dir", "run") == 2
+    assert f"broken image {data / 'val' / 'flower' / 'cut.jpg'}:" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_broken_images_can_be_left_out(broken, here, capsys):
+    data, paths = broken
+    flags = [*PHOTO_FLAGS, "--batch-size=16", "--data", data, "--run-dir", "run"]
+    assert train(*flags, "--on-corrupt=skip", "--json") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert (result["corrupt"], result["steps"]) == (2, 1)
+    assert result == json.loads(Path("run/result.json").read_text())
+    assert Path("run/corrupt.txt").read_text().splitlines() == [str(path) for path in paths]
+    text = "\n".join(lines)
+    assert "run        run" in text and "tensorboard --logdir" in text
+    for command in ("evaluate", "predict", "export"):
+        assert f"kcnn {command} run" in text
+
+
+# In processes of their own.
+
+
+def process(*argv, cwd):
+    return subprocess.run([sys.executable, "-m", *map(str, argv)], capture_output=True, text=True, cwd=cwd)
+
+
+def test_a_process_says_one_line_and_leaves_with_2(tmp_path):
+    done = process("kcnn.train", "--strategy", "mirrored", "--replicas", "3", "--batch-size", "64", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "batch-size 64: a multiple of the 3 replicas is needed" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_kcnn_runs_its_commands(shot, tmp_path):
+    done = process("kcnn", "export", shot.folder, "--out", tmp_path / "served", "--json", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1])["path"] == str(tmp_path / "served" / "1")

@@ -1,0 +1,331 @@
+"""A run from its first file to its last figure."""
+
+import json
+import math
+import subprocess
+import sys
+
+import filelock
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import kcnn
+import trainers
+from kcnn.errors import InputError
+from trainers import checkpoints, runs
+from trainers.config import TrainConfig
+from trainers.data import eval_batches, open_data
+from trainers.evaluation import evaluate_run
+from trainers.loop import Plan, chunks
+
+FIGURES = {
+    "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
+    "images_per_second", "seconds",
+}  # fmt: skip
+STEPS = 22  # an epoch's: 1,442 digits by 64
+
+
+class Watch(keras.callbacks.Callback):
+    """Writes down what it is called with."""
+
+    def __init__(self, folder=None):
+        super().__init__()
+        self.folder, self.calls, self.seen = folder, [], None
+
+    def on_train_begin(self, logs=None):
+        self.calls.append(("train begin", None, logs))
+        self.seen = sorted(p.name for p in self.folder.iterdir()) if self.folder else None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(("epoch begin", epoch, logs))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(("batch begin", batch, logs))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(("batch end", batch, dict(logs)))
+
+    def on_test_begin(self, logs=None):
+        self.calls.append(("test begin", None, logs))
+
+    def on_test_end(self, logs=None):
+        self.calls.append(("test end", None, dict(logs)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(("epoch end", epoch, dict(logs)))
+
+    def on_train_end(self, logs=None):
+        self.calls.append(("train end", None, dict(logs)))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory, tiny):
+    """A run of at most four epochs at a constant rate with Keras's callbacks: (result, callbacks by name)."""
+    folder = tmp_path_factory.mktemp("watched")
+    rates = [1e-3, 5e-4, 2e-4, 1e-4]
+    hooks = {
+        "watch": Watch(folder / "run"),
+        "history": keras.callbacks.History(),
+        "rate": keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch]),
+        "file": keras.callbacks.ModelCheckpoint(str(folder / "at-{epoch}.keras")),
+        # Of a loss that can only grow by 100 there is no improvement: it stops after its patience.
+        "stop": keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=2),
+    }
+    config = TrainConfig(**tiny, epochs=4, schedule="constant", run_dir=str(folder / "run"))
+    return trainers.fit(config, hooks.values()), hooks
+
+
+def values(model):
+    return [v.numpy() for v in model.weights]
+
+
+def test_the_folder_tells_all_of_the_run(finished):
+    names = {p.name for p in finished.folder.iterdir()}
+    assert names >= {
+        "config.yaml", "facts.json", "classes.json", "metrics.jsonl", "result.json", "model.keras", "checkpoints",
+        "train", "validation",
+    }  # fmt: skip
+    assert not [n for n in names if "partial" in n]
+    result = json.loads((finished.folder / "result.json").read_text())
+    assert result == finished.figures
+    assert result.keys() >= FIGURES
+    assert (result["arch"], result["data"], result["steps"], result["epochs"]) == ("resnet-18", "digits", 2 * STEPS, 2)
+    facts = kcnn.facts(kcnn.scale(kcnn.get("resnet-18"), width=0.125), classes=10, resolution=16)
+    assert (result["params"], result["macs"]) == (facts.params, facts.macs)
+    assert json.loads((finished.folder / "facts.json").read_text())["params"] == facts.params
+    assert result["val_accuracy"] > 0.2  # it learns
+    assert sorted(p.name for p in (finished.folder / "checkpoints").iterdir()) == [
+        "best.npz", "step-000000022.npz", "step-000000044.npz"]  # fmt: skip
+
+
+def test_the_saved_config_is_the_whole_run(finished, tiny):
+    _, config, classes = runs.open_run(finished.folder)
+    assert classes == tuple("0123456789")
+    assert {key: getattr(config, key) for key in tiny} == tiny
+    assert None not in (config.recipe, config.epochs, config.optimizer, config.lr, config.crop_scale, config.flip)
+
+
+def test_metrics_are_one_object_a_line(finished):
+    lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    training, validation = ([x for x in lines if (key in x)] for key in ("grad_norm", "val_loss"))
+    assert len(training) + len(validation) == len(lines)
+    # In every epoch at the same steps, and at its end.
+    assert [x["step"] for x in training] == [5, 10, 15, 20, 22, 27, 32, 37, 42, 44]
+    keys = {"step", "epoch", "loss", "accuracy", "lr", "grad_norm", "images_per_second"}
+    assert all(x.keys() == keys for x in training)
+    assert [(x["step"], x["epoch"]) for x in validation] == [(22, 1), (44, 2)]
+    assert validation[-1]["val_loss"] == finished.figures["val_loss"]
+    assert validation[-1]["train_loss"] == finished.figures["train_loss"]
+
+
+def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
+    lines = [x for x in runs.read_metrics(finished.folder) if x["epoch"] == 2 and "loss" in x]
+    counts = np.diff([STEPS, *(x["step"] for x in lines)])
+    np.testing.assert_allclose(np.average([x["loss"] for x in lines], weights=counts), finished.figures["train_loss"])
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 22, 50])
+@pytest.mark.parametrize("start", [0, 1, 21, 22, 30])
+def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
+    plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_every=every, log_every=5)
+    stops, step = [], start
+    for n in chunks(start, plan):
+        assert n >= 1
+        stops.append(step := step + n)
+    epoch = start // 22
+    needed = {s for s in range(start + 1, 22 * (epoch + 1) + 1) if (s - 22 * epoch) % 5 == 0 or s % every == 0}
+    first = {1} if start == 0 else set()
+    assert stops == sorted(needed | first | {22 * (epoch + 1)})
+
+
+def test_the_dashboard_has_its_curves_and_pictures(finished):
+    tags = {}
+    for part in ("train", "validation"):
+        events = EventAccumulator(str(finished.folder / part)).Reload()
+        found = events.Tags()
+        tags[part] = set(found["tensors"]) | set(found["scalars"]) | set(found["images"])
+        assert [e.step for e in events.Tensors("loss")][-1] == 2 * STEPS
+    assert tags["train"] >= {"loss", "accuracy", "lr", "grad_norm", "images_per_second", "augmented"}
+    assert tags["validation"] >= {"loss", "accuracy", "top5", "confusion matrix"}
+
+
+def test_the_confusion_matrix_is_a_picture_an_epoch(finished):
+    events = EventAccumulator(str(finished.folder / "validation"), size_guidance={"tensors": 0}).Reload()
+    pictures = events.Tensors("confusion matrix")
+    assert [p.step for p in pictures] == [STEPS, 2 * STEPS]
+    assert pictures[0].tensor_proto.string_val[2].startswith(b"\x89PNG")
+
+
+def test_evaluation_gives_the_run_s_own_figures(finished):
+    again = evaluate_run(str(finished.folder), data=None, split="val", checkpoint="last", batch_size=50)
+    np.testing.assert_allclose(
+        [again["loss"], again["accuracy"], again["top5"]],
+        [finished.figures[k] for k in ("val_loss", "val_accuracy", "val_top5")], rtol=1e-5)  # fmt: skip
+    assert again["images"] == sum(row["count"] for row in again["per_class"]) == 355
+    assert np.trace(again["confusion"]) / 355 == pytest.approx(again["accuracy"])
+    assert json.loads((finished.folder / "evaluation.json").read_text()) == again
+    assert (finished.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
+    images = next(iter(eval_batches(open_data("digits").val, batch=16, resolution=16, crop=1.0)))["image"].numpy()
+    np.save(tmp_path / "images.npy", images)
+    code = ("import sys, numpy, keras, kcnn; model = keras.saving.load_model(sys.argv[1]);"
+            "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))")  # fmt: skip
+    files = (finished.folder / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
+    subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
+    model, *_ = checkpoints.load_run(finished.folder)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images.astype("float32")), atol=1e-5)
+
+
+def test_config_and_facts_are_there_before_the_first_step(watched):
+    _, hooks = watched
+    assert {"config.yaml", "facts.json", "classes.json"} <= set(hooks["watch"].seen)
+    assert "metrics.jsonl" not in hooks["watch"].seen and "checkpoints" not in hooks["watch"].seen
+
+
+def test_hooks_come_in_keras_s_order(watched):
+    _, hooks = watched
+    order = [name for name, *_ in hooks["watch"].calls]
+    epoch = ["epoch begin", *["batch begin", "batch end"] * 5, "test begin", "test end", "epoch end"]
+    first = ["epoch begin", *["batch begin", "batch end"] * 6, *epoch[-3:]]  # the very first step goes alone
+    assert order == ["train begin", *first, *epoch, *epoch, "train end"]
+    epochs = [at for name, at, _ in hooks["watch"].calls if name in ("epoch begin", "epoch end")]
+    assert epochs == [0, 0, 1, 1, 2, 2]
+    second = [at for name, at, _ in hooks["watch"].calls if name == "batch end"][6:11]
+    assert second == [4, 9, 14, 19, 21]
+
+
+def test_hooks_see_the_running_and_the_final_figures(watched):
+    _, hooks = watched
+    for name, _, logs in hooks["watch"].calls:
+        if name == "batch end":
+            assert logs.keys() >= {"loss", "accuracy"} and all(map(math.isfinite, logs.values()))
+        if name == "test end":
+            assert logs.keys() >= {"loss", "accuracy"}
+        if name in ("epoch end", "train end"):
+            assert logs.keys() >= {"loss", "accuracy", "val_loss", "val_accuracy", "val_top5"}
+
+
+def test_early_stopping_stops(watched):
+    result, hooks = watched
+    assert hooks["stop"].stopped_epoch == 2
+    assert (result.figures["epochs"], result.figures["steps"]) == (3, 3 * STEPS)
+
+
+def test_a_callback_can_stop_at_any_batch(tmp_path, tiny):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 9
+
+    watch = Watch()
+    config = TrainConfig(**tiny, depth=0.5, epochs=3, run_dir=str(tmp_path / "run"))
+    result = trainers.fit(config, [Stop(), watch])
+    assert (result.figures["steps"], result.figures["epochs"]) == (10, 1)
+    assert [name for name, *_ in watch.calls][-5:] == ["batch end", "test begin", "test end", "epoch end", "train end"]
+
+
+def test_history_is_kept(watched):
+    result, hooks = watched
+    assert hooks["history"].epoch == [0, 1, 2]
+    assert hooks["history"].history["val_accuracy"][-1] == result.figures["val_accuracy"]
+    assert hooks["history"].model.history is not None
+
+
+def test_a_learning_rate_scheduler_rules(watched):
+    result, hooks = watched
+    assert {x["epoch"]: x["lr"] for x in runs.read_metrics(result.folder) if "lr" in x} == {
+        epoch: pytest.approx(rate) for epoch, rate in ((1, 1e-3), (2, 5e-4), (3, 2e-4))
+    }
+    assert float(hooks["rate"].model.optimizer.learning_rate) == pytest.approx(2e-4)
+
+
+def test_keras_s_own_checkpoints_open(watched):
+    result, _ = watched
+    files = sorted(result.folder.parent.glob("at-*.keras"))
+    assert [f.name for f in files] == ["at-1.keras", "at-2.keras", "at-3.keras"]
+    final, *_ = checkpoints.load_run(result.folder)
+    for a, b in zip(values(keras.saving.load_model(files[-1])), values(final), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_two_replicas_train_end_to_end(tmp_path, tiny):
+    pair = tiny | {"depth": 0.5, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
+    result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))
+    again = evaluate_run(str(result.folder), data=None, split="val", checkpoint="best", batch_size=None)
+    np.testing.assert_allclose(again["loss"], result.figures["val_loss"], rtol=1e-4)
+    assert again["accuracy"] == pytest.approx(result.figures["val_accuracy"])
+
+
+def test_mixed_precision_trains_end_to_end(tmp_path, tiny):
+    result = trainers.fit(TrainConfig(**tiny, epochs=1, precision="mixed_bfloat16", run_dir=str(tmp_path / "half")))
+    assert keras.config.dtype_policy().name == "float32"
+    assert keras.saving.load_model(result.folder / "model.keras").dtype_policy.name == "float32"
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny):
+    config = TrainConfig(**tiny | {"lr": 1e30}, epochs=1, optimizer="sgd", run_dir=str(tmp_path / "nan"))
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: there is no checkpoint yet.*--lr"):
+        trainers.fit(config)
+    assert not (tmp_path / "nan" / "result.json").exists()
+
+
+@pytest.mark.parametrize("weight, what", [(0, "gradient's norm"), (-1, "loss")])
+def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.weights[weight].assign(self.model.weights[weight] * np.nan)
+
+    config = TrainConfig(**tiny, depth=0.5, epochs=2, run_dir=str(tmp_path / "nan"))
+    with pytest.raises(InputError, match=rf"the {what} is nan at step 23: .*checkpoints/step-000000022.npz"):
+        trainers.fit(config, [Poison()])
+    assert len(runs.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
+
+
+@pytest.mark.parametrize("flags, words", [
+    ({"arch": "resnet-34"}, "arch 'resnet-34'.* has 'resnet-18'"),
+    ({"batch_size": 32}, "batch-size 32.* has 64"),
+    ({"seed": 5}, "seed 5"),
+    ({"data": "tfds:mnist"}, "data 'tfds:mnist'"),
+])  # fmt: skip
+def test_a_resumed_run_stays_what_it_is(finished, flags, words):
+    with pytest.raises(InputError, match=words):
+        trainers.fit(TrainConfig(resume=str(finished.folder), **flags))
+
+
+def test_what_is_no_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(InputError, match=r"no run \(it has no config.yaml\)"):
+        trainers.fit(TrainConfig(resume=str(tmp_path)))
+    with pytest.raises(InputError, match="no folder"):
+        trainers.fit(TrainConfig(resume=str(tmp_path / "nowhere")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    before = (finished.folder / "result.json").read_bytes()
+    assert trainers.fit(TrainConfig(resume=str(finished.folder))) == finished
+    assert trainers.fit(TrainConfig(resume="auto", run_dir=str(finished.folder))) == finished
+    assert (finished.folder / "result.json").read_bytes() == before
+
+
+def test_a_folder_with_a_run_takes_no_other(finished, tiny):
+    with pytest.raises(InputError, match=r"holds a run already \(finished\)"):
+        trainers.fit(TrainConfig(**tiny, run_dir=str(finished.folder)))
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path, tiny):
+    folder = tmp_path / "busy"
+    folder.mkdir()
+    with filelock.FileLock(folder / ".lock"), pytest.raises(InputError, match="busy is in use by a live run"):
+        trainers.fit(TrainConfig(**tiny, run_dir=str(folder)))
+    assert [p.name for p in folder.iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=f"cannot write to {tmp_path}"):
+        trainers.fit(TrainConfig(**tiny, run_dir=str(tmp_path / "a" / "b")))
+    assert not list(tmp_path.iterdir())
