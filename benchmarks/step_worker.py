@@ -1,5 +1,6 @@
 """One side of benchmarks.step, in a process of its own: prints the seconds to the first step, and of a later one."""
 
+import itertools
 import json
 import statistics
 import sys
@@ -54,9 +55,9 @@ def main() -> None:
     batch, resolution, steps = (int(a) for a in sys.argv[4:7])
     callback, ends = timer(float(sys.argv[7]))
     {"kcnn": run_kcnn, "keras": run_keras}[side](network, folder, batch, resolution, steps, callback)
-    marks = sorted(ends.items())
-    later = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in zip(marks[1:], marks[2:], strict=False)]
-    print(json.dumps({"first": marks[0][1], "step": statistics.median(later)}))
+    first, *marks = sorted(ends.items())
+    later = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in itertools.pairwise(marks)]
+    print(json.dumps({"first": first[1], "step": statistics.median(later)}))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,22 @@ with quiet():
     import keras  # noqa: F401
 
 from kcnn.analysis import Facts, facts
-from kcnn.arch import Arch, Stage, Style, scale
+from kcnn.arch import Arch, Aux, Stage, Style, compound, scale
 from kcnn.builder import build
 from kcnn.errors import InputError
 from kcnn.families import get, names
 
-__all__ = ["Arch", "Facts", "InputError", "Stage", "Style", "build", "facts", "get", "names", "scale"]
+__all__ = [
+    "Arch",
+    "Aux",
+    "Facts",
+    "InputError",
+    "Stage",
+    "Style",
+    "build",
+    "compound",
+    "facts",
+    "get",
+    "names",
+    "scale",
+]

@@ -25,9 +25,8 @@ def evaluate(
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size)
-    print(
-        f"{result['images']} images: loss {result['loss']:.4f}  top-1 {result['accuracy']:.2%}  top-5 {result['top5']:.2%}"
-    )
+    top1, top5 = result["accuracy"], result["top5"]
+    print(f"{result['images']} images: loss {result['loss']:.4f}  top-1 {top1:.2%}  top-5 {top5:.2%}")
     width = max(len(row["class"]) for row in result["per_class"])
     print(f"\n{'class':<{width}}  images  recall  precision")
     for row in result["per_class"]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kcnn.analysis import Facts, facts
+from kcnn.arch import Arch, compound
 from kcnn.builder import SMALL, Stem, resolve
 from kcnn.cli import Json, Seed, run
 from kcnn.errors import InputError
@@ -20,6 +21,10 @@ def info(
     listed: Annotated[bool, Parameter("--list", negative="")] = False,
     width: float = 1.0,
     depth: float = 1.0,
+    phi: float = 0.0,
+    alpha: float = 1.2,
+    beta: float = 1.1,
+    gamma: float = 1.15,
     resolution: int | None = None,
     classes: int = 1000,
     stem: Stem = "auto",
@@ -42,6 +47,14 @@ def info(
         Multiplier of the widths.
     depth
         Multiplier of the depths.
+    phi
+        Compound scaling: depth x alpha^phi, width x beta^phi, resolution x gamma^phi.
+    alpha
+        Growth of the depth with phi.
+    beta
+        Growth of the width with phi.
+    gamma
+        Growth of the resolution with phi.
     resolution
         Side of the image in pixels; the network's own by default.
     classes
@@ -62,8 +75,9 @@ def info(
     if not arch:
         raise InputError("no network given: name one, such as resnet-50, or --list them")
     scaling: dict[str, Any] = {"width": width, "depth": depth, "resolution": resolution, "stem": stem}
-    found = [facts(name, classes, **scaling) for name in arch]
-    stems = [stem_of(name, **scaling) for name in arch]
+    archs = [compound(get(name), phi, alpha, beta, gamma) for name in arch]
+    found = [facts(a, classes, **scaling) for a in archs]
+    stems = [stem_of(a, **scaling) for a in archs]
     memory = {
         phase: [f.memory_parts(batch_size, precision, training=phase == "training") for f in found]
         for phase in ("training", "inference")
@@ -99,9 +113,9 @@ def list_names(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
     return {"names": found}
 
 
-def stem_of(name: str, stem: Stem, **scaling: Any) -> str:
+def stem_of(arch: Arch, stem: Stem, **scaling: Any) -> str:
     """Which stem the network has, and why."""
-    if resolve(name, **scaling, stem=stem) == resolve(name, **scaling, stem="standard"):
+    if resolve(arch, **scaling, stem=stem) == resolve(arch, **scaling, stem="standard"):
         return "standard stem"
     why = f"as the input has {SMALL} pixels or less" if stem == "auto" else "as asked for"
     return f"small stem: no strides, {why}"

@@ -29,6 +29,12 @@ class TrainConfig:
     arch: Annotated[str, flag(WHAT, "Name of the network; `kcnn info --list` has them all.")] = "efficientnet-b0"
     width: Annotated[float, flag(WHAT, "Multiplier of its widths.")] = 1.0
     depth: Annotated[float, flag(WHAT, "Multiplier of its depths.")] = 1.0
+    phi: Annotated[
+        float, flag(WHAT, "Compound scaling: depth x alpha^phi, width x beta^phi, resolution x gamma^phi; 0: none.")
+    ] = 0.0
+    alpha: Annotated[float, flag(WHAT, "Growth of the depth with phi.")] = 1.2
+    beta: Annotated[float, flag(WHAT, "Growth of the width with phi.")] = 1.1
+    gamma: Annotated[float, flag(WHAT, "Growth of the resolution with phi.")] = 1.15
     resolution: Annotated[int, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")] = (
         RECIPE_S
     )
@@ -147,6 +153,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
     unset = {key: value for key, value in RECIPES[name].items() if getattr(config, key) is None}
+    if config.phi and "resolution" in unset:
+        unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
     if config.lr is None:
         config = replace(config, lr=config.lr_base * config.batch_size / 256)

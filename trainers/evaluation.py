@@ -56,10 +56,10 @@ def ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def evaluator(model: keras.Model, ema: list[tf.Variable], split: Split, classes: int, config: TrainConfig,
-              strategy: tf.distribute.Strategy) -> Callable[[], Evaluation]:  # fmt: skip
+def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
+              config: TrainConfig, strategy: tf.distribute.Strategy) -> Callable[[], Evaluation]:  # fmt: skip
     """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
-    function = eval_function(model, ema, classes, strategy)
+    function = eval_function(model, averages, classes, strategy)
     batches = tf.constant(-(-split.size // config.batch_size))
     data = distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
         split, batch=batch, resolution=config.resolution, crop=config.eval_crop, shard=shard))  # fmt: skip

@@ -17,7 +17,7 @@ from trainers.config import TrainConfig, check, resolve, text
 from trainers.data import Source, open_data
 from trainers.loop import Plan, Position, make_plan, train
 from trainers.optimizers import make_optimizer
-from trainers.state import architecture, make_state, network, precision
+from trainers.state import architecture, make_state, networks, precision
 from trainers.strategy import make_strategy, visible_gpus
 
 
@@ -53,13 +53,13 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         with strategy.scope(), precision(config.precision):
-            model = network(config, len(source.classes))
+            model, plain = networks(config, len(source.classes))
             for layer in model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = config.sync_bn
             optimizer = make_optimizer(config, plan.steps_per_epoch, model)
-            state = make_state(model, optimizer, averaged=bool(config.ema))
-            model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+            state = make_state(model, optimizer, averaged=bool(config.ema), plain=plain)
+            plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
         position = Position()
         if resumed and (last := checkpoints.newest(folder / "checkpoints")):
             path, arrays, extra = last
@@ -96,11 +96,12 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     config, folder = new_or_resumed(config)
     source, strategy, arch, plan, facts = prepare(config)
     config = replace(config, resolution=arch.resolution)
-    memory = facts.memory(config.batch_size // strategy.num_replicas_in_sync, training=True)
+    replicas, classes = strategy.num_replicas_in_sync, len(source.classes)
+    memory = facts.memory(config.batch_size // replicas, config.precision, training=True)
     print(text(config))
-    print(f"{arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds, about {memory / 2**30:.2f} GiB a replica\n"
-          f"{source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes\n"
-          f"{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {strategy.num_replicas_in_sync} replicas, into {folder}")  # fmt: skip
+    print(f"""{arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds, {memory / 1e9:.2f} GB a replica
+{source.train.size} training and {source.val.size} validation images of {classes} classes
+{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {folder}""")
     return {"config": asdict(config), "params": facts.params, "macs": facts.macs, "memory": memory, "steps": plan.steps,
             "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(folder)}  # fmt: skip
 

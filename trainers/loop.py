@@ -59,18 +59,20 @@ def make_plan(config: TrainConfig, images: int) -> Plan:
 
 
 def train(state: State, position: Position, config: TrainConfig, plan: Plan, source: Source, folder: Path,
-          strategy: tf.distribute.Strategy, jit: bool, callbacks: Iterable[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
+          strategy: tf.distribute.Strategy, jit: bool,
+          callbacks: Iterable[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
     """Runs to the end from wherever the state is. Returns the figures of the last evaluation and of speed."""
     with strategy.scope():
         step_function = train_function(state, config, strategy, jit)
-    evaluate = evaluator(state.model, state.ema, source.val, len(source.classes), config, strategy)
+    averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
+    evaluate = evaluator(state.plain, averages, source.val, len(source.classes), config, strategy)
     hooks = keras.callbacks.CallbackList(
-        list(callbacks), add_history=True, model=state.model, epochs=plan.epochs, steps=plan.steps_per_epoch
+        list(callbacks), add_history=True, model=state.plain, epochs=plan.epochs, steps=plan.steps_per_epoch
     )
     batches = training_data(config, plan, source, position.step, strategy)
     dashboard = Dashboard(folder)
     speed = Speed(config.batch_size)
-    state.model.stop_training = False
+    state.plain.stop_training = False
     hooks.on_train_begin()
     with Reporter(plan.steps, position.step) as reporter:
         if position.step == 0:
@@ -78,7 +80,7 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 first = strategy.experimental_local_results(next(iter(batches))["image"])[0]
             dashboard.strip(first[:8].numpy(), 0)
         iterator = iter(batches)
-        while position.step < plan.steps and not state.model.stop_training:
+        while position.step < plan.steps and not state.plain.stop_training:
             epoch = position.step // plan.steps_per_epoch
             hooks.on_epoch_begin(epoch)
             for steps in chunks(position.step, plan):
@@ -107,15 +109,17 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 at_end = position.step % plan.steps_per_epoch == 0
                 if position.step % plan.checkpoint_every == 0 and not at_end:
                     keep(state, position, folder, config.keep)
-                if state.model.stop_training:
+                if state.plain.stop_training:
                     break
             hooks.on_test_begin()
             evaluation = evaluate()
             hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
             figures = close_epoch(position, evaluation, config, folder, dashboard, source.classes, epoch)
-            reporter.say(f"epoch {epoch + 1}/{plan.epochs}: loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}  "
-                         f"val_loss {figures['val_loss']:.4f}  val_accuracy {figures['val_accuracy']:.2%}  "
-                         f"{speed.recent:.0f} images/s")  # fmt: skip
+            reporter.say(
+                f"epoch {epoch + 1}/{plan.epochs}: loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}  "
+                f"val_loss {figures['val_loss']:.4f}  val_accuracy {figures['val_accuracy']:.2%}  "
+                f"{speed.recent:.0f} images/s"
+            )
             best = figures["val_accuracy"] > position.best
             position.best = max(position.best, figures["val_accuracy"])
             keep(state, position, folder, config.keep, best)
@@ -193,8 +197,9 @@ def close_epoch(position: Position, evaluation: Evaluation, config: TrainConfig,
     """Writes an epoch's figures everywhere, and gets ready for the next."""
     validation = {"loss": evaluation.loss, "accuracy": evaluation.accuracy, "top5": evaluation.top5}
     figures = means(position.epoch, config.batch_size) | {f"val_{name}": value for name, value in validation.items()}
-    record(position, folder, {"step": position.step, "epoch": epoch + 1, **{k: v for k, v in figures.items() if "val" in k},
-                              "train_loss": figures["loss"], "train_accuracy": figures["accuracy"]})  # fmt: skip
+    line = {f"val_{name}": value for name, value in validation.items()}
+    line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"]}
+    record(position, folder, {"step": position.step, "epoch": epoch + 1, **line})
     dashboard.scalars(dashboard.validation, position.step, validation)
     dashboard.confusion(evaluation.confusion, classes, position.step)
     dashboard.flush()

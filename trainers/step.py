@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainers.config import TrainConfig
 from trainers.optimizers import decays, l2
-from trainers.state import State
+from trainers.state import State, architecture
 
 Series = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
@@ -43,14 +43,20 @@ def train_function(
     seeds = random_states(model)
     statistics = [v for v in model.non_trainable_variables if all(v is not s for s in seeds)]
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    aux_weights = [a.weight for a in architecture(config).aux]
     decay_of = [l2(config) if decays(v) else 0.0 for v in variables]
 
     def forward_backward(images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor]) -> tuple[Any, ...]:
         # Inside the scope layers read their seeds from the mapping and leave new moving statistics in it.
         with tf.GradientTape() as tape, keras.StatelessScope(list(zip(seeds, draws, strict=True))) as scope:
-            logits = model(images, training=True)
-            loss = tf.reduce_sum(cross_entropy(logits, labels, config.label_smoothing)) / config.batch_size
-            objective = optimizer.scale_loss(loss) if scaled else loss
+            outputs = model(images, training=True)
+            logits, *others = outputs if isinstance(outputs, list) else [outputs]
+            loss, *asides = (
+                tf.reduce_sum(cross_entropy(x, labels, config.label_smoothing)) / config.batch_size
+                for x in (logits, *others)
+            )
+            objective = loss + sum(w * aside for w, aside in zip(aux_weights, asides, strict=True))
+            objective = optimizer.scale_loss(objective) if scaled else objective
         gradients = tape.gradient(objective, kernels)
         moved = [current(scope, s) for s in statistics]
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
@@ -125,17 +131,17 @@ def draw_key(seed: int, layer: int, replica: tf.Tensor, step: tf.Tensor) -> tf.T
     return tf.stack([(seed << 32) + (layer << 16) + tf.cast(replica, tf.int64), step * 256])
 
 
-def eval_function(model: keras.Model, ema: list[tf.Variable], classes: int,
+def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], classes: int,
                   strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
     """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
 
-    Each example counts with its weight: 1, or 0 for one that only fills up a batch. With `ema` the averages are
-    evaluated in the weights' place.
+    Each example counts with its weight: 1, or 0 for one that only fills up a batch. `averages` are pairs of a weight
+    and what is evaluated in its place.
     """
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        with keras.StatelessScope([(v, a) for v, a in zip(model.weights, ema, strict=True)] if ema else []):
+        with keras.StatelessScope(averages):
             logits = model(tf.cast(batch["image"], tf.float32), training=False)
         labels, weight = batch["label"], batch["weight"]
         loss = tf.reduce_sum(cross_entropy(logits, labels) * weight)

@@ -11,7 +11,7 @@ import kcnn
 from kcnn import families
 from trainers.config import TrainConfig, resolve
 from trainers.optimizers import WarmupCosine, decays, make_optimizer
-from trainers.state import make_state, network
+from trainers.state import architecture, make_state, network, networks
 from trainers.step import cross_entropy, draw_key, eval_function, train_function
 from trainers.strategy import make_strategy
 
@@ -170,3 +170,28 @@ def test_config_resolves_to_itself():
     once = resolve(TrainConfig())
     assert resolve(once) == once
     assert dataclasses.asdict(once)["epochs"] is not None
+
+
+@pytest.mark.parametrize("arch, weights", [("googlenet", [0.3, 0.3]), ("inception-v3", [0.4])])
+def test_auxiliary_heads_train_and_are_not_evaluated(arch, weights):
+    config = resolve(
+        TrainConfig(arch=arch, width=0.125, resolution=75, batch_size=4, recipe="digits", drop=0.0, lr=1e-3)
+    )
+    keras.utils.set_random_seed(1)
+    model, plain = networks(config, 10)
+    assert [a.weight for a in architecture(config).aux] == weights
+    assert isinstance(model.outputs, list) and len(model.outputs) == 1 + len(weights)
+    assert len(plain.outputs) == 1 and {id(v) for v in plain.weights} < {id(v) for v in model.weights}
+    assert [v.path for v in plain.weights] == [v.path for v in network(config, 10).weights]
+    state = make_state(model, make_optimizer(config, 5, model), averaged=False, plain=plain)
+    images, labels = (
+        np.random.default_rng(0).integers(0, 255, (4, 75, 75, 3)).astype("uint8"),
+        np.arange(4, dtype="int32"),
+    )
+    data = tf.data.Dataset.from_tensors({"image": images, "label": labels}).repeat()
+    before = [v.numpy() for v in model.trainable_variables]
+    strategy = make_strategy(TrainConfig())
+    step = train_function(state, config, strategy, jit=False)
+    step(iter(strategy.experimental_distribute_dataset(data)), tf.constant(1))
+    moved = [v.path for v, b in zip(model.trainable_variables, before, strict=True) if (v.numpy() != b).any()]
+    assert any("aux1" in path for path in moved)
