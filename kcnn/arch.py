@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from kcnn.errors import InputError
 
+MOST_BLOCKS = 10_000
+
 # One width, a (nested) tuple of them for the branches of a block, Each, or None where the block follows from its input.
 Width = Any
 
@@ -112,6 +114,11 @@ def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float 
     for what, by in (("width", width), ("depth", depth), ("resolution", resolution)):
         if not (number(by) and by > 0):
             raise InputError(f"{what} multiplier {by!r}: a positive number is needed, 1 leaves the {what} as it is")
+    blocks = sum(s.depth * (depth if s.deepen else 1) for s in arch.stages)
+    if blocks > MOST_BLOCKS:
+        raise InputError(
+            f"depth multiplier {depth:g}: {arch.name} would have {blocks:,.0f} blocks, over {MOST_BLOCKS:,}"
+        )
     suffix = "".join(f"-{what}{by:g}" for what, by in (("w", width), ("d", depth), ("r", resolution)) if by != 1)
     return replace(
         arch,

@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -33,15 +34,18 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less.
     aux: with the auxiliary heads, for training: outputs are then a list, the logits first and then those of each
     of `Arch.aux`, if it has any. All other layers have the names that they have without.
-    Raises InputError for an unknown name, or a resolution that the network cannot take.
+    Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
-    arch = resolve(arch, width, depth, resolution, stem)
+    own = get(arch) if isinstance(arch, str) else arch
+    arch = resolve(own, width, depth, resolution, stem)
     if classes < 1 or channels < 1:
         raise InputError(f"classes {classes}, channels {channels}: at least 1 of each is needed")
     if weights is not None:
         raise InputError(f"weights {weights!r}: no pretrained weights are known for {arch.name}; leave it None")
     dropout = rate("dropout", arch.dropout if dropout is None else dropout)
     drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
+    if arch != own:
+        refuse_absurd(arch, classes, channels)
     try:
         inputs, x, *others = grow(arch, channels, dropout, drop_path, aux)
     except ValueError as error:
@@ -133,6 +137,28 @@ def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:
         mean, std = (sum(mean) / len(mean),) * x.shape[-1], (sum(std) / len(std),) * x.shape[-1]
     return layers.Rescaling([1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], dtype="float32",
                             name="normalize")(x)  # fmt: skip
+
+
+def refuse_absurd(arch: Arch, classes: int, channels: int) -> None:
+    """Raises InputError where the weights alone are larger than this machine's memory, before they are allocated."""
+    from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+    if in_stateless_scope() or not takes(arch, arch.resolution, channels):
+        return
+    with abstract():
+        inputs, x = grow(replace(arch, aux=()), channels, 0.0, 0.0)
+        model = keras.Model(inputs, classify(x, classes, "logits"))
+        needed = 4 * sum(math.prod(v.shape) for v in model.weights)
+    if needed > physical_memory():
+        raise InputError(
+            f"{arch.name} at {arch.resolution} pixels has weights of {needed / 1e9:,.0f} GB, this machine "
+            f"{physical_memory() / 1e9:,.0f} GB of memory: smaller multipliers are needed"
+        )
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def rate(what: str, value: float) -> float:

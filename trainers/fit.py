@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 import kcnn
+from kcnn.builder import physical_memory
 from kcnn.errors import InputError
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig, check, resolve, text
@@ -137,6 +138,11 @@ def prepare(config: TrainConfig) -> tuple[Source, tf.distribute.Strategy, kcnn.A
                        on_corrupt=config.on_corrupt)  # fmt: skip
     plan = make_plan(config, source.train.size)
     facts = kcnn.facts(arch, classes=len(source.classes), stem="standard")
+    needed = facts.memory(config.batch_size // replicas, config.precision, training=True) * replicas
+    if not visible_gpus() and needed > physical_memory():
+        raise InputError(f"batch-size {config.batch_size} of {arch.name} at {arch.resolution} pixels needs about "
+                         f"{needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
+                         "a smaller batch, width or resolution is needed")  # fmt: skip
     return source, strategy, arch, plan, facts
 
 
