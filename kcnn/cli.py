@@ -62,6 +62,10 @@ def call(
         return fail(name, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if "No space left on device" not in str(error):  # TensorFlow's own errors for what Python calls an OSError
+            raise
+        return fail(name, "no space left on the disk: make room, then go on with --resume")
 
 
 def fail(name: str, message: str) -> int:

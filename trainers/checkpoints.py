@@ -6,6 +6,7 @@ of a JSON text. It knows no strategy: what two replicas wrote, one can read.
 
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -59,7 +60,10 @@ def link(path: Path, name: str) -> None:
     """Gives a checkpoint a second name, which `prune` does not take away with it; no copy is made."""
     partial = path.with_name(f".{name}.partial")
     partial.unlink(missing_ok=True)
-    os.link(path, partial)
+    try:
+        os.link(path, partial)
+    except OSError:  # not every file system has links
+        shutil.copyfile(path, partial)
     os.replace(partial, path.with_name(f"{name}.npz"))
 
 

@@ -11,14 +11,14 @@ import keras
 import tensorflow as tf
 
 import kcnn
-from kcnn.builder import physical_memory
+from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig, check, resolve, text
 from trainers.data import Source, open_data
 from trainers.loop import Plan, Position, make_plan, train
 from trainers.optimizers import make_optimizer
-from trainers.state import architecture, make_state, networks, precision
+from trainers.state import architecture, make_state, network, networks, precision
 from trainers.strategy import make_strategy, visible_gpus
 
 
@@ -36,6 +36,7 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
     Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps.
     """
     config, folder = new_or_resumed(config)
+    callbacks = list(callbacks)
     source, strategy, arch, plan, facts = prepare(config)
     config = replace(config, resolution=arch.resolution)
     with runs.locked(folder):
@@ -109,7 +110,11 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
 def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
     """The resolved configuration and the folder of the run to start or to go on with."""
-    wanted = config.resume
+    # A run must find its data from wherever it is evaluated or resumed.
+    places = {
+        key: str(Path(v).absolute()) for key in ("data", "data_dir") if (v := getattr(config, key)) and Path(v).is_dir()
+    }
+    config, wanted = replace(config, **places), config.resume
     if wanted == "auto":
         here = Path(config.run_dir) if config.run_dir else None
         wanted = str(here) if here and runs.is_run(here) else None
@@ -137,6 +142,8 @@ def prepare(config: TrainConfig) -> tuple[Source, tf.distribute.Strategy, kcnn.A
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                        on_corrupt=config.on_corrupt)  # fmt: skip
     plan = make_plan(config, source.train.size)
+    with abstract():
+        network(config, len(source.classes))
     facts = kcnn.facts(arch, classes=len(source.classes), stem="standard")
     needed = facts.memory(config.batch_size // replicas, config.precision, training=True) * replicas
     if not visible_gpus() and needed > physical_memory():

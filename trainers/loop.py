@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,14 @@ def make_plan(config: TrainConfig, images: int) -> Plan:
 
 def train(state: State, position: Position, config: TrainConfig, plan: Plan, source: Source, folder: Path,
           strategy: tf.distribute.Strategy, jit: bool,
-          callbacks: Iterable[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
+          callbacks: list[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
     """Runs to the end from wherever the state is. Returns the figures of the last evaluation and of speed."""
     with strategy.scope():
         step_function = train_function(state, config, strategy, jit)
     averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
     evaluate = evaluator(state.plain, averages, source.val, len(source.classes), config, strategy)
     hooks = keras.callbacks.CallbackList(
-        list(callbacks), add_history=True, model=state.plain, epochs=plan.epochs, steps=plan.steps_per_epoch
+        callbacks, add_history=True, model=state.plain, epochs=plan.epochs, steps=plan.steps_per_epoch
     )
     batches = training_data(config, plan, source, position.step, strategy)
     dashboard = Dashboard(folder)
@@ -125,6 +125,8 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
             keep(state, position, folder, config.keep, best)
             hooks.on_epoch_end(epoch, figures)
     hooks.on_train_end(position.history[-1] if position.history else None)
+    if callbacks:  # EarlyStopping, for one, may have put earlier weights back
+        keep(state, position, folder, config.keep)
     dashboard.close()
     return position.history[-1] | {"images_per_second": speed.overall, "best_val_accuracy": position.best}
 

@@ -1,5 +1,6 @@
 """SavedModels: pixels in, probabilities out, checked before anybody hears of them."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -60,6 +61,8 @@ def export(model: keras.Model, config: TrainConfig, classes: tuple[str, ...], fo
         os.replace(partial / "model", path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where it is empty
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return {"path": str(path), "bytes": size, "max_difference": difference, "classes": len(classes)}
 
