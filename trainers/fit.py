@@ -111,8 +111,10 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
     """The resolved configuration and the folder of the run to start or to go on with."""
     # A run must find its data from wherever it is evaluated or resumed.
-    places = {
-        key: str(Path(v).absolute()) for key in ("data", "data_dir") if (v := getattr(config, key)) and Path(v).is_dir()
+    places: dict[str, Any] = {
+        key: str(Path(value).absolute())
+        for key in ("data", "data_dir")
+        if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
     }
     config, wanted = replace(config, **places), config.resume
     if wanted == "auto":

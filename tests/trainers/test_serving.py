@@ -92,7 +92,7 @@ def test_an_export_that_answers_differently_is_refused(loaded, tmp_path, monkeyp
             serving.export(*loaded, tmp_path / "saved_model")
     finally:
         kernel.assign(before)
-    assert not list((tmp_path / "saved_model").iterdir())
+    assert not (tmp_path / "saved_model").exists()
 
 
 def test_an_export_that_does_not_load_is_refused(loaded, tmp_path, monkeypatch):
