@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from kcnn.errors import InputError
+from kcnn.errors import InputError, Interrupted
 
 Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as one JSON object, as the last line.")]
 Seed = Annotated[int, cyclopts.Parameter(help="Of every random draw.")]
@@ -41,6 +41,7 @@ def call(
             help=inspect.getdoc(command),
             help_format="plaintext",
             version_flags=[],
+            group_commands="Help",
             config=config() if config else None,
             exit_on_error=False,
             print_error=False,
@@ -53,6 +54,9 @@ def call(
         if result and result.get("errors"):  # all else was done, and is not lost
             return fail(name, f"{len(result['errors'])} failed, the first: {result['errors'][0]}")
         return 0
+    except Interrupted as stop:
+        print(f"{name}: {stop}", file=sys.stderr, flush=True)
+        return 75
     except (InputError, cyclopts.CycloptsError) as error:
         return fail(name, str(error))
     except BrokenPipeError:  # the reader of our output has left: `kcnn info --list | head`

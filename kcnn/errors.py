@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""The exceptions that commands turn into one line and an exit code."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command lines print it and leave with exit code 2; everything else keeps its traceback.
     """
+
+
+class Interrupted(Exception):
+    """Work that was told to stop, and saved what it had. Commands leave with exit code 75, "try again later"."""

@@ -21,6 +21,8 @@ class Dashboard:
 
     def strip(self, images: np.ndarray, step: int) -> None:
         """Training images (n, height, width, 3), uint8, side by side as the network sees them."""
+        times = max(1, 96 // images.shape[1])  # small ones could hardly be seen
+        images = images.repeat(times, 1).repeat(times, 2)
         with self.train.as_default(step):
             tf.summary.image("augmented", np.concatenate(list(images), axis=1)[None])
 

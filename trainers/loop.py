@@ -20,9 +20,12 @@ from trainers.data import Source, train_batches
 from trainers.evaluation import Evaluation, evaluator
 from trainers.feed import distribute, naming_broken
 from trainers.progress import Reporter
+from trainers.signals import Stopped, stop_signals
 from trainers.step import SERIES, State, train_function
 
 Scalars = dict[str, float]
+
+CALL_SECONDS = 2.0  # of steps in one call at most: how long a signal or a progress bar waits
 
 
 @dataclass
@@ -50,6 +53,32 @@ class Plan:
         return self.steps_per_epoch * self.epochs
 
 
+class Speed:
+    """Images a second: of late, and over all calls but the first, which compiles."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self.calls: list[tuple[int, float]] = []
+
+    def add(self, steps: int, seconds: float) -> None:
+        self.calls.append((steps, seconds))
+
+    def steps_within(self, seconds: float) -> int:
+        """At the speed of late; at least one."""
+        return max(1, int(seconds * self.recent / self.batch)) if self.calls else 1
+
+    @property
+    def recent(self) -> float:
+        return self.rate(self.calls[-1:])
+
+    @property
+    def overall(self) -> float:
+        return self.rate(self.calls[1:] or self.calls)
+
+    def rate(self, calls: list[tuple[int, float]]) -> float:
+        return self.batch * sum(n for n, _ in calls) / max(1e-9, sum(s for _, s in calls))
+
+
 def make_plan(config: TrainConfig, images: int) -> Plan:
     """Raises InputError where the batch is larger than the data."""
     if config.batch_size > images:
@@ -74,7 +103,7 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
     speed = Speed(config.batch_size)
     state.plain.stop_training = False
     hooks.on_train_begin()
-    with Reporter(plan.steps, position.step) as reporter:
+    with Reporter(plan.steps, position.step) as reporter, stop_signals() as received:
         if position.step == 0:
             with naming_broken(source.train, lambda: under_way(config, plan, source, 0, 1)):
                 first = strategy.experimental_local_results(next(iter(batches))["image"])[0]
@@ -83,7 +112,7 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
         while position.step < plan.steps and not state.plain.stop_training:
             epoch = position.step // plan.steps_per_epoch
             hooks.on_epoch_begin(epoch)
-            for steps in chunks(position.step, plan):
+            for steps in chunks(position.step, plan, speed):
                 within = position.step - epoch * plan.steps_per_epoch
                 hooks.on_train_batch_begin(within)
                 started = time.perf_counter()
@@ -107,8 +136,10 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
                 hooks.on_train_batch_end(within + steps - 1, {k: running[k] for k in ("loss", "accuracy")})
                 log_steps(position, plan, config, folder, dashboard, epoch, speed.recent)
                 at_end = position.step % plan.steps_per_epoch == 0
-                if position.step % plan.checkpoint_every == 0 and not at_end:
+                if (position.step % plan.checkpoint_every == 0 or received) and not at_end:
                     keep(state, position, folder, config.keep)
+                    if received:
+                        raise Stopped(received[0], position.step, folder)
                 if state.plain.stop_training:
                     break
             hooks.on_test_begin()
@@ -124,6 +155,8 @@ def train(state: State, position: Position, config: TrainConfig, plan: Plan, sou
             position.best = max(position.best, figures["val_accuracy"])
             keep(state, position, folder, config.keep, best)
             hooks.on_epoch_end(epoch, figures)
+            if received and position.step < plan.steps:
+                raise Stopped(received[0], position.step, folder)
     hooks.on_train_end(position.history[-1] if position.history else None)
     if callbacks:  # EarlyStopping, for one, may have put earlier weights back
         keep(state, position, folder, config.keep)
@@ -145,15 +178,15 @@ def under_way(config: TrainConfig, plan: Plan, source: Source, step: int, steps:
     return source.train.stream(config.seed, plan.steps_per_epoch * b, step * b), (steps + 4) * b
 
 
-def chunks(step: int, plan: Plan) -> Iterator[int]:
-    """How many steps to take at once: to the next line of the log, checkpoint or end of the epoch."""
+def chunks(step: int, plan: Plan, speed: Speed) -> Iterator[int]:
+    """How many steps to take at once: to the next line of the log, checkpoint or end of the epoch, but not for long."""
     begin = step // plan.steps_per_epoch * plan.steps_per_epoch
     end, first = begin + plan.steps_per_epoch, step
     while step < end:
         line = begin + ((step - begin) // plan.log_every + 1) * plan.log_every
         checkpoint = (step // plan.checkpoint_every + 1) * plan.checkpoint_every
         # The very first step goes alone: it compiles, and is soon seen.
-        n = 1 if step == first == 0 else min(line, checkpoint, end) - step
+        n = 1 if step == first == 0 else min(min(line, checkpoint, end) - step, speed.steps_within(CALL_SECONDS))
         yield n
         step += n
 
@@ -224,25 +257,3 @@ def keep(state: State, position: Position, folder: Path, count: int, best: bool 
     if best:
         checkpoints.link(path, name)
     checkpoints.prune(folder / "checkpoints", count)
-
-
-class Speed:
-    """Images a second: of late, and over all calls but the first, which compiles."""
-
-    def __init__(self, batch: int):
-        self.batch = batch
-        self.calls: list[tuple[int, float]] = []
-
-    def add(self, steps: int, seconds: float) -> None:
-        self.calls.append((steps, seconds))
-
-    @property
-    def recent(self) -> float:
-        return self.rate(self.calls[-1:])
-
-    @property
-    def overall(self) -> float:
-        return self.rate(self.calls[1:] or self.calls)
-
-    def rate(self, calls: list[tuple[int, float]]) -> float:
-        return self.batch * sum(n for n, _ in calls) / max(1e-9, sum(s for _, s in calls))

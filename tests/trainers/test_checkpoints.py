@@ -15,7 +15,7 @@ import pytest
 
 import kcnn.train
 import trainers
-from kcnn.errors import InputError
+from kcnn.errors import InputError, Interrupted
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig, resolve
 from trainers.optimizers import make_optimizer
@@ -91,6 +91,19 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, short, whole, epo
     assert not (folder / "result.json").exists()
     found = checkpoints.newest(folder / "checkpoints")
     assert (found[2]["step"] if found else 0) == goes_on_at
+    assert_same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path, short, whole, number):
+    folder, before = tmp_path / "run", signal.getsignal(number)
+    told = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batch == 4 and os.kill(os.getpid(), number)
+    )
+    with pytest.raises(Interrupted, match=rf"{number.name}: saved at step 5; go on with --resume"):
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [told])
+    assert signal.getsignal(number) is before
+    assert checkpoints.newest(folder / "checkpoints")[2]["step"] == 5
     assert_same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
 
 
