@@ -1,11 +1,12 @@
 """GoogLeNet: Szegedy et al., 2015 (https://arxiv.org/abs/1409.4842), Table 1: with 5x5 paths and no batch norm.
 
-Padding and local response normalization, which the table leaves open, as in Caffe's bvlc_googlenet.
+Padding, local response normalization and the mean, which the table leaves open, are those of Caffe's bvlc_googlenet.
+Caffe does not divide by a deviation; without batch norm, He's initialization needs it.
 """
 
 from kcnn.arch import Arch, Aux, Each, Style, piece, stage
 
-STYLE = Style(norm=False, mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
+STYLE = Style(norm=False, mean=(123.0, 117.0, 104.0), std=(58.0, 57.0, 57.0))
 PATHS = ("1x1", "1x1 3x3", "1x1 5x5", "max 1x1")
 STEM = (
     piece("conv", 64, 2, kernel=7),
