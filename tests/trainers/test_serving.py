@@ -99,7 +99,7 @@ def test_an_export_that_does_not_load_is_refused(loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(serving, "RELOAD", "import sys; sys.exit('no such op')")
     with pytest.raises(InputError, match="the export does not load again: no such op"):
         serving.export(*loaded, tmp_path / "saved_model")
-    assert not list((tmp_path / "saved_model").iterdir())
+    assert not (tmp_path / "saved_model").exists()
 
 
 def test_the_command_says_where(shot, tmp_path, capsys):
