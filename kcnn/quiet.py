@@ -12,7 +12,8 @@ def quiet() -> Iterator[None]:
 
     TF_CPP_MIN_LOG_LEVEL=0 in the environment lets everything pass.
     """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
+    wanted = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0"
+    if wanted or sys.stderr is None:  # None: this process has no standard error
         yield
         return
     sys.stderr.flush()
