@@ -64,8 +64,8 @@ class Speed:
         self.calls.append((steps, seconds))
 
     def steps_within(self, seconds: float) -> int:
-        """At the speed of late; at least one."""
-        return max(1, int(seconds * self.recent / self.batch)) if self.calls else 1
+        """At the speed of late; at least one, and a few as long as only the compiling call is known."""
+        return max(1, int(seconds * self.recent / self.batch)) if len(self.calls) > 1 else 10
 
     @property
     def recent(self) -> float:

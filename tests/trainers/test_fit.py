@@ -18,7 +18,7 @@ from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
-from trainers.loop import Plan, chunks
+from trainers.loop import Plan, Speed, chunks
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -131,7 +131,7 @@ def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
 def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
     plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_every=every, log_every=5)
     stops, step = [], start
-    for n in chunks(start, plan):
+    for n in chunks(start, plan, Speed(64)):
         assert n >= 1
         stops.append(step := step + n)
     epoch = start // 22
