@@ -49,7 +49,7 @@ def call(
         app.default(command)
         function, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
         result = function(*bound.args, **bound.kwargs)
-        if bound.arguments.get("json"):
+        if bound.arguments.get("json") and result is not None:
             print(json.dumps(result), flush=True)
         if result and result.get("errors"):  # all else was done, and is not lost
             return fail(name, f"{len(result['errors'])} failed, the first: {result['errors'][0]}")

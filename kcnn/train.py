@@ -55,12 +55,14 @@ def saved_values(argv: list[str]) -> Dict | None:
     return None
 
 
-def run(config: Any) -> dict[str, Any]:
+def run(config: Any) -> dict[str, Any] | None:
     from trainers.fit import dry_run, fit
 
     if config.dry_run:
         return dry_run(config)
     result = fit(config)
+    if not result.chief:  # who has told it all
+        return None
     folder, figures = result.folder, result.figures
     print(f"""
 validation accuracy {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f} after {figures["epochs"]} epochs \

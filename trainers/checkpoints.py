@@ -23,6 +23,7 @@ from trainers.state import State, network
 from trainers.strategy import visible_gpus
 
 Arrays = dict[str, np.ndarray]
+Checkpoint = tuple[Path, Arrays, dict[str, Any]]  # the last: what a Position remembers
 
 
 def variables(state: State) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.npz"), reverse=True)
 
 
-def newest(folder: Path) -> tuple[Path, Arrays, dict[str, Any]] | None:
+def newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are told, renamed and passed over."""
     for path in found(folder):
         try:

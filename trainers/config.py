@@ -1,6 +1,7 @@
 """TrainConfig: the only source of a run's flags, their defaults and help, and of the YAML in its folder."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,10 +91,18 @@ class TrainConfig:
     ] = None
     epochs: Annotated[int, flag(TRAIN, f"Passes over the training images {RECIPE}.")] = RECIPE_S
     batch_size: Annotated[int, flag(TRAIN, f"Global batch: images in a step, over all replicas {RECIPE}.")] = RECIPE_S
+    accumulate_steps: Annotated[
+        int,
+        flag(
+            TRAIN,
+            "Batches whose gradients are summed before a step: as a batch that many times larger, in the "
+            "memory of one. Batch normalization still sees one batch at a time.",
+        ),
+    ] = 1
     optimizer: Annotated[
         Literal["sgd", "adamw"], flag(TRAIN, f"sgd: L2 in the gradient; adamw: decoupled {RECIPE}.")
     ] = RECIPE_S
-    lr: Annotated[float, flag(TRAIN, "Peak learning rate (default: lr-base times batch-size / 256).")] = RECIPE_S
+    lr: Annotated[float, flag(TRAIN, "Peak learning rate (default: lr-base times batch / 256).")] = RECIPE_S
     lr_base: Annotated[float, flag(TRAIN, f"Peak learning rate for a batch of 256 {RECIPE}.")] = RECIPE_S
     momentum: Annotated[float, flag(TRAIN, f"Of SGD {RECIPE}.")] = RECIPE_S
     weight_decay: Annotated[float, flag(TRAIN, f"Of kernels; biases and normalization go without {RECIPE}.")] = RECIPE_S
@@ -102,6 +111,14 @@ class TrainConfig:
     )
     warmup_epochs: Annotated[float, flag(TRAIN, f"Epochs in which it grows from 0 {RECIPE}.")] = RECIPE_S
     label_smoothing: Annotated[float, flag(TRAIN, f"Share of a label spread over all classes {RECIPE}.")] = RECIPE_S
+    class_weights: Annotated[
+        str | None,
+        flag(
+            TRAIN,
+            "Weights of classes in the loss: auto (inverse to their frequency), or NAME=WEIGHT,... with 1 for "
+            "those not named (default: all alike).",
+        ),
+    ] = None
     ema: Annotated[
         float,
         flag(TRAIN, f"Decay of the weights' moving average, which is then evaluated and saved; 0: none {RECIPE}."),
@@ -109,14 +126,23 @@ class TrainConfig:
     clip_norm: Annotated[float, flag(TRAIN, f"Largest global norm of the gradient; 0: any {RECIPE}.")] = RECIPE_S
 
     strategy: Annotated[
-        Literal["auto", "one-device", "mirrored"], flag(DEVICES, "auto: all visible GPUs, else the CPU.")
+        Literal["auto", "one-device", "mirrored", "multi-worker", "tpu"],
+        flag(
+            DEVICES,
+            "mirrored: all GPUs of this machine; multi-worker: all machines that TF_CONFIG or SLURM names; "
+            "auto: what the surroundings call for.",
+        ),
     ] = "auto"
     replicas: Annotated[
         int | None, flag(DEVICES, "Replicas of mirrored: GPUs, or logical CPUs where there is none.")
     ] = None
+    worker_timeout: Annotated[
+        float, flag(DEVICES, "Seconds within which workers leave when one of them has vanished.")
+    ] = 60.0
     precision: Annotated[
-        Literal["float32", "mixed_bfloat16", "mixed_float16"], flag(DEVICES, "Of activations; weights are float32.")
-    ] = "float32"
+        Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"],
+        flag(DEVICES, "Of activations; weights are float32. auto: mixed_bfloat16 on TPUs, else float32."),
+    ] = "auto"
     jit: Annotated[Literal["auto", "on", "off"], flag(DEVICES, "Compile with XLA; auto: on GPUs.")] = "auto"
     sync_bn: Annotated[bool, flag(DEVICES, "Batch normalization over the global batch, not each replica's.")] = False
     deterministic: Annotated[bool, flag(DEVICES, "Bitwise repeatable, somewhat slower.")] = False
@@ -124,12 +150,32 @@ class TrainConfig:
     run_dir: Annotated[str | None, flag(RUN, "The run's folder (default: logs/ARCH-DATA-TIME).")] = None
     resume: Annotated[
         str | None,
-        flag(RUN, "Go on with the run in this folder; auto: with the one in --run-dir, if there is one."),
+        flag(
+            RUN,
+            "Go on with the run in this folder; auto: with the one in --run-dir, or without that with the newest "
+            "unfinished one of the same configuration in logs, if there is one.",
+        ),
     ] = None
-    checkpoint_every: Annotated[int | None, flag(RUN, "Steps between checkpoints (default: an epoch's).")] = None
+    checkpoint_every: Annotated[
+        int | str | None,
+        flag(RUN, "Steps between checkpoints, or minutes, as in 10m; there is always one at the end of an epoch."),
+    ] = None
     keep: Annotated[int, flag(RUN, "Checkpoints to keep, besides the best.")] = 3
+    recover: Annotated[
+        int,
+        flag(
+            RUN,
+            "How many times to go back to the last checkpoint, with half the learning rate, when the loss is no "
+            "number; 0: stop.",
+        ),
+    ] = 0
     seed: Annotated[int, flag(RUN, "Of every random draw.")] = 0
     dry_run: Annotated[bool, flag(RUN, "Say what would be run, and stop.", negative="")] = False
+
+    @property
+    def global_batch(self) -> int:
+        """Images in a step: over all replicas, and over the batches whose gradients are summed."""
+        return self.batch_size * self.accumulate_steps
 
 
 # What may change when a run goes on: how long and where it runs, not what it computes.
@@ -138,11 +184,13 @@ RESUMABLE = (
     "data_dir",
     "strategy",
     "replicas",
+    "worker_timeout",
     "jit",
     "run_dir",
     "resume",
     "checkpoint_every",
     "keep",
+    "recover",
     "dry_run",
 )
 
@@ -157,7 +205,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
     if config.lr is None:
-        config = replace(config, lr=config.lr_base * config.batch_size / 256)
+        config = replace(config, lr=config.lr_base * config.global_batch / 256)
     check(config)
     return config
 
@@ -167,19 +215,35 @@ def check(config: TrainConfig) -> None:
         if getattr(config, key) is not None and not holds(getattr(config, key)):
             raise InputError(f"{key.replace('_', '-')} {getattr(config, key)!r}: {right} is needed")
 
-    for key in ("epochs", "batch_size", "resolution", "replicas", "checkpoint_every", "keep"):
+    for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep"):
         need(key, lambda v: v >= 1, "a whole number of 1 or more")
     for key in ("lr_base", "lr"):  # one follows from the other
         need(key, lambda v: 0 < v < math.inf, "a number above 0")
-    for key in ("weight_decay", "clip_norm", "warmup_epochs"):
+    for key in ("weight_decay", "clip_norm", "warmup_epochs", "recover"):
         need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
     for key in ("drop", "drop_path", "label_smoothing", "ema", "momentum", "bn_momentum", "seed"):
         top = 2**31 if key == "seed" else 1
         need(key, lambda v, top=top: 0 <= v < top, f"a number from 0 to below {top}")
     for key in ("crop_scale", "eval_crop"):
         need(key, lambda v: 0 < v <= 1, "a share above 0, at most 1,")
+    need(
+        "checkpoint_every",
+        lambda v: (checkpoint_steps(config) or checkpoint_seconds(config) or 0) > 0,
+        "a whole number of steps, or minutes like 10m,",
+    )
+    need("worker_timeout", lambda v: v >= 5, "a number of 5 or more seconds")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
+
+
+def checkpoint_steps(config: TrainConfig) -> int | None:
+    every = str(config.checkpoint_every)
+    return int(every) if re.fullmatch(r"\d+", every) else None
+
+
+def checkpoint_seconds(config: TrainConfig) -> float | None:
+    minutes = re.fullmatch(r"(\d+\.?\d*) ?m(in)?", str(config.checkpoint_every))
+    return 60 * float(minutes[1]) if minutes else None
 
 
 def text(config: TrainConfig) -> str:

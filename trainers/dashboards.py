@@ -11,8 +11,12 @@ import tensorflow as tf
 class Dashboard:
     """Two event files as Keras names them, train and validation, so that TensorBoard lays their curves together."""
 
-    def __init__(self, folder: Path):
-        self.train, self.validation = (tf.summary.create_file_writer(str(folder / s)) for s in ("train", "validation"))
+    def __init__(self, folder: Path | None):
+        """Without a folder nothing is written."""
+        self.train, self.validation = (
+            tf.summary.create_file_writer(str(folder / part)) if folder else tf.summary.create_noop_writer()
+            for part in ("train", "validation")
+        )
 
     def scalars(self, writer: Any, step: int, values: dict[str, float]) -> None:
         with writer.as_default(step):

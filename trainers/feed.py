@@ -12,21 +12,29 @@ from trainers.data import Split, broken_files
 
 def distribute(strategy: tf.distribute.Strategy, global_batch: int,
                make: Callable[[int, tuple[int, int]], tf.data.Dataset]) -> Any:  # fmt: skip
-    """A dataset whose elements are global batches, split over the replicas in order.
+    """A dataset without end whose elements are global batches, split over the replicas in order.
 
-    make(batch, (w, W)) gives worker w of W its share of each global batch.
+    make(batch, (w, W)) gives worker w of W its share of each global batch; after its last one come zeros.
     """
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         workers = context.num_input_pipelines
         local = context.num_replicas_in_sync // workers
-        batches = make(global_batch // workers, (context.input_pipeline_id, workers))
-        if local == 1:
-            return batches
-        return batches.flat_map(lambda batch: tf.data.Dataset.from_tensor_slices(
-            {key: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for key, x in batch.items()}))  # fmt: skip
+        batches = endless(make(global_batch // workers, (context.input_pipeline_id, workers)))
+        if local > 1:
+            batches = batches.flat_map(lambda batch: tf.data.Dataset.from_tensor_slices(
+                {k: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for k, x in batch.items()}))  # fmt: skip
+        # Workers that might run out of data at different times would lose their static shapes.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(pipeline)
+
+
+def endless(batches: tf.data.Dataset) -> tf.data.Dataset:
+    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
+        return batches
+    zeros = {key: tf.zeros(spec.shape, spec.dtype) for key, spec in batches.element_spec.items()}
+    return batches.concatenate(tf.data.Dataset.from_tensors(zeros).repeat())
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """fit(TrainConfig) -> Result: opens data, network and folder, hands them to the loop, and keeps the outcome."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -13,103 +14,126 @@ import tensorflow as tf
 import kcnn
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
-from trainers import checkpoints, runs
+from trainers import checkpoints, runs, workers
 from trainers.config import TrainConfig, check, resolve, text
-from trainers.data import Source, open_data
-from trainers.loop import Plan, Position, make_plan, train
+from trainers.data import open_data
+from trainers.job import Job, Position, make_class_weights, make_plan
+from trainers.loop import set_lr_scale, train
 from trainers.optimizers import make_optimizer
-from trainers.state import architecture, make_state, network, networks, precision
-from trainers.strategy import make_strategy, visible_gpus
+from trainers.state import State, architecture, make_state, network, networks, precision
+from trainers.strategy import make_strategy, strategy_name, visible_gpus
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, and the figures of its result.json."""
+    """A finished run: its folder, and the figures of its result.json; whether this process is the one that wrote it."""
 
     folder: Path
     figures: dict[str, Any]
+    chief: bool = True
 
 
 def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ()) -> Result:
     """Trains a network, or goes on with a run. Raises InputError for what a user can put right.
 
-    Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps.
+    Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps. Of several
+    workers each calls its own, and only the chief writes the run's folder.
     """
-    config, folder = new_or_resumed(config)
-    callbacks = list(callbacks)
-    source, strategy, arch, plan, facts = prepare(config)
-    config = replace(config, resolution=arch.resolution)
-    with runs.locked(folder):
-        if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["steps"] >= plan.steps:
-            return Result(folder, result)
-        resumed = runs.is_run(folder)
-        if resumed:
-            runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
-            (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
-        else:
-            runs.create(folder, config, facts.to_dict(), source.classes)
-            if source.corrupt:
-                (folder / "corrupt.txt").write_text("\n".join(source.corrupt) + "\n", encoding="utf-8")
+    # Workers must have met before one of them can tell the others which run it is.
+    met = make_strategy(config) if strategy_name(config) == "multi-worker" else None
+    job = prepare(*workers.from_chief(met, lambda: new_or_resumed(config)))
+    with contextlib.ExitStack() as stack:
+        done, last = workers.from_chief(job.strategy, lambda: enter(job, stack))
+        if done:
+            return Result(job.folder, done, job.chief)
         started = time.perf_counter()
-        keras.utils.set_random_seed(config.seed)
-        if config.deterministic:
-            tf.config.experimental.enable_op_determinism()
-        with strategy.scope(), precision(config.precision):
-            model, plain = networks(config, len(source.classes))
-            for layer in model.layers:
-                if isinstance(layer, keras.layers.BatchNormalization):
-                    layer.synchronized = config.sync_bn
-            optimizer = make_optimizer(config, plan.steps_per_epoch, model)
-            state = make_state(model, optimizer, averaged=bool(config.ema), plain=plain)
-            plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        state = make(job)
         position = Position()
-        if resumed and (last := checkpoints.newest(folder / "checkpoints")):
+        if last:
             path, arrays, extra = last
             checkpoints.restore(state, arrays, path)
             position = Position(**extra)
-        runs.rewind_metrics(folder, position.lines)
-        figures = train(state, position, config, plan, source, folder, strategy, use_jit(config), callbacks)
-        model, *_ = checkpoints.load_run(folder)
-        model.save(folder / "model.keras")
-        result = {
-            "arch": config.arch,
-            "data": config.data,
-            "steps": position.step,
-            "epochs": len(position.history),
-            "train_loss": figures["loss"],
-            "train_accuracy": figures["accuracy"],
-            "val_loss": figures["val_loss"],
-            "val_accuracy": figures["val_accuracy"],
-            "val_top5": figures["val_top5"],
-            "best_val_accuracy": figures["best_val_accuracy"],
-            "params": facts.params,
-            "macs": facts.macs,
-            "images_per_second": figures["images_per_second"],
-            "seconds": time.perf_counter() - started,
-            "corrupt": len(source.corrupt),
-            "run_dir": str(folder),
-        }
-        runs.write_json(folder / runs.RESULT, result)
-    return Result(folder, result)
+            set_lr_scale(state, position)
+        if job.chief:
+            runs.rewind_metrics(job.folder, position.lines)
+        figures = train(job, state, position, use_jit(job.config), list(callbacks))
+        result = outcome(job, position, figures) | {"seconds": time.perf_counter() - started}
+        if job.chief:
+            model, *_ = checkpoints.load_run(job.folder)
+            model.save(job.folder / "model.keras")
+            runs.write_json(job.folder / runs.RESULT, result)
+        workers.from_chief(job.strategy, lambda: None)  # nobody leaves before all is written
+    return Result(job.folder, result, job.chief)
+
+
+def enter(job: Job, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, checkpoints.Checkpoint | None]:
+    """Locks the folder; makes it, or finds what is in it: the outcome of a finished run, or the newest checkpoint."""
+    folder, source = job.folder, job.source
+    stack.enter_context(runs.locked(folder))
+    if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["steps"] >= job.plan.steps:
+        return result, None
+    if runs.is_run(folder):
+        runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
+        (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
+        return None, checkpoints.newest(folder / "checkpoints")
+    runs.create(folder, job.config, job.facts.to_dict(), source.classes)
+    if source.corrupt:
+        (folder / "corrupt.txt").write_text("\n".join(source.corrupt) + "\n", encoding="utf-8")
+    return None, None
+
+
+def make(job: Job) -> State:
+    """Network, optimizer and averages, with the weights that the seed gives."""
+    config = job.config
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with job.strategy.scope(), precision(config.precision):
+        model, plain = networks(config, len(job.source.classes))
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = config.sync_bn
+        optimizer = make_optimizer(config, job.plan.steps_per_epoch, model)
+        state = make_state(model, optimizer, averaged=bool(config.ema), plain=plain)
+        plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return state
+
+
+def outcome(job: Job, position: Position, figures: dict[str, float]) -> dict[str, Any]:
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5", "best_val_accuracy",
+             "images_per_second")  # fmt: skip
+    return {
+        "arch": job.config.arch,
+        "data": job.config.data,
+        "steps": position.step,
+        "epochs": len(position.history),
+        **{name: figures[name.removeprefix("train_")] for name in names},
+        "params": job.facts.params,
+        "macs": job.facts.macs,
+        "replicas": job.strategy.num_replicas_in_sync,
+        "recoveries": position.recoveries,
+        "corrupt": len(job.source.corrupt),
+        "run_dir": str(job.folder),
+    }
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
     """Prints what a run would be, and returns it. Nothing is written."""
-    config, folder = new_or_resumed(config)
-    source, strategy, arch, plan, facts = prepare(config)
-    config = replace(config, resolution=arch.resolution)
-    replicas, classes = strategy.num_replicas_in_sync, len(source.classes)
+    job = prepare(*new_or_resumed(config))
+    config, facts, plan, source = job.config, job.facts, job.plan, job.source
+    replicas = job.strategy.num_replicas_in_sync
     memory = facts.memory(config.batch_size // replicas, config.precision, training=True)
     print(text(config))
-    print(f"""{arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds, {memory / 1e9:.2f} GB a replica
-{source.train.size} training and {source.val.size} validation images of {classes} classes
-{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {folder}""")
+    print(f"""{job.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
+{memory / 1e9:.2f} GB of memory a replica
+{source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
+{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {job.folder}""")
     return {"config": asdict(config), "params": facts.params, "macs": facts.macs, "memory": memory, "steps": plan.steps,
-            "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(folder)}  # fmt: skip
+            "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(job.folder)}  # fmt: skip
 
 
 def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
-    """The resolved configuration and the folder of the run to start or to go on with."""
+    """The settled configuration and the folder of the run to start or to go on with."""
     # A run must find its data from wherever it is evaluated or resumed.
     places: dict[str, Any] = {
         key: str(Path(value).absolute())
@@ -117,11 +141,12 @@ def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
         if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
     }
     config, wanted = replace(config, **places), config.resume
-    if wanted == "auto":
-        here = Path(config.run_dir) if config.run_dir else None
-        wanted = str(here) if here and runs.is_run(here) else None
+    if wanted == "auto" and config.run_dir:
+        wanted = config.run_dir if runs.is_run(Path(config.run_dir)) else None
+    elif wanted == "auto":
+        wanted = runs.unfinished(settle(config))
     if wanted is None:
-        config = resolve(config)
+        config = settle(config)
         folder = runs.folder_of(config)
         if runs.is_run(folder):
             runs.create(folder, config, {}, ())  # raises, and says what to do
@@ -134,30 +159,45 @@ def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
     return config, folder
 
 
-def prepare(config: TrainConfig) -> tuple[Source, tf.distribute.Strategy, kcnn.Arch, Plan, kcnn.Facts]:
+def settle(config: TrainConfig) -> TrainConfig:
+    """The config with nothing left to a recipe, the network or the machine."""
+    config = resolve(config)
+    if config.precision == "auto":
+        config = replace(config, precision="mixed_bfloat16" if strategy_name(config) == "tpu" else "float32")
+    return replace(config, resolution=architecture(config).resolution)
+
+
+def prepare(config: TrainConfig, folder: Path) -> Job:
     """Everything that can be wrong with a run, found out before anything is written."""
     arch = architecture(config)
     strategy = make_strategy(config)
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise InputError(f"batch-size {config.batch_size}: a multiple of the {replicas} replicas is needed")
+    if config.jit == "on" and config.sync_bn and replicas > 1:
+        raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                        on_corrupt=config.on_corrupt)  # fmt: skip
     plan = make_plan(config, source.train.size)
+    class_weights = make_class_weights(config, source)
     with abstract():
         network(config, len(source.classes))
     facts = kcnn.facts(arch, classes=len(source.classes), stem="standard")
-    needed = facts.memory(config.batch_size // replicas, config.precision, training=True) * replicas
-    if not visible_gpus() and needed > physical_memory():
+    local = replicas // workers.count(strategy)
+    needed = facts.memory(config.batch_size // replicas, config.precision, training=True) * local
+    if not visible_gpus() and strategy_name(config) != "tpu" and needed > physical_memory():
         raise InputError(f"batch-size {config.batch_size} of {arch.name} at {arch.resolution} pixels needs about "
                          f"{needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
-                         "a smaller batch, width or resolution is needed")  # fmt: skip
-    return source, strategy, arch, plan, facts
+                         "a smaller batch, width or resolution is needed, or --accumulate-steps")  # fmt: skip
+    return Job(config, folder, source, strategy, arch, facts, plan, class_weights)
 
 
 def use_jit(config: TrainConfig) -> bool:
-    """XLA pays off on GPUs; on CPUs it makes depthwise networks several times slower."""
-    return config.jit == "on" or (config.jit == "auto" and bool(visible_gpus()))
+    """XLA pays off on GPUs; on CPUs it makes depthwise networks several times slower; TPUs know nothing else."""
+    if strategy_name(config) == "tpu":
+        return False  # the strategy compiles all that it runs
+    alone = config.sync_bn and strategy_name(config) != "one-device"  # what XLA cannot compile
+    return config.jit == "on" or (config.jit == "auto" and bool(visible_gpus()) and not alone)
 
 
 def writable(folder: Path) -> None:

@@ -1,56 +1,27 @@
 """The one loop: it drives the compiled step, evaluates, keeps checkpoints and calls Keras callbacks."""
 
 import functools
-import math
+import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kcnn.errors import InputError
-from trainers import checkpoints, runs
-from trainers.config import TrainConfig
+from trainers import checkpoints, runs, workers
 from trainers.dashboards import Dashboard
-from trainers.data import Source, train_batches
+from trainers.data import train_batches
 from trainers.evaluation import Evaluation, evaluator
 from trainers.feed import distribute, naming_broken
+from trainers.job import SERIES, Job, Plan, Position, Scalars
 from trainers.progress import Reporter
+from trainers.records import BlowUp, close_epoch, keep, log_steps, means, record, refuse_nan
 from trainers.signals import Stopped, stop_signals
-from trainers.step import SERIES, State, train_function
-
-Scalars = dict[str, float]
+from trainers.state import State
+from trainers.step import train_function
 
 CALL_SECONDS = 2.0  # of steps in one call at most: how long a signal or a progress bar waits
-
-
-@dataclass
-class Position:
-    """What a checkpoint remembers besides variables, so that a resumed run goes on as if nothing had happened."""
-
-    step: int = 0
-    lines: int = 0  # of metrics.jsonl
-    epoch: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in SERIES})
-    best: float = -1.0
-    history: list[Scalars] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is, in steps of `config.batch_size` images."""
-
-    steps_per_epoch: int
-    epochs: int
-    checkpoint_every: int
-    log_every: int
-
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.epochs
 
 
 class Speed:
@@ -79,103 +50,153 @@ class Speed:
         return self.batch * sum(n for n, _ in calls) / max(1e-9, sum(s for _, s in calls))
 
 
-def make_plan(config: TrainConfig, images: int) -> Plan:
-    """Raises InputError where the batch is larger than the data."""
-    if config.batch_size > images:
-        raise InputError(f"batch-size {config.batch_size}: there are {images} training images, so at most that many")
-    per_epoch = images // config.batch_size
-    return Plan(per_epoch, config.epochs, config.checkpoint_every or per_epoch, max(1, min(100, per_epoch // 4)))
-
-
-def train(state: State, position: Position, config: TrainConfig, plan: Plan, source: Source, folder: Path,
-          strategy: tf.distribute.Strategy, jit: bool,
+def train(job: Job, state: State, position: Position, jit: bool,
           callbacks: list[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
     """Runs to the end from wherever the state is. Returns the figures of the last evaluation and of speed."""
+    config, plan, source, strategy = job.config, job.plan, job.source, job.strategy
     with strategy.scope():
-        step_function = train_function(state, config, strategy, jit)
+        step_function = train_function(state, config, strategy, jit, job.class_weights)
     averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
     evaluate = evaluator(state.plain, averages, source.val, len(source.classes), config, strategy)
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=state.plain, epochs=plan.epochs, steps=plan.steps_per_epoch
     )
-    batches = training_data(config, plan, source, position.step, strategy)
-    dashboard = Dashboard(folder)
-    speed = Speed(config.batch_size)
+    dashboard = Dashboard(job.folder if job.chief else None)
+    speed = Speed(config.global_batch)
     state.plain.stop_training = False
     hooks.on_train_begin()
-    with Reporter(plan.steps, position.step) as reporter, stop_signals() as received:
+    with (
+        Reporter(plan.steps, position.step, show=job.chief) as reporter,
+        stop_signals() as received,
+        workers.noticing_loss(strategy, job.folder),
+    ):
+        batches = training_data(job, position.step)
         if position.step == 0:
-            with naming_broken(source.train, lambda: under_way(config, plan, source, 0, 1)):
-                first = strategy.experimental_local_results(next(iter(batches))["image"])[0]
-            dashboard.strip(first[:8].numpy(), 0)
+            show_first(job, batches, dashboard)
+            if config.recover:
+                keep(job, state, position)
         iterator = iter(batches)
         while position.step < plan.steps and not state.plain.stop_training:
-            epoch = position.step // plan.steps_per_epoch
-            hooks.on_epoch_begin(epoch)
-            for steps in chunks(position.step, plan, speed):
-                within = position.step - epoch * plan.steps_per_epoch
-                hooks.on_train_batch_begin(within)
-                started = time.perf_counter()
-                with naming_broken(
-                    source.train, functools.partial(under_way, config, plan, source, position.step, steps)
-                ):
-                    series = {k: v.numpy() for k, v in step_function(iterator, tf.constant(steps)).items()}
-                speed.add(steps, time.perf_counter() - started)
-                refuse_nan(series, position.step, folder, config.precision)
-                for name in SERIES:
-                    position.epoch[name].extend(float(v) for v in series[name])
-                position.step += steps
-                running = means(position.epoch, config.batch_size)
-                reporter.step(
-                    f"epoch {epoch + 1}/{plan.epochs}",
-                    position.step,
-                    running["loss"],
-                    running["accuracy"],
-                    speed.recent,
-                )
-                hooks.on_train_batch_end(within + steps - 1, {k: running[k] for k in ("loss", "accuracy")})
-                log_steps(position, plan, config, folder, dashboard, epoch, speed.recent)
-                at_end = position.step % plan.steps_per_epoch == 0
-                if (position.step % plan.checkpoint_every == 0 or received) and not at_end:
-                    keep(state, position, folder, config.keep)
-                    if received:
-                        raise Stopped(received[0], position.step, folder)
-                if state.plain.stop_training:
-                    break
-            hooks.on_test_begin()
-            evaluation = evaluate()
-            hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
-            figures = close_epoch(position, evaluation, config, folder, dashboard, source.classes, epoch)
-            reporter.say(
-                f"epoch {epoch + 1}/{plan.epochs}: loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}  "
-                f"val_loss {figures['val_loss']:.4f}  val_accuracy {figures['val_accuracy']:.2%}  "
-                f"{speed.recent:.0f} images/s"
-            )
-            best = figures["val_accuracy"] > position.best
-            position.best = max(position.best, figures["val_accuracy"])
-            keep(state, position, folder, config.keep, best)
-            hooks.on_epoch_end(epoch, figures)
-            if received and position.step < plan.steps:
-                raise Stopped(received[0], position.step, folder)
+            try:
+                run_epoch(job, state, position, step_function, iterator, evaluate, hooks, speed, dashboard, reporter,
+                          received)  # fmt: skip
+            except BlowUp as error:
+                if position.recoveries == config.recover:
+                    raise
+                recover(job, state, position, str(error), reporter)
+                iterator = iter(training_data(job, position.step))
     hooks.on_train_end(position.history[-1] if position.history else None)
     if callbacks:  # EarlyStopping, for one, may have put earlier weights back
-        keep(state, position, folder, config.keep)
+        keep(job, state, position)
     dashboard.close()
     return position.history[-1] | {"images_per_second": speed.overall, "best_val_accuracy": position.best}
 
 
-def training_data(config: TrainConfig, plan: Plan, source: Source, step: int, strategy: tf.distribute.Strategy) -> Any:
+def run_epoch(job: Job, state: State, position: Position, step_function: Callable[..., Any], iterator: Any,
+              evaluate: Callable[[], Evaluation], hooks: keras.callbacks.CallbackList, speed: Speed,
+              dashboard: Dashboard, reporter: Reporter, received: list[int]) -> None:  # fmt: skip
+    """From wherever the epoch is to its end. Raises Stopped, having saved, where a signal was received."""
+    config, plan = job.config, job.plan
+    epoch = position.step // plan.steps_per_epoch
+    hooks.on_epoch_begin(epoch)
+    saved = time.monotonic()
+    for steps in chunks(position.step, plan, speed):
+        within = position.step - epoch * plan.steps_per_epoch
+        hooks.on_train_batch_begin(within)
+        started = time.perf_counter()
+        with naming_broken(job.source.train, functools.partial(under_way, job, position.step, steps)):
+            series = {k: v.numpy() for k, v in step_function(iterator, tf.constant(steps)).items()}
+        seconds = time.perf_counter() - started
+        refuse_nan(series, position, job)
+        for name in SERIES:
+            position.epoch[name].extend(float(v) for v in series[name])
+        position.step += steps
+        running = means(position.epoch, config.global_batch)
+        hooks.on_train_batch_end(within + steps - 1, {k: running[k] for k in ("loss", "accuracy")})
+        seconds, stop = agree(job, state, seconds, received)
+        speed.add(steps, seconds)
+        reporter.step(
+            f"epoch {epoch + 1}/{plan.epochs}", position.step, running["loss"], running["accuracy"], speed.recent
+        )
+        log_steps(job, position, dashboard, epoch, speed.recent)
+        if position.step % plan.steps_per_epoch:
+            due = position.step % plan.checkpoint_steps == 0 or time.monotonic() - saved > plan.checkpoint_seconds
+            if due or stop:
+                keep(job, state, position)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped(stop, position.step, job.folder)
+        if state.plain.stop_training:
+            break
+    hooks.on_test_begin()
+    evaluation = evaluate()
+    hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
+    figures = close_epoch(job, position, evaluation, dashboard, epoch)
+    reporter.say(
+        f"epoch {epoch + 1}/{plan.epochs}: loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}  "
+        f"val_loss {figures['val_loss']:.4f}  val_accuracy {figures['val_accuracy']:.2%}  "
+        f"{speed.recent:.0f} images/s"
+    )
+    best = figures["val_accuracy"] > position.best
+    position.best = max(position.best, figures["val_accuracy"])
+    keep(job, state, position, best)
+    hooks.on_epoch_end(epoch, figures)
+    _, stop = agree(job, state, 0.0, received)
+    if stop and position.step < plan.steps:
+        raise Stopped(stop, position.step, job.folder)
+
+
+def agree(job: Job, state: State, seconds: float, received: list[int]) -> tuple[float, int]:
+    """The workers' mean of the seconds; the signal to stop at, if one of them has it, or 0; stop_training of any."""
+    seconds, told, stopped = workers.mean(job.strategy, [seconds, bool(received), bool(state.plain.stop_training)])
+    state.plain.stop_training = stopped > 0
+    return seconds, (received[0] if received else signal.SIGTERM) if told else 0
+
+
+def recover(job: Job, state: State, position: Position, reason: str, reporter: Reporter) -> None:
+    """Back to the last checkpoint, at half the learning rate."""
+    last = workers.from_chief(job.strategy, lambda: checkpoints.newest(job.folder / "checkpoints"))
+    if last is None:
+        raise BlowUp(reason)
+    path, arrays, extra = last
+    checkpoints.restore(state, arrays, path)
+    # The count is of the run, not of the checkpoint: one that blows up again has another half taken off.
+    extra["recoveries"] = position.recoveries + 1
+    vars(position).update(extra)
+    set_lr_scale(state, position)
+    if job.chief:
+        runs.rewind_metrics(job.folder, position.lines)
+    event = {"event": "recovered", "reason": reason, "lr_scale": 0.5**position.recoveries}
+    record(job, position, {"step": position.step, "epoch": position.step // job.plan.steps_per_epoch + 1, **event})
+    reporter.say(f"{reason.split(':')[0]}: back to step {position.step}, the learning rate halved "
+                 f"({position.recoveries} of {job.config.recover} times)")  # fmt: skip
+    keep(job, state, position)
+
+
+def set_lr_scale(state: State, position: Position) -> None:
+    if position.recoveries:
+        state.optimizer.lr_scale.assign(0.5**position.recoveries)
+
+
+def show_first(job: Job, batches: Any, dashboard: Dashboard) -> None:
+    with naming_broken(job.source.train, lambda: under_way(job, 0, 1)):
+        first = job.strategy.experimental_local_results(next(iter(batches))["image"])[0]
+    dashboard.strip(first[:8].numpy(), 0)
+
+
+def training_data(job: Job, step: int) -> Any:
     """Batches from the one of `step` on."""
-    return distribute(strategy, config.batch_size, lambda batch, shard: train_batches(
-        source.train, batch=batch, resolution=config.resolution, seed=config.seed, shard=shard,
-        epoch_size=plan.steps_per_epoch * config.batch_size, start=step * config.batch_size,
+    config, batch = job.config, job.config.global_batch
+    return distribute(job.strategy, batch, lambda share, shard: train_batches(
+        job.source.train, batch=share, resolution=config.resolution, seed=config.seed, shard=shard,
+        epoch_size=job.plan.steps_per_epoch * batch, start=step * batch,
         crop_scale=(config.crop_scale, 1.0), flip=config.flip))  # fmt: skip
 
 
-def under_way(config: TrainConfig, plan: Plan, source: Source, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
+def under_way(job: Job, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
     """The records that a failed call was reading, and some that the pipeline had read ahead."""
-    b = config.batch_size
-    return source.train.stream(config.seed, plan.steps_per_epoch * b, step * b), (steps + 4) * b
+    batch = job.config.global_batch
+    return job.source.train.stream(job.config.seed, job.plan.steps_per_epoch * batch, step * batch), (steps + 4) * batch
 
 
 def chunks(step: int, plan: Plan, speed: Speed) -> Iterator[int]:
@@ -184,76 +205,8 @@ def chunks(step: int, plan: Plan, speed: Speed) -> Iterator[int]:
     end, first = begin + plan.steps_per_epoch, step
     while step < end:
         line = begin + ((step - begin) // plan.log_every + 1) * plan.log_every
-        checkpoint = (step // plan.checkpoint_every + 1) * plan.checkpoint_every
+        checkpoint = (step // plan.checkpoint_steps + 1) * plan.checkpoint_steps
         # The very first step goes alone: it compiles, and is soon seen.
         n = 1 if step == first == 0 else min(min(line, checkpoint, end) - step, speed.steps_within(CALL_SECONDS))
         yield n
         step += n
-
-
-def means(series: dict[str, list[float]], batch: int) -> Scalars:
-    """Summed in steps' order, so that it does not matter how many a call ran."""
-    n = len(series["loss"])
-    return {
-        "loss": sum(series["loss"]) / n,
-        "accuracy": sum(series["correct"]) / (n * batch),
-        "grad_norm": sum(series["grad_norm"]) / n,
-        "lr": series["lr"][-1],
-    }
-
-
-def refuse_nan(series: dict[str, np.ndarray], step: int, folder: Path, precision: str) -> None:
-    """Raises InputError at a loss or a gradient that is no number, before such weights get into a checkpoint."""
-    names = {"loss": "loss", "grad_norm": "gradient's norm"}  # a ReLU can make 0 of NaN: then only the gradient tells
-    if precision == "mixed_float16":
-        del names["grad_norm"]  # now and then infinite, and left out, while the loss's scale is being found
-    bad = [(i, name) for name in names for i in np.flatnonzero(~np.isfinite(series[name]))[:1]]
-    if bad:
-        at, name = min(bad, key=lambda pair: pair[0])
-        good = checkpoints.found(folder / "checkpoints")
-        where = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        raise InputError(f"the {names[name]} is {series[name][at]} at step {step + int(at) + 1}: {where}; "
-                         "try a lower --lr, --clip-norm 1 or --precision float32")  # fmt: skip
-
-
-def log_steps(position: Position, plan: Plan, config: TrainConfig, folder: Path, dashboard: Dashboard, epoch: int,
-              rate: float) -> None:  # fmt: skip
-    within = len(position.epoch["loss"])
-    if within % plan.log_every and within != plan.steps_per_epoch:
-        return
-    start = (within - 1) // plan.log_every * plan.log_every
-    figures = means({name: values[start:] for name, values in position.epoch.items()}, config.batch_size)
-    record(position, folder, {"step": position.step, "epoch": epoch + 1, **figures, "images_per_second": rate})
-    dashboard.scalars(dashboard.train, position.step, figures | {"images_per_second": rate})
-
-
-def close_epoch(position: Position, evaluation: Evaluation, config: TrainConfig, folder: Path, dashboard: Dashboard,
-                classes: tuple[str, ...], epoch: int) -> Scalars:  # fmt: skip
-    """Writes an epoch's figures everywhere, and gets ready for the next."""
-    validation = {"loss": evaluation.loss, "accuracy": evaluation.accuracy, "top5": evaluation.top5}
-    figures = means(position.epoch, config.batch_size) | {f"val_{name}": value for name, value in validation.items()}
-    line = {f"val_{name}": value for name, value in validation.items()}
-    line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"]}
-    record(position, folder, {"step": position.step, "epoch": epoch + 1, **line})
-    dashboard.scalars(dashboard.validation, position.step, validation)
-    dashboard.confusion(evaluation.confusion, classes, position.step)
-    dashboard.flush()
-    position.history.append(figures)
-    position.epoch = {name: [] for name in SERIES}
-    return figures
-
-
-def record(position: Position, folder: Path, line: dict[str, Any]) -> None:
-    runs.append_metrics(
-        folder, {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in line.items()}
-    )
-    position.lines += 1
-
-
-def keep(state: State, position: Position, folder: Path, count: int, best: bool = False) -> None:
-    name = checkpoints.step_name(position.step)
-    # The best goes first: a kill between the two repeats the epoch, and the other way round would forget its best.
-    path = checkpoints.save(folder / "checkpoints", "best" if best else name, state, vars(position))
-    if best:
-        checkpoints.link(path, name)
-    checkpoints.prune(folder / "checkpoints", count)

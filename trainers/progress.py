@@ -11,10 +11,10 @@ PLAIN_SECONDS = 10.0  # between plain lines within an epoch
 
 
 class Reporter:
-    """Shows steps as they go by; with `quiet`, nothing but what `say` is told."""
+    """Shows steps as they go by, and what `say` is told; nothing at all without `show`."""
 
-    def __init__(self, steps: int, done: int):
-        self.console = Console(file=sys.stderr)
+    def __init__(self, steps: int, done: int, show: bool = True):
+        self.console = Console(file=sys.stderr, quiet=not show)
         self.steps, self.last = steps, time.monotonic()
         self.started, self.first = time.monotonic(), done
         self.bar = Progress(

@@ -67,6 +67,19 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     return replace(saved, **{name: getattr(asked, name) for name in RESUMABLE})
 
 
+def unfinished(config: TrainConfig) -> str | None:
+    """The newest run in logs/ with this settled configuration that neither finished nor is being written to."""
+    for path in sorted(Path("logs").glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        folder = path.parent
+        with contextlib.suppress(InputError):
+            _, saved, _ = open_run(folder)
+            changed = [f.name for f in fields(TrainConfig) if getattr(saved, f.name) != getattr(config, f.name)]
+            if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
+                with locked(folder):
+                    return str(folder)
+    return None
+
+
 def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | str) -> None:
     """Raises InputError where the data's classes are not the run's."""
     if tuple(classes) != tuple(found):

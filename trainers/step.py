@@ -1,18 +1,18 @@
 """One training step and one evaluation, as compiled functions that run on every replica alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from trainers.config import TrainConfig
+from trainers.job import SERIES
 from trainers.optimizers import decays, l2
 from trainers.state import State, architecture
 
 Series = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
-SERIES = ("loss", "correct", "grad_norm", "lr")
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -29,14 +29,39 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) 
 
 
 def train_function(
-    state: State, config: TrainConfig, strategy: tf.distribute.Strategy, jit: bool
+    state: State,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+    jit: bool,
+    class_weights: Sequence[float] | None = None,
 ) -> Callable[[Any, tf.Tensor], Series]:
-    """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,).
+    """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,)."""
+    step = replica_step(state, config, strategy.num_replicas_in_sync, jit, class_weights)
 
-    All state is in the variables of the state. A random draw depends on (seed, step, replica, layer) alone.
+    @tf.function(reduce_retracing=False)
+    def train(iterator: Any, steps: tf.Tensor) -> Series:
+        series = {name: tf.TensorArray(tf.float32, steps) for name in SERIES}
+        for i in tf.range(steps):
+            lr = tf.cast(state.optimizer.learning_rate, tf.float32)
+            outputs = strategy.run(step, args=(next(iterator),))
+            values = [strategy.experimental_local_results(o)[0] for o in outputs]
+            series = {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
+        return {name: values.stack() for name, values in series.items()}
+
+    return train
+
+
+def replica_step(
+    state: State, config: TrainConfig, replicas: int, jit: bool, class_weights: Sequence[float] | None = None
+) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]:
+    """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm.
+
+    All state is in the variables of the state. A random draw depends on (seed, step, replica, layer) alone. The n
+    images go through the network in `config.accumulate_steps` parts, one after the other. The gradient is that of
+    sum(w loss) / sum(w) over all replicas and parts, with w the label's class weight.
     """
     model, optimizer, ema = state.model, state.optimizer, state.ema
-    replicas = strategy.num_replicas_in_sync
+    parts = config.accumulate_steps
     variables = model.trainable_variables
     kernels = [v.value for v in variables]
     weights = [v.value for v in model.weights]
@@ -46,13 +71,21 @@ def train_function(
     aux_weights = [a.weight for a in architecture(config).aux]
     decay_of = [l2(config) if decays(v) else 0.0 for v in variables]
 
-    def forward_backward(images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor]) -> tuple[Any, ...]:
-        # Inside the scope layers read their seeds from the mapping and leave new moving statistics in it.
-        with tf.GradientTape() as tape, keras.StatelessScope(list(zip(seeds, draws, strict=True))) as scope:
+    weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
+    # Layers that talk to other replicas cannot do so from within a function of their own.
+    apart = jit or (parts > 1 and not (config.sync_bn and replicas > 1))
+
+    def forward_backward(
+        images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor], before: list[tf.Tensor]
+    ) -> tuple[Any, ...]:
+        # Inside the scope layers read seeds and statistics from the mapping and leave new statistics in it.
+        mapping = [*zip(seeds, draws, strict=True), *zip(statistics, before, strict=True)]
+        share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.gather(weight_of, labels)
+        with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
             outputs = model(images, training=True)
             logits, *others = outputs if isinstance(outputs, list) else [outputs]
             loss, *asides = (
-                tf.reduce_sum(cross_entropy(x, labels, config.label_smoothing)) / config.batch_size
+                tf.reduce_sum(cross_entropy(x, labels, config.label_smoothing) * share) / config.global_batch
                 for x in (logits, *others)
             )
             objective = loss + sum(w * aside for w, aside in zip(aux_weights, asides, strict=True))
@@ -60,19 +93,31 @@ def train_function(
         gradients = tape.gradient(objective, kernels)
         moved = [current(scope, s) for s in statistics]
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
-        return gradients, moved, loss, correct
+        return gradients, loss, correct, tf.reduce_sum(share) / config.global_batch, moved
 
-    compiled = tf.function(forward_backward, jit_compile=True, reduce_retracing=False) if jit else forward_backward
+    compiled = tf.function(forward_backward, jit_compile=jit, reduce_retracing=False) if apart else forward_backward
 
     @tf.autograph.experimental.do_not_convert
-    def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         context = tf.distribute.get_replica_context()
-        step = tf.identity(state.step)
-        draws = [draw_key(config.seed, i, context.replica_id_in_sync_group, step) for i in range(len(seeds))]
-        parts = compiled(tf.cast(batch["image"], tf.float32), batch["label"], draws)
+        number = tf.identity(state.step)
+        images, labels = (tf.split(batch[key], parts) for key in ("image", "label"))
+        moved: list[tf.Tensor] = [tf.convert_to_tensor(s.value) for s in statistics]
+        sums: Any = None
+        for i in range(parts):
+            draws = [
+                draw_key(config.seed, layer, context.replica_id_in_sync_group, number * parts + i)
+                for layer in range(len(seeds))
+            ]
+            # One part after the other, or all would be in memory at once.
+            with tf.control_dependencies(tf.nest.flatten(sums or ())):
+                *new, moved = compiled(tf.cast(images[i], tf.float32), labels[i], draws, moved)
+                sums = new if sums is None else tf.nest.map_structure(tf.add, sums, new)
         if replicas > 1:
-            parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
-        gradients, moved, loss, correct = parts
+            sums, moved = context.all_reduce(tf.distribute.ReduceOp.SUM, (sums, moved))
+        gradients, loss, correct, share = sums
+        if weight_of is not None:
+            gradients, loss = [g / share for g in gradients], loss / share
         unit = tf.cast(optimizer.dynamic_scale, tf.float32) if scaled else tf.constant(1.0)
         norm = tf.linalg.global_norm(gradients) / unit
         if config.clip_norm:
@@ -84,22 +129,12 @@ def train_function(
             update(context, statistics, [m / replicas for m in moved] if replicas > 1 else moved)
         if ema:
             # The average of the first steps follows faster, or it would remember the random start.
-            decay = tf.minimum(config.ema, (1.0 + tf.cast(step, tf.float32)) / (10.0 + tf.cast(step, tf.float32)))
+            decay = tf.minimum(config.ema, (1.0 + tf.cast(number, tf.float32)) / (10.0 + tf.cast(number, tf.float32)))
             update(context, ema, weights, lambda old, new: old.assign_sub((1 - decay) * (old - new)))
         state.step.assign_add(1)
         return loss, correct, norm
 
-    @tf.function(reduce_retracing=False)
-    def train(iterator: Any, steps: tf.Tensor) -> Sums:
-        series = {name: tf.TensorArray(tf.float32, steps) for name in SERIES}
-        for i in tf.range(steps):
-            lr = tf.cast(optimizer.learning_rate, tf.float32)
-            outputs = strategy.run(replica_step, args=(next(iterator),))
-            values = [strategy.experimental_local_results(o)[0] for o in outputs]
-            series = {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
-        return {name: values.stack() for name, values in series.items()}
-
-    return train
+    return step
 
 
 def update(context: Any, variables: list[Any], values: list[Any],

@@ -1,8 +1,15 @@
 """Name -> tf.distribute.Strategy."""
 
 import functools
+import json
+import os
+import signal
+import sys
+import threading
 
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.python.eager import context  # how long a worker may be silent has no public name
 
 from kcnn.errors import InputError
 from kcnn.quiet import quiet
@@ -10,11 +17,16 @@ from trainers.config import TrainConfig
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """One device, or one replica on each of several. Raises InputError where there are too few devices."""
+    """The strategy of this process, of which there is one. Raises InputError where devices or neighbours are missing.
+
+    Several workers wait here until all have started.
+    """
+    name = strategy_name(config)
+    if name in ("multi-worker", "tpu"):
+        if config.replicas:
+            raise InputError(f"replicas {config.replicas}: {name} uses all devices of its workers; leave it out")
+        return multi_worker(config.worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
     gpus = visible_gpus()
-    name = config.strategy
-    if name == "auto":
-        name = "mirrored" if len(gpus) > 1 or (config.replicas or 1) > 1 else "one-device"
     if name == "one-device":
         if (config.replicas or 1) > 1:
             raise InputError(f"replicas {config.replicas} on one device: use --strategy mirrored")
@@ -28,10 +40,87 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     return mirrored(tuple(f"/{kind.lower()}:{i}" for i in range(wanted)))
 
 
+def strategy_name(config: TrainConfig) -> str:
+    """The strategy asked for; auto: the one that the surroundings call for."""
+    if config.strategy != "auto":
+        return config.strategy
+    if cluster_size() > 1:
+        return "multi-worker"
+    if tpu_name():
+        return "tpu"
+    return "mirrored" if len(visible_gpus()) > 1 or (config.replicas or 1) > 1 else "one-device"
+
+
+def cluster_size() -> int:
+    """Workers that TF_CONFIG, or else SLURM, names."""
+    if "TF_CONFIG" not in os.environ:
+        return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
+    try:
+        cluster = json.loads(os.environ["TF_CONFIG"])
+        return sum(len(cluster.get("cluster", {}).get(job, [])) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(f"TF_CONFIG {os.environ['TF_CONFIG']!r}: JSON of a cluster and a task is needed") from None
+
+
+def tpu_name() -> str | None:
+    return os.environ.get("TPU_NAME")
+
+
 @functools.cache
 def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     """One for a process: two would number their collectives alike, and mix up what they exchange."""
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def multi_worker(timeout: float) -> tf.distribute.Strategy:
+    """All workers that TF_CONFIG or SLURM names; one that is silent for half the timeout is taken for dead."""
+    if "TF_CONFIG" in os.environ:
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    elif "SLURM_PROCID" in os.environ:
+        resolver = slurm()
+    else:
+        raise InputError("strategy 'multi-worker': TF_CONFIG or SLURM's variables must name the workers; "
+                         "`python -m trainers.launch --workers N -- ...` starts some on this machine")  # fmt: skip
+    cluster = resolver.cluster_spec()
+    jobs = [job for job in ("chief", "worker") if job in cluster.jobs]
+    if resolver.task_type not in jobs or resolver.task_id >= cluster.num_tasks(resolver.task_type):
+        raise InputError(f"TF_CONFIG's task is {resolver.task_type} {resolver.task_id}: one of its cluster is needed, "
+                         f"{cluster.as_dict()}")  # fmt: skip
+    print(f"{resolver.task_type} {resolver.task_id} waits for all of {cluster.as_dict()}", file=sys.stderr, flush=True)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0]}/replica:0/task:0",
+        heartbeat_timeout_in_ms=int(timeout * 500),
+        coordinated_jobs=[CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job)) for job in jobs],
+    )
+    with quiet():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which TensorFlow made workers ignore
+    return strategy
+
+
+def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The tasks of a job step; ports follow from the job, as several may share a machine."""
+    return tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000,
+        gpus_per_node=int(os.environ.get("SLURM_GPUS_ON_NODE", 0)),
+        auto_set_gpu="SLURM_GPUS_PER_TASK" not in os.environ,  # else each task sees only its own
+    )
+
+
+@functools.cache
+def tpu(name: str) -> tf.distribute.Strategy:
+    """A Cloud TPU by its name; "local" on a TPU VM."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(f"strategy 'tpu': no TPU answers to the name {name!r} ({str(error).splitlines()[0]}); "
+                         "set TPU_NAME, or run on a TPU VM") from error  # fmt: skip
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def visible_gpus() -> list[tf.config.PhysicalDevice]:

@@ -1,0 +1,100 @@
+"""What a run is made of before its first step, and where it stands after some."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tensorflow as tf
+
+import kcnn
+from kcnn.errors import InputError
+from trainers import workers
+from trainers.config import TrainConfig, checkpoint_seconds, checkpoint_steps
+from trainers.data import Source
+
+Scalars = dict[str, float]
+SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, in steps of `config.global_batch` images, and when it writes."""
+
+    steps_per_epoch: int
+    epochs: int
+    checkpoint_steps: int
+    checkpoint_seconds: float
+    log_every: int
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that can start: everything that can be wrong with it was looked at."""
+
+    config: TrainConfig
+    folder: Path
+    source: Source
+    strategy: tf.distribute.Strategy
+    arch: kcnn.Arch
+    facts: kcnn.Facts
+    plan: Plan
+    class_weights: tuple[float, ...] | None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the run's folder."""
+        return workers.is_chief(self.strategy)
+
+
+@dataclass
+class Position:
+    """What a checkpoint remembers besides variables, so that a resumed run goes on as if nothing had happened."""
+
+    step: int = 0
+    lines: int = 0  # of metrics.jsonl
+    epoch: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in SERIES})
+    best: float = -1.0
+    history: list[Scalars] = field(default_factory=list)
+    recoveries: int = 0  # from blow-ups, each of which halved the learning rate
+
+
+def make_plan(config: TrainConfig, images: int) -> Plan:
+    """Raises InputError where the batch is larger than the data."""
+    if config.global_batch > images:
+        times = f" times accumulate-steps {config.accumulate_steps}" if config.accumulate_steps > 1 else ""
+        raise InputError(
+            f"batch-size {config.batch_size}{times}: there are {images} training images, so at most that many"
+        )
+    per_epoch = images // config.global_batch
+    steps, seconds = checkpoint_steps(config) or per_epoch, checkpoint_seconds(config) or math.inf
+    return Plan(per_epoch, config.epochs, steps, seconds, max(1, min(100, per_epoch // 4)))
+
+
+def make_class_weights(config: TrainConfig, source: Source) -> tuple[float, ...] | None:
+    """A weight for each class, or none. auto: N / (classes * n of the class), as scikit-learn's "balanced"."""
+    if config.class_weights is None:
+        return None
+    if config.class_weights == "auto":
+        counts = source.train.class_counts
+        if not counts or not all(counts):
+            raise InputError(f"class-weights auto: {source.name} does not tell how many images each class has; "
+                             "give NAME=WEIGHT,...")  # fmt: skip
+        return tuple(sum(counts) / (len(counts) * n) for n in counts)
+    given: dict[str, float] = {}
+    for part in config.class_weights.split(","):
+        name, _, weight = part.rpartition("=")
+        try:
+            given[name.strip()] = float(weight)
+        except ValueError:
+            raise InputError(f"class-weights {part!r}: auto, or NAME=WEIGHT,... is needed") from None
+    for name, value in given.items():
+        if name not in source.classes:
+            some = ", ".join(source.classes[:10]) + (", ..." if len(source.classes) > 10 else "")
+            raise InputError(f"class-weights names {name!r}, which is no class of {source.name}: {some}")
+        if not 0 < value < math.inf:
+            raise InputError(f"class-weights {name}={value:g}: a number above 0 is needed")
+    return tuple(given.get(name, 1.0) for name in source.classes)
