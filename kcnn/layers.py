@@ -48,11 +48,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         replicas = tf.distribute.get_replica_context() if tf and self.synchronized and mask is None else None
         if replicas is None or replicas.num_replicas_in_sync == 1:
             return super()._moments(inputs, mask)
-        # Replicas have equally many examples, so one exchange of two means serves (Keras makes three).
-        mean, variance = tf.nn.moments(inputs, self._reduction_axes)
-        parts = tf.stack([mean, variance + tf.square(mean)])
-        total = replicas.all_reduce(tf.distribute.ReduceOp.SUM, parts) / replicas.num_replicas_in_sync
-        return total[0], tf.maximum(total[1] - tf.square(total[0]), 0.0)
+        # Replicas have equally many examples, so one exchange serves (Keras makes three). The variance of all is the
+        # mean of theirs and the variance of their means: no difference of large squares is taken.
+        parts = replicas.all_gather(tf.stack(tf.nn.moments(inputs, self._reduction_axes))[None], axis=0)
+        mean, between = tf.nn.moments(parts[:, 0], [0])
+        return mean, tf.reduce_mean(parts[:, 1], 0) + between
 
     def _move(self, statistic, value):
         statistic.assign(statistic * self.momentum + value * (1 - self.momentum))

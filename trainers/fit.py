@@ -92,7 +92,7 @@ def make(job: Job) -> State:
         model, plain = networks(config, len(job.source.classes))
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = config.sync_bn
+                layer.synchronized = config.sync_bn and job.strategy.num_replicas_in_sync > 1
         optimizer = make_optimizer(config, job.plan.steps_per_epoch, model)
         state = make_state(model, optimizer, averaged=bool(config.ema), plain=plain)
         plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
