@@ -5,8 +5,10 @@ from typing import Any
 Recipe = dict[str, Any]
 
 DEFAULT: Recipe = {
-    "epochs": 100, "batch_size": 64, "optimizer": "adamw", "lr_base": 1e-3, "momentum": 0.9, "weight_decay": 0.05,
-    "schedule": "cosine", "warmup_epochs": 0.0, "label_smoothing": 0.1, "ema": 0.0, "clip_norm": 0.0,
+    "epochs": 100, "batch_size": 64, "optimizer": "adamw", "lr_base": 1e-3, "momentum": 0.9, "epsilon": 1e-3,
+    "weight_decay": 0.05, "layer_decay": 1.0, "schedule": "cosine", "warmup_epochs": 0.0, "step_epochs": [30.0],
+    "step_gamma": 0.1, "min_lr": 0.0, "loss": "cross-entropy", "focal_gamma": 2.0, "label_smoothing": 0.1, "ema": 0.0,
+    "clip_norm": 0.0, "sam": 0.0,
     "crop_scale": 0.08, "flip": True, "eval_crop": 0.875,
 }  # fmt: skip
 

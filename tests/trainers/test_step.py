@@ -10,7 +10,7 @@ import tensorflow as tf
 import kcnn
 from kcnn import families
 from trainers.config import TrainConfig, resolve
-from trainers.optimizers import WarmupCosine, decays, make_optimizer
+from trainers.optimizers import decays, make_optimizer
 from trainers.state import architecture, make_state, network, networks
 from trainers.step import cross_entropy, draw_key, eval_function, train_function
 from trainers.strategy import make_strategy
@@ -24,12 +24,6 @@ def test_cross_entropy_is_keras_s(smoothing):
         np.eye(5, dtype="float32")[labels], logits, from_logits=True, label_smoothing=smoothing
     )
     np.testing.assert_allclose(cross_entropy(tf.constant(logits), tf.constant(labels), smoothing), expected, rtol=1e-5)
-
-
-def test_warmup_cosine_at_named_steps():
-    rate = WarmupCosine(0.4, warmup=4, total=14)
-    values = [float(rate(step)) for step in (0, 3, 4, 9, 14, 99)]
-    np.testing.assert_allclose(values, [0.1, 0.4, 0.4, 0.2, 0.0, 0.0], atol=1e-7)
 
 
 def test_draws_differ_by_all_that_names_them():
