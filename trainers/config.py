@@ -9,7 +9,7 @@ import yaml
 from cyclopts import Group, Parameter
 
 from kcnn.errors import InputError
-from trainers.recipes import RECIPES, choose
+from trainers.recipes import RECIPES, choose, times
 
 WHAT, DATA, TRAIN, DEVICES, RUN = (Group.create_ordered(name) for name in
                                    ("Network", "Data", "Training", "Devices", "Run"))  # fmt: skip
@@ -185,7 +185,10 @@ def resolve(config: TrainConfig) -> TrainConfig:
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
-    unset = {key: value for key, value in RECIPES[name].items() if getattr(config, key) is None}
+    recipe = RECIPES[name]
+    recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
+    recipe = {key: value for key, value in recipe.items() if hasattr(config, key)}  # MERGE: to be deleted
+    unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
@@ -220,6 +223,10 @@ def check(config: TrainConfig) -> None:
          "one number above 0, or several in ascending order,")  # fmt: skip
     if config.schedule == "exponential":
         need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
+    if config.loss == "focal":  # which asks how right an image's one class is
+        for key in ("mixup", "cutmix"):
+            if hasattr(config, key):  # MERGE: to be deleted, the next line stays
+                need(key, lambda v: not v, "0 with the loss focal")
 
 
 def text(config: TrainConfig) -> str:
