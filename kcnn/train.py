@@ -20,6 +20,9 @@ def main(argv: list[str] | None = None) -> None:
         config_file: Annotated[
             str | None, Parameter("--config", help="YAML of flags, like a run's config.yaml.")
         ] = None,
+        list_recipes: Annotated[
+            bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
+        ] = False,
         json: cli.Json = False,
     ) -> dict[str, Any] | None:
         """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
@@ -27,11 +30,12 @@ def main(argv: list[str] | None = None) -> None:
         kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
         kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
         kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
+        kcnn train --recipe a2 --arch resnet-50 --data tfds:imagenet2012 --dry-run    # a paper's settings, in full
         kcnn train --resume logs/resnet-50-photos-...     # after a crash
 
         Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
         """
-        return run(config or TrainConfig())
+        return recipes(quiet=json) if list_recipes else run(config or TrainConfig())
 
     argv = sys.argv[1:] if argv is None else argv
     cli.run(train, "kcnn train", argv, config=lambda: saved_values(argv))
@@ -53,6 +57,17 @@ def saved_values(argv: list[str]) -> Dict | None:
     if known.resume and run and (path := Path(run, CONFIG)).is_file():
         return Dict(read(path) | {"resume": known.resume}, source=str(path))
     return None
+
+
+def recipes(quiet: bool) -> dict[str, Any]:
+    """All recipes with their sources and settings."""
+    from trainers.recipes import COOKBOOK
+
+    if not quiet:
+        names, abouts = (max(map(len, column)) for column in (COOKBOOK, (r.about for r in COOKBOOK.values())))
+        for name, r in COOKBOOK.items():
+            print(f"{name:{names}}  {r.about:{abouts}}  {r.source}")
+    return {"recipes": {name: {"about": r.about, "source": r.source, **r.changes} for name, r in COOKBOOK.items()}}
 
 
 def run(config: Any) -> dict[str, Any] | None:

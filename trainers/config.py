@@ -10,7 +10,7 @@ import yaml
 from cyclopts import Group, Parameter
 
 from kcnn.errors import InputError
-from trainers.recipes import RECIPES, choose
+from trainers.recipes import RECIPES, choose, times
 
 WHAT, DATA, TRAIN, DEVICES, RUN = (Group.create_ordered(name) for name in
                                    ("Network", "Data", "Training", "Devices", "Run"))  # fmt: skip
@@ -100,16 +100,42 @@ class TrainConfig:
         ),
     ] = 1
     optimizer: Annotated[
-        Literal["sgd", "adamw"], flag(TRAIN, f"sgd: L2 in the gradient; adamw: decoupled {RECIPE}.")
+        Literal["sgd", "rmsprop", "adamw", "lamb", "lion"],
+        flag(TRAIN, f"sgd (Nesterov), rmsprop: decay as L2 in the gradient; the others: decoupled {RECIPE}."),
     ] = RECIPE_S
     lr: Annotated[float, flag(TRAIN, "Peak learning rate (default: lr-base times batch / 256).")] = RECIPE_S
     lr_base: Annotated[float, flag(TRAIN, f"Peak learning rate for a batch of 256 {RECIPE}.")] = RECIPE_S
-    momentum: Annotated[float, flag(TRAIN, f"Of SGD {RECIPE}.")] = RECIPE_S
-    weight_decay: Annotated[float, flag(TRAIN, f"Of kernels; biases and normalization go without {RECIPE}.")] = RECIPE_S
-    schedule: Annotated[Literal["cosine", "constant"], flag(TRAIN, f"Learning rate after the warmup {RECIPE}.")] = (
+    momentum: Annotated[float, flag(TRAIN, f"Of sgd and rmsprop {RECIPE}.")] = RECIPE_S
+    epsilon: Annotated[float, flag(TRAIN, f"Of rmsprop, inside its square root as in TensorFlow 1 {RECIPE}.")] = (
         RECIPE_S
     )
+    weight_decay: Annotated[float, flag(TRAIN, f"Of kernels; biases and normalization go without {RECIPE}.")] = RECIPE_S
+    layer_decay: Annotated[
+        float,
+        flag(TRAIN, f"Learning rate of a block as a share of the next one's, for fine-tuning; 1: the same {RECIPE}."),
+    ] = RECIPE_S
+    schedule: Annotated[
+        Literal["cosine", "step", "exponential", "one-cycle", "constant"],
+        flag(TRAIN, f"Learning rate after the warmup; one-cycle rises by itself {RECIPE}."),
+    ] = RECIPE_S
+    step_epochs: Annotated[
+        list[float],
+        flag(
+            TRAIN,
+            "Epochs at which step multiplies it by step-gamma; one number: every so many. exponential does so evenly "
+            f"{RECIPE}.",
+            consume_multiple=True,
+            negative="",
+        ),
+    ] = RECIPE_S
+    step_gamma: Annotated[float, flag(TRAIN, f"Factor of step and exponential {RECIPE}.")] = RECIPE_S
+    min_lr: Annotated[float, flag(TRAIN, f"The schedule goes no lower {RECIPE}.")] = RECIPE_S
     warmup_epochs: Annotated[float, flag(TRAIN, f"Epochs in which it grows from 0 {RECIPE}.")] = RECIPE_S
+    loss: Annotated[
+        Literal["cross-entropy", "bce", "focal"],
+        flag(TRAIN, f"bce: a yes or no for each class; focal: cross entropy, less of what is right already {RECIPE}."),
+    ] = RECIPE_S
+    focal_gamma: Annotated[float, flag(TRAIN, f"How much less; 0: cross entropy {RECIPE}.")] = RECIPE_S
     label_smoothing: Annotated[float, flag(TRAIN, f"Share of a label spread over all classes {RECIPE}.")] = RECIPE_S
     class_weights: Annotated[
         str | None,
@@ -124,6 +150,13 @@ class TrainConfig:
         flag(TRAIN, f"Decay of the weights' moving average, which is then evaluated and saved; 0: none {RECIPE}."),
     ] = RECIPE_S
     clip_norm: Annotated[float, flag(TRAIN, f"Largest global norm of the gradient; 0: any {RECIPE}.")] = RECIPE_S
+    sam: Annotated[
+        float,
+        flag(
+            TRAIN,
+            f"Sharpness-aware: take the gradient where the loss is highest within this distance; 0: here {RECIPE}.",
+        ),
+    ] = RECIPE_S
 
     strategy: Annotated[
         Literal["auto", "one-device", "mirrored", "multi-worker", "tpu"],
@@ -200,7 +233,10 @@ def resolve(config: TrainConfig) -> TrainConfig:
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
-    unset = {key: value for key, value in RECIPES[name].items() if getattr(config, key) is None}
+    recipe = RECIPES[name]
+    recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
+    recipe = {key: value for key, value in recipe.items() if hasattr(config, key)}  # MERGE: to be deleted
+    unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
@@ -217,14 +253,14 @@ def check(config: TrainConfig) -> None:
 
     for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep"):
         need(key, lambda v: v >= 1, "a whole number of 1 or more")
-    for key in ("lr_base", "lr"):  # one follows from the other
+    for key in ("lr_base", "lr", "epsilon"):  # of the first two, one follows from the other
         need(key, lambda v: 0 < v < math.inf, "a number above 0")
-    for key in ("weight_decay", "clip_norm", "warmup_epochs", "recover"):
+    for key in ("weight_decay", "clip_norm", "warmup_epochs", "min_lr", "focal_gamma", "sam", "recover"):
         need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
     for key in ("drop", "drop_path", "label_smoothing", "ema", "momentum", "bn_momentum", "seed"):
         top = 2**31 if key == "seed" else 1
         need(key, lambda v, top=top: 0 <= v < top, f"a number from 0 to below {top}")
-    for key in ("crop_scale", "eval_crop"):
+    for key in ("crop_scale", "eval_crop", "layer_decay", "step_gamma"):
         need(key, lambda v: 0 < v <= 1, "a share above 0, at most 1,")
     need(
         "checkpoint_every",
@@ -234,6 +270,17 @@ def check(config: TrainConfig) -> None:
     need("worker_timeout", lambda v: v >= 5, "a number of 5 or more seconds")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
+    need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
+    if config.schedule == "one-cycle":
+        need("warmup_epochs", lambda v: not v, "0 with the schedule one-cycle, which rises by itself,")
+    need("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)) and v[-1] < math.inf,
+         "one number above 0, or several in ascending order,")  # fmt: skip
+    if config.schedule == "exponential":
+        need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
+    if config.loss == "focal":  # which asks how right an image's one class is
+        for key in ("mixup", "cutmix"):
+            if hasattr(config, key):  # MERGE: to be deleted, the next line stays
+                need(key, lambda v: not v, "0 with the loss focal")
 
 
 def checkpoint_steps(config: TrainConfig) -> int | None:

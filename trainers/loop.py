@@ -174,8 +174,7 @@ def recover(job: Job, state: State, position: Position, reason: str, reporter: R
 
 
 def set_lr_scale(state: State, position: Position) -> None:
-    if position.recoveries:
-        state.optimizer.lr_scale.assign(0.5**position.recoveries)
+    state.optimizer.lr_scale.assign(0.5**position.recoveries)
 
 
 def show_first(job: Job, batches: Any, dashboard: Dashboard) -> None:

@@ -1,88 +1,116 @@
-"""Optimizer and learning-rate schedule from a config."""
+"""Optimizer from a config: the rules of an update, each in as few passes over the weights as TensorFlow allows.
 
-import functools
+Keras's optimizers hold the state of a rule; what it does to a weight is a function of ours in `RULES`.
+"""
+
 import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from trainers.config import TrainConfig
-
-
-@keras.saving.register_keras_serializable("kcnn")
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear from 0 to `peak` in `warmup` updates, then half a cosine down to 0 at update `total`.
-
-    Loshchilov and Hutter, 2017 (https://arxiv.org/abs/1608.03983); warmup: Goyal et al., 2017
-    (https://arxiv.org/abs/1706.02677).
-    """
-
-    def __init__(self, peak: float, warmup: int, total: int):
-        self.peak, self.warmup, self.total = peak, warmup, total
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rising = (step + 1) / max(1, self.warmup)
-        progress = ops.clip((step - self.warmup) / max(1, self.total - self.warmup), 0.0, 1.0)
-        return self.peak * ops.where(step < self.warmup, rising, 0.5 * (1 + ops.cos(math.pi * progress)))
-
-    def get_config(self):
-        return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
+from trainers.schedules import Scaled, make_schedule
 
 
 def make_optimizer(config: TrainConfig, steps_per_epoch: int, model: keras.Model) -> keras.Optimizer:
-    """The optimizer, built on the model's trainable variables, whose gradients come to it already summed."""
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    constant = config.schedule == "constant" and warmup == 0
-    lr = config.lr if constant else WarmupCosine(config.lr, warmup, config.epochs * steps_per_epoch)
-    optimizer = OPTIMIZERS[config.optimizer](config, lr)
-    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if not decays(v)])
-    optimizer.build(model.trainable_variables)
+    """The optimizer, built on the model's trainable variables, whose gradients come to it already summed.
+
+    To be called in the strategy's scope. Its learning rate is the schedule's times the variable `optimizer.lr_scale`,
+    which is one of `optimizer.variables` and so of checkpoints; with layer decay it is that of the head.
+    """
+    rule, variables, schedule = (
+        RULES[config.optimizer],
+        model.trainable_variables,
+        make_schedule(config, steps_per_epoch),
+    )
+    inner = rule.make(config, schedule)
+    scale = inner.add_variable((), "ones", "float32", aggregation="only_first_replica", name="lr_scale")
+    inner.learning_rate = Scaled(schedule, scale)
+    inner.build(variables)
+    if config.optimizer == "rmsprop":  # TensorFlow's average of squares starts at 1, which softens the first updates
+        for velocity in inner._velocities:
+            velocity.assign(tf.ones(velocity.shape))
+    factors = layer_factors([v.path for v in variables], config.layer_decay)
+    decay = config.weight_decay if rule.decoupled else 0.0
+
+    def update_step(gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor) -> None:
+        i = inner._get_variable_index(variable)
+        rate = tf.cast(lr, tf.float32) * factors[i]
+        rule.update(inner, i, gradient, variable, rate, decay if decays(variable) else 0.0)
+
+    inner.update_step = update_step
     # The step sums gradients over replicas once, before it clips them; Keras would sum them again.
-    inner = optimizer
-    if config.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(inner)
-        optimizer.build(model.trainable_variables)
     inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
-    if fused := FUSED.get(config.optimizer):
-        inner.update_step = functools.partial(fused, inner)
+    if config.precision != "mixed_float16":
+        inner.lr_scale = scale
+        return inner
+    optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    optimizer.build(variables)
+    optimizer.lr_scale = scale
     return optimizer
 
 
-OPTIMIZERS = {
-    # L2 in the gradient is added by the step: Keras's weight_decay of SGD is the decoupled one.
-    "sgd": lambda config, lr: keras.optimizers.SGD(lr, momentum=config.momentum, nesterov=config.momentum > 0),
-    "adamw": lambda config, lr: keras.optimizers.AdamW(lr, weight_decay=config.weight_decay, epsilon=1e-8),
-}
+def sgd(optimizer: Any, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    """m = momentum m - lr g; w += m (Nesterov: momentum m - lr g). Without momentum: w -= lr g.
 
-
-def fused_sgd(optimizer: keras.optimizers.SGD, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor) -> None:
-    """Keras's update, m = momentum m - lr g; w += m (Nesterov: momentum m - lr g), in one pass over the weights."""
+    Sutskever et al., 2013 (https://proceedings.mlr.press/v28/sutskever13.html), equations 3 and 4.
+    """
     if not optimizer.momentum:
-        return keras.optimizers.SGD.update_step(optimizer, gradient, variable, lr)
-    slot = optimizer.momentums[optimizer._get_variable_index(variable)].value
+        return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=lr, delta=gradient)
+    slot = optimizer.momentums[i].value
     return tf.raw_ops.ResourceApplyKerasMomentum(
         var=variable.handle,
         accum=slot.handle,
-        lr=tf.cast(lr, tf.float32),
+        lr=lr,
         grad=gradient,
         momentum=optimizer.momentum,
         use_nesterov=optimizer.nesterov,
     )
 
 
-def fused_adam(optimizer: keras.optimizers.AdamW, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor) -> None:
-    """Keras's update, w -= lr m' / (sqrt(v') + epsilon) of the averages without their bias, in one pass."""
-    index = optimizer._get_variable_index(variable)
+def rmsprop(optimizer: Any, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    """v = rho v + (1 - rho) g^2; m = momentum m + lr g / sqrt(v + epsilon); w -= m. v starts at 1.
+
+    As TensorFlow 1 had it, which trained the Inceptions, MobileNets and EfficientNets: an epsilon of 1e-3 inside the
+    root is one of 0.03 outside. Its origin: Tieleman and Hinton, 2012, lecture 6.5 of a course.
+    """
+    square = optimizer._velocities[i].value
+    if not optimizer.momentum:
+        square.assign(optimizer.rho * square + (1 - optimizer.rho) * tf.square(gradient))
+        return variable.assign_sub(lr * gradient * tf.math.rsqrt(square + optimizer.epsilon))
+    return tf.raw_ops.ResourceApplyRMSProp(
+        var=variable.handle,
+        ms=square.handle,
+        mom=optimizer._momentums[i].value.handle,
+        lr=lr,
+        rho=optimizer.rho,
+        momentum=optimizer.momentum,
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
+
+
+def adamw(optimizer: Any, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    """w -= lr (c m / (sqrt(v) + epsilon) + decay w), m and v the averages of g and g^2, c = sqrt(1 - beta2^t) /
+    (1 - beta1^t) against their bias at update t.
+
+    Kingma and Ba, 2015 (https://arxiv.org/abs/1412.6980), in the order of computation at the end of section 2; the
+    decay: Loshchilov and Hutter, 2019 (https://arxiv.org/abs/1711.05101), times the whole learning rate.
+    """
+    if decay:
+        variable.assign_sub(lr * decay * variable)
     updates = tf.cast(optimizer.iterations + 1, tf.float32)
     return tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
-        m=optimizer._momentums[index].value.handle,
-        v=optimizer._velocities[index].value.handle,
+        m=optimizer._momentums[i].value.handle,
+        v=optimizer._velocities[i].value.handle,
         beta1_power=optimizer.beta_1**updates,
         beta2_power=optimizer.beta_2**updates,
-        lr=tf.cast(lr, tf.float32),
+        lr=lr,
         beta1=optimizer.beta_1,
         beta2=optimizer.beta_2,
         epsilon=optimizer.epsilon,
@@ -90,15 +118,85 @@ def fused_adam(optimizer: keras.optimizers.AdamW, gradient: tf.Tensor, variable:
     )
 
 
-# One kernel a weight, where Keras runs eight operations over it.
-FUSED = {"sgd": fused_sgd, "adamw": fused_adam}
+def lamb(optimizer: Any, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    """w -= lr |w| / |u| u, u = m' / (sqrt(v') + epsilon) + decay w, with Adam's averages without their bias.
+
+    You et al., 2020 (https://arxiv.org/abs/1904.00962), algorithm 2 with phi(z) = z, the norms over one variable.
+    Biases and normalization, whose norms tell little, take u as it is; the ratio is 1 where a norm is 0.
+    Keras's own leaves the decay out of u and so out of the ratio.
+    """
+    updates = tf.cast(optimizer.iterations + 1, tf.float32)
+    m, v = optimizer._momentums[i].value, optimizer._velocities[i].value
+    mean = optimizer.beta_1 * m + (1 - optimizer.beta_1) * gradient
+    square = optimizer.beta_2 * v + (1 - optimizer.beta_2) * tf.square(gradient)
+    m.assign(mean)
+    v.assign(square)
+    mean, square = mean / (1 - optimizer.beta_1**updates), square / (1 - optimizer.beta_2**updates)
+    update = mean / (tf.sqrt(square) + optimizer.epsilon) + decay * variable
+    if decays(variable):
+        weight, size = tf.norm(variable), tf.norm(update)
+        lr = lr * tf.where((weight > 0) & (size > 0), weight / size, 1.0)
+    variable.assign_sub(lr * update)
+
+
+def lion(optimizer: Any, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    """w -= lr (sign(beta1 m + (1 - beta1) g) + decay w); m = beta2 m + (1 - beta2) g.
+
+    Chen et al., 2023 (https://arxiv.org/abs/2302.06675), algorithm 2. Its learning rate is 3 to 10 times smaller than
+    AdamW's and its decay as much larger.
+    """
+    m = optimizer._momentums[i].value
+    direction = tf.sign(optimizer.beta_1 * m + (1 - optimizer.beta_1) * gradient)
+    variable.assign_sub(lr * (direction + decay * variable))
+    m.assign(optimizer.beta_2 * m + (1 - optimizer.beta_2) * gradient)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """make: of a config and a learning rate, the Keras optimizer whose variables the rule uses. update: of that, the
+    variable's place in it, gradient, variable, learning rate and decay, one update. decoupled: whether the decay is
+    the update's part; where it is not, the step adds it to the gradient (see `l2`)."""
+
+    make: Callable[[TrainConfig, Any], keras.Optimizer]
+    update: Callable[[Any, int, tf.Tensor, tf.Variable, tf.Tensor, float], None]
+    decoupled: bool = True
+
+
+RULES = {
+    "sgd": Rule(lambda c, lr: keras.optimizers.SGD(lr, c.momentum, nesterov=c.momentum > 0), sgd, decoupled=False),
+    "rmsprop": Rule(
+        lambda c, lr: keras.optimizers.RMSprop(lr, rho=0.9, momentum=c.momentum, epsilon=c.epsilon),
+        rmsprop,
+        decoupled=False,
+    ),
+    "adamw": Rule(lambda c, lr: keras.optimizers.Adam(lr, epsilon=1e-8), adamw),
+    "lamb": Rule(lambda c, lr: keras.optimizers.Lamb(lr, epsilon=1e-6), lamb),
+    "lion": Rule(lambda c, lr: keras.optimizers.Lion(lr, beta_1=0.9, beta_2=0.99), lion),
+}
 
 
 def l2(config: TrainConfig) -> float:
     """The factor of a weight that is added to its gradient."""
-    return config.weight_decay if config.optimizer == "sgd" else 0.0
+    return 0.0 if RULES[config.optimizer].decoupled else config.weight_decay
 
 
 def decays(variable: keras.Variable) -> bool:
     """Kernels decay; biases and the scales and offsets of normalization do not (https://arxiv.org/abs/1706.02677)."""
     return len(variable.shape) > 1
+
+
+def layer_factors(paths: Sequence[str], decay: float) -> list[float]:
+    """decay^k for a variable k blocks below the head; stem and head count as a block each.
+
+    Lower layers are more general and should change less when a network is fine-tuned: Howard and Ruder, 2018
+    (https://arxiv.org/abs/1801.06146), section 3.2; by powers: Bao et al., 2021 (https://arxiv.org/abs/2106.08254).
+    """
+    places = [place(path) for path in paths]
+    order = sorted(set(places))
+    return [decay ** (len(order) - 1 - order.index(p)) for p in places]
+
+
+def place(path: str) -> tuple[float, float]:
+    """Order in the network of the block that a variable's path, like stage3_block2_expand/kernel, belongs to."""
+    found = re.search(r"(?:^|/)(?:stem|stage(\d+)_block(\d+))", path)
+    return (int(found[1] or 0), int(found[2] or 0)) if found else (math.inf, 0)

@@ -8,24 +8,12 @@ import tensorflow as tf
 
 from trainers.config import TrainConfig
 from trainers.job import SERIES
+from trainers.losses import cross_entropy, loss_function, one_hot, smooth
 from trainers.optimizers import decays, l2
 from trainers.state import State, architecture
 
 Series = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
-
-
-def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """-sum(target * log softmax(logits)) for each example; the target is 1 - smoothing at the label, plus
-    smoothing / classes everywhere. Szegedy et al., 2016 (https://arxiv.org/abs/1512.00567), section 7.
-
-    logits: (batch, classes), labels: (batch,). Returns (batch,) in nats.
-    """
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    if smoothing:
-        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
-        loss = (1 - smoothing) * loss + smoothing * uniform
-    return loss
 
 
 def train_function(
@@ -61,7 +49,7 @@ def replica_step(
     sum(w loss) / sum(w) over all replicas and parts, with w the label's class weight.
     """
     model, optimizer, ema = state.model, state.optimizer, state.ema
-    parts = config.accumulate_steps
+    parts, loss_of, classes = config.accumulate_steps, loss_function(config), state.plain.output_shape[-1]
     variables = model.trainable_variables
     kernels = [v.value for v in variables]
     weights = [v.value for v in model.weights]
@@ -80,13 +68,14 @@ def replica_step(
     ) -> tuple[Any, ...]:
         # Inside the scope layers read seeds and statistics from the mapping and leave new statistics in it.
         mapping = [*zip(seeds, draws, strict=True), *zip(statistics, before, strict=True)]
-        share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.gather(weight_of, labels)
+        targets = one_hot(labels, classes)
+        share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.linalg.matvec(targets, weight_of)
+        targets = smooth(targets, config.label_smoothing) if config.label_smoothing else targets
         with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
             outputs = model(images, training=True)
             logits, *others = outputs if isinstance(outputs, list) else [outputs]
             loss, *asides = (
-                tf.reduce_sum(cross_entropy(x, labels, config.label_smoothing) * share) / config.global_batch
-                for x in (logits, *others)
+                tf.reduce_sum(loss_of(x, targets) * share) / config.global_batch for x in (logits, *others)
             )
             objective = loss + sum(w * aside for w, aside in zip(aux_weights, asides, strict=True))
             objective = optimizer.scale_loss(objective) if scaled else objective
@@ -179,7 +168,7 @@ def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], c
         with keras.StatelessScope(averages):
             logits = model(tf.cast(batch["image"], tf.float32), training=False)
         labels, weight = batch["label"], batch["weight"]
-        loss = tf.reduce_sum(cross_entropy(logits, labels) * weight)
+        loss = tf.reduce_sum(cross_entropy(logits, one_hot(labels, classes)) * weight)
         top5 = tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, min(5, classes)), tf.float32) * weight)
         predicted = tf.argmax(logits, -1, labels.dtype)
         cells = tf.math.unsorted_segment_sum(weight, labels * classes + predicted, classes * classes)

@@ -10,26 +10,10 @@ import tensorflow as tf
 import kcnn
 from kcnn import families
 from trainers.config import TrainConfig, resolve
-from trainers.optimizers import WarmupCosine, decays, make_optimizer
+from trainers.optimizers import decays, make_optimizer
 from trainers.state import architecture, make_state, network, networks
-from trainers.step import cross_entropy, draw_key, eval_function, train_function
+from trainers.step import draw_key, eval_function, train_function
 from trainers.strategy import make_strategy
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_is_keras_s(smoothing):
-    draws = np.random.default_rng(0)
-    logits, labels = draws.normal(size=(7, 5)).astype("float32") * 3, draws.integers(0, 5, 7)
-    expected = keras.losses.categorical_crossentropy(
-        np.eye(5, dtype="float32")[labels], logits, from_logits=True, label_smoothing=smoothing
-    )
-    np.testing.assert_allclose(cross_entropy(tf.constant(logits), tf.constant(labels), smoothing), expected, rtol=1e-5)
-
-
-def test_warmup_cosine_at_named_steps():
-    rate = WarmupCosine(0.4, warmup=4, total=14)
-    values = [float(rate(step)) for step in (0, 3, 4, 9, 14, 99)]
-    np.testing.assert_allclose(values, [0.1, 0.4, 0.4, 0.2, 0.0, 0.0], atol=1e-7)
 
 
 def test_draws_differ_by_all_that_names_them():
@@ -42,20 +26,21 @@ def test_draws_differ_by_all_that_names_them():
 
 @pytest.fixture(autouse=True, scope="module")
 def smooth():
-    """ResNet-18 without kinks: where a ReLU's input is within rounding of 0, the last bit decides on a gradient."""
-    resnet = kcnn.get("resnet-18")
+    """Networks without kinks: where a ReLU's input is within rounding of 0, the last bit decides on a gradient."""
     with pytest.MonkeyPatch.context() as patch:
-        silu = dataclasses.replace(resnet, name="smooth", style=dataclasses.replace(resnet.style, activation="silu"))
-        patch.setitem(families.BARE, "smooth", silu)
+        for name, of in (("smooth", "resnet-18"), ("bare", "vgg-11")):  # bare: without batch normalization
+            arch = kcnn.get(of)
+            style = dataclasses.replace(arch.style, activation="silu")
+            patch.setitem(families.BARE, name, dataclasses.replace(arch, name=name, style=style))
         yield
 
 
-def run(steps=10, replicas=1, arch="smooth", resolution=16, **flags):
+def run(steps=10, replicas=1, arch="smooth", resolution=16, class_weights=None, **flags):
     """Weights, averages and losses after some steps on fixed data."""
     config = TrainConfig(
-        arch=arch, width=0.125, resolution=resolution, batch_size=16, sync_bn=True, bn_momentum=0.9, recipe="digits",
+        arch=arch, width=0.125, resolution=resolution, sync_bn=True, bn_momentum=0.9, recipe="digits",
         strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas,
-        **{"epochs": 3, "lr": 0.01, "drop": 0.0, "drop_path": 0.0, **flags})  # fmt: skip
+        **{"batch_size": 16, "epochs": 5, "lr": 0.01, "drop": 0.0, "drop_path": 0.0, **flags})  # fmt: skip
     config = resolve(config)
     strategy = make_strategy(config)
     keras.utils.set_random_seed(1)
@@ -65,13 +50,13 @@ def run(steps=10, replicas=1, arch="smooth", resolution=16, **flags):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas > 1
         state = make_state(model, make_optimizer(config, 5, model), averaged=bool(config.ema))
-        step = train_function(state, config, strategy, jit=False)
+        step = train_function(state, config, strategy, jit=False, class_weights=class_weights)
     draws = np.random.default_rng(0)
     images = draws.integers(0, 255, (48, resolution, resolution, 3)).astype("uint8")
     labels = draws.integers(0, 10, 48).astype("int32")
 
     def pipeline(context):
-        part = 16 // context.num_replicas_in_sync
+        part = config.global_batch // context.num_replicas_in_sync
         return tf.data.Dataset.from_tensor_slices({"image": images, "label": labels}).batch(part, True).repeat()
 
     iterator = iter(strategy.distribute_datasets_from_function(pipeline))
@@ -79,22 +64,42 @@ def run(steps=10, replicas=1, arch="smooth", resolution=16, **flags):
     return state, {k: v.numpy() for k, v in series.items()}
 
 
-@pytest.mark.parametrize("flags", [
-    {"optimizer": "sgd", "lr": 2e-3, "weight_decay": 1e-3, "momentum": 0.9, "clip_norm": 1.0},
-    {"optimizer": "adamw", "lr": 1e-3, "label_smoothing": 0.1, "ema": 0.9},
-], ids=["sgd-clip-l2", "adamw-smoothing-ema"])  # fmt: skip
-def test_two_replicas_equal_one(flags):
-    one, one_series = run(**flags)
-    two, two_series = run(replicas=2, **flags)
-    for name in one_series:
-        np.testing.assert_allclose(two_series[name], one_series[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    for a, b in zip(one.model.weights, two.model.weights, strict=True):
-        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-5, err_msg=a.path)
-    for a, b in zip(one.ema, two.ema, strict=True):
-        np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-5)
-    for v in two.model.weights:  # and the replicas agree among themselves
-        first, second = (x.numpy() for x in v.value.values)
-        np.testing.assert_array_equal(first, second)
+SGD = {"optimizer": "sgd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-3}
+TWO, PARTS, BOTH = ({"replicas": 2}, {"batch_size": 4, "accumulate_steps": 4},
+                    {"replicas": 2, "batch_size": 8, "accumulate_steps": 2})  # fmt: skip
+
+
+@pytest.mark.parametrize("what, other, flags", [
+    ("SGD, L2, clipped gradient", TWO, SGD | {"clip_norm": 1.0}),
+    ("AdamW, smoothing, average of weights", TWO, {"optimizer": "adamw", "lr": 1e-4, "label_smoothing": 0.1, "ema": 0.9}),
+    ("class weights", TWO, SGD | {"class_weights": tuple(np.linspace(0.2, 4.0, 10))}),
+    ("accumulated gradient, clipped", PARTS, SGD | {"arch": "bare", "resolution": 32, "clip_norm": 1.0}),
+    ("accumulated gradient, class weights", PARTS,
+     SGD | {"arch": "bare", "resolution": 32, "class_weights": tuple(np.linspace(0.2, 4.0, 10))}),
+    ("accumulated on two replicas, AdamW", BOTH, {"arch": "bare", "resolution": 32, "optimizer": "adamw", "lr": 1e-4}),
+], ids=str)  # fmt: skip
+def test_20_steps_are_the_same_however_the_batch_is_cut(what, other, flags, capsys):
+    """N replicas of batch B, and K batches of B one after the other, are one batch of N B or K B."""
+    one, one_series = run(20, **flags)
+    two, two_series = run(20, **flags | other)
+    differences = {name: np.abs(two_series[name] - one_series[name]).max() for name in ("loss", "grad_norm")}
+    statistics = {id(v) for v in one.model.non_trainable_variables}
+    pairs = list(zip(one.model.weights, two.model.weights, strict=True))
+    differences["weights"] = max(far(a, b) for a, b in pairs if id(a) not in statistics)
+    differences["statistics"] = max((far(a, b) for a, b in pairs if id(a) in statistics), default=0.0)
+    differences["average"] = max((far(a, b) for a, b in zip(one.ema, two.ema, strict=True)), default=0.0)
+    with capsys.disabled():
+        cut = " x ".join(f"{k}={v}" for k, v in other.items())
+        print(f"\n{what}, {cut}:", "  ".join(f"{k} {v:.1e}" for k, v in differences.items()), end=" ")
+    assert max(differences.values()) < 1e-5
+    if "replicas" in other:  # and the replicas agree among themselves
+        for v in two.model.weights:
+            first, second = (x.numpy() for x in v.value.values)
+            np.testing.assert_array_equal(first, second)
+
+
+def far(a, b):
+    return float(np.abs(a.numpy() - b.numpy()).max(initial=0.0))
 
 
 def test_an_average_follows_its_formula():
