@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from trainers import checkpoints, runs
+
 # Before TensorFlow starts: two replicas on the one CPU.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -65,3 +67,31 @@ def finished(tmp_path_factory, tiny):
     import trainers
 
     return trainers.fit(trainers.TrainConfig(**tiny, epochs=2, run_dir=str(tmp_path_factory.mktemp("runs") / "digits")))
+
+
+@pytest.fixture(scope="session")
+def same_run():
+    """same_run(result, expected): asserts that figures, metrics and checkpoints are equal to the bit."""
+    return assert_same_run
+
+
+def metrics(folder):
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.read_metrics(folder)]
+
+
+def assert_same_checkpoint(a, b):
+    (arrays, extra), (others, other_extra) = checkpoints.load(a), checkpoints.load(b)
+    assert arrays.keys() == others.keys() and extra == other_extra
+    for key in arrays:
+        np.testing.assert_array_equal(arrays[key], others[key], err_msg=key)
+
+
+def assert_same_run(result, expected):
+    timed = {"seconds", "images_per_second", "run_dir"}
+    for key in expected.figures.keys() - timed:
+        assert result.figures[key] == expected.figures[key], key
+    assert metrics(result.folder) == metrics(expected.folder)
+    names = [p.name for p in checkpoints.found(expected.folder / "checkpoints")]
+    assert [p.name for p in checkpoints.found(result.folder / "checkpoints")] == names
+    for name in [*names, "best.npz"]:
+        assert_same_checkpoint(result.folder / "checkpoints" / name, expected.folder / "checkpoints" / name)

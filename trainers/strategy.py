@@ -103,11 +103,19 @@ def multi_worker(timeout: float) -> tf.distribute.Strategy:
 
 def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
     """The tasks of a job step; ports follow from the job, as several may share a machine."""
-    return tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000,
-        gpus_per_node=int(os.environ.get("SLURM_GPUS_ON_NODE", 0)),
-        auto_set_gpu="SLURM_GPUS_PER_TASK" not in os.environ,  # else each task sees only its own
-    )
+    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    # The resolver counts tasks by GPUs, and finds none without; tasks that see only their own have no use for a share.
+    shares = {} if gpus and "SLURM_GPUS_PER_TASK" not in os.environ else {"gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000,
+            gpus_per_node=gpus if not shares else 2**20,
+            **shares,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"SLURM's variables name no cluster ({error}): srun with one task a worker sets them"
+        ) from error
 
 
 @functools.cache

@@ -71,7 +71,8 @@ TWO, PARTS, BOTH = ({"replicas": 2}, {"batch_size": 4, "accumulate_steps": 4},
 
 @pytest.mark.parametrize("what, other, flags", [
     ("SGD, L2, clipped gradient", TWO, SGD | {"clip_norm": 1.0}),
-    ("AdamW, smoothing, average of weights", TWO, {"optimizer": "adamw", "lr": 1e-4, "label_smoothing": 0.1, "ema": 0.9}),
+    ("AdamW, smoothing, average of weights", TWO,
+     {"optimizer": "adamw", "lr": 1e-4, "label_smoothing": 0.1, "ema": 0.9}),
     ("class weights", TWO, SGD | {"class_weights": tuple(np.linspace(0.2, 4.0, 10))}),
     ("accumulated gradient, clipped", PARTS, SGD | {"arch": "bare", "resolution": 32, "clip_norm": 1.0}),
     ("accumulated gradient, class weights", PARTS,
