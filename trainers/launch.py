@@ -149,9 +149,10 @@ def start(command: list[str], number: int, ports: list[int]) -> Worker:
 
 
 def pump(source: IO[str], sink: Any, prefix: str) -> None:
-    for line in source:
-        sink.write(prefix + line)
-        sink.flush()
+    with source:
+        for line in source:
+            sink.write(prefix + line)
+            sink.flush()
 
 
 def stop(team: list[Worker], grace: float, told: list[int]) -> None:

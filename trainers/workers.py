@@ -81,5 +81,5 @@ def noticing_loss(strategy: tf.distribute.Strategy, folder: Any) -> Iterator[Non
     except tf.errors.OpError as error:
         if count(strategy) == 1:
             raise
-        reason = error.message.splitlines()[0][:200]
-        raise WorkerLost(f"another worker has vanished ({reason}); start all again with --resume {folder}") from error
+        kind = type(error).__name__
+        raise WorkerLost(f"another worker has vanished ({kind}); start all again with --resume {folder}") from error

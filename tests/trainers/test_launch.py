@@ -5,30 +5,32 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kcnn import cli
 from trainers import checkpoints, launch
 
 ROOT = Path(__file__).parents[2]
 
 
-def job(*arguments, **options):
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path} | options.pop("env", {})
-    command = [sys.executable, "-m", "trainers.launch", *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
+@pytest.fixture
+def outcome(capsys, monkeypatch):
+    """outcome(arguments...) -> exit code, output, errors, of the launcher in this process."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
+    def run(*arguments):
+        try:
+            code = cli.call(launch.launch, "launch", list(map(str, arguments)))
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
 
-def outcome(*arguments):
-    process = job(*arguments)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    return run
 
 
 def script(tmp_path, text):
@@ -38,7 +40,7 @@ def script(tmp_path, text):
     return path
 
 
-def test_each_worker_gets_its_task_and_its_output_its_number(tmp_path):
+def test_each_worker_gets_its_task_and_its_output_its_number(tmp_path, outcome):
     code, out, _ = outcome("--workers", 3, "--", script(tmp_path, "print(json.dumps(task))"))
     assert code == 0
     tasks = {line[:3]: json.loads(line[4:]) for line in out.splitlines()}
@@ -49,7 +51,7 @@ def test_each_worker_gets_its_task_and_its_output_its_number(tmp_path):
         assert tasks[f"[{i}]"] == {"cluster": cluster, "task": {"type": "worker", "index": i}}
 
 
-def test_when_one_fails_all_are_stopped(tmp_path):
+def test_when_one_fails_all_are_stopped(tmp_path, outcome):
     """Those that do not hear SIGTERM too."""
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3 if number == 1 else 999)\nsys.exit(7)"
     code, _, err = outcome("--workers", 2, "--grace", 1, "--", script(tmp_path, deaf))
@@ -57,7 +59,7 @@ def test_when_one_fails_all_are_stopped(tmp_path):
     assert "worker 0 does not leave: killed" in err and "worker 1: exit code 7" in err
 
 
-def test_all_are_started_again_to_go_on(tmp_path):
+def test_all_are_started_again_to_go_on(tmp_path, outcome):
     flaky = ("print(sys.argv[1:])\nsys.stdout.flush()\n"
              "if number == 1 and '--resume' not in sys.argv: os.kill(os.getpid(), signal.SIGKILL)\n"
              "time.sleep(0.5)")  # fmt: skip
@@ -67,33 +69,38 @@ def test_all_are_started_again_to_go_on(tmp_path):
     assert "[0] ['--lr', '1', '--resume', 'auto']" in out
 
 
-def test_restarts_come_to_an_end(tmp_path):
+def test_restarts_come_to_an_end(tmp_path, outcome):
     code, out, err = outcome("--workers", 1, "--restarts", 2, "--", script(tmp_path, "print('on'); sys.exit(3)"))
     assert code == 3 and out.count("on") == 3 and err.count("starting all again") == 2
 
 
-def test_bad_input_is_not_tried_again(tmp_path):
+def test_bad_input_is_not_tried_again(tmp_path, outcome):
     code, out, _ = outcome("--workers", 1, "--restarts", 2, "--", script(tmp_path, "print('on'); sys.exit(2)"))
     assert code == 2 and out.count("on") == 1
 
 
-def test_one_that_does_not_join_ends_the_job(tmp_path):
-    listens = ("if number == 0:\n s = socket.create_server(('127.0.0.1', int(task['cluster']['worker'][0].split(':')[1])))\n"
-               "time.sleep(999)")  # fmt: skip
+def test_one_that_does_not_join_ends_the_job(tmp_path, outcome):
+    listens = ("host, port = task['cluster']['worker'][0].split(':')\n"
+               "if number == 0: server = socket.create_server((host, int(port)))\ntime.sleep(999)")  # fmt: skip
     code, _, err = outcome("--workers", 2, "--join", 2, "--grace", 1, "--", script(tmp_path, listens))
     assert code == 1 and "worker 1 has not joined within 2 s" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, number):
+def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, outcome, number):
+    ready = [tmp_path / f"ready-{i}" for i in range(2)]
     saves = ("def save(*_): print('saved', flush=True); sys.exit(75)\n"
-             "signal.signal(signal.SIGTERM, save)\nprint('ready', flush=True)\ntime.sleep(999)")  # fmt: skip
-    process = job("--workers", 2, "--", script(tmp_path, saves))
-    for _ in range(2):
-        assert "ready" in process.stdout.readline()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75 and out.count("saved") == 2
+             "signal.signal(signal.SIGTERM, save)\n"
+             f"open({str(tmp_path / 'ready-')!r} + str(number), 'w').close()\ntime.sleep(999)")  # fmt: skip
+
+    def tell():
+        while not all(path.exists() for path in ready):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=tell, daemon=True).start()
+    code, out, err = outcome("--workers", 2, "--", script(tmp_path, saves))
+    assert code == 75 and out.count("saved") == 2
     assert "go on with the same command and --resume auto" in err
 
 
@@ -103,7 +110,7 @@ def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, number):
     (["--workers", "two", "--", "-m", "x"], "two"),
     (["--restarts", "-1", "--", "-m", "x"], "restarts -1"),
 ])  # fmt: skip
-def test_bad_input_is_one_line(arguments, says):
+def test_bad_input_is_one_line(arguments, says, outcome):
     code, _, err = outcome(*arguments)
     assert code == 2 and len(err.strip().splitlines()) == 1 and says in err
 
@@ -131,7 +138,7 @@ print("chief" if result.chief else "worker", result.figures["val_accuracy"])
 
 
 @pytest.mark.slow
-def test_two_workers_end_alike_and_like_one(tmp_path, capsys):
+def test_two_workers_end_alike_and_like_one(tmp_path, capsys, outcome):
     """Bitwise alike, and as two replicas in one process; as one replica up to the rounding of other sums."""
     flags = {"arch": "efficientnet-b0", "width": 0.25, "depth": 0.25, "resolution": 32, "epochs": 2, "batch_size": 64,
              "optimizer": "sgd", "lr": 1e-3, "sync_bn": True, "deterministic": True, "drop": 0.0,
@@ -151,10 +158,10 @@ def test_two_workers_end_alike_and_like_one(tmp_path, capsys):
         assert out.count("chief") == 1
         saved[name] = [dict(np.load(folder / f"weights-{i}.npz")) for i in range(workers)]
     first, second = saved["two"]
-    (mirrored,), (one,) = saved["mirrored"], saved["one"]
+    (replicas,), (one,) = saved["mirrored"], saved["one"]
     for key in one:
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
-        np.testing.assert_array_equal(first[key], mirrored[key], err_msg=key)
+        np.testing.assert_array_equal(first[key], replicas[key], err_msg=key)
     far = {key: np.abs(first[key] - one[key]).max() for key in one}
     with capsys.disabled():
         print(f"\ntwo workers against one process: {max(far.values()):.1e} at most", end=" ")
