@@ -20,8 +20,8 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int, model: keras.Model
     """The optimizer, built on the model's trainable variables, whose gradients come to it already summed.
 
     To be called in the strategy's scope. Its learning rate is the schedule's times the variable `optimizer.lr_scale`,
-    which may be changed while a run goes on; with layer decay it is that of the head. Where it is constant it can be
-    set, too, as Keras's callbacks do.
+    which may be changed while a run goes on and is none of `optimizer.variables`; with layer decay it is that of the
+    head. Where it is constant it can be set, too, as Keras's callbacks do.
     """
     rule, variables, schedule = (
         RULES[config.optimizer],
@@ -29,7 +29,8 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int, model: keras.Model
         make_schedule(config, steps_per_epoch),
     )
     inner = rule.make(config, config.lr if type(schedule) is Constant and not schedule.warmup else schedule)
-    scale = keras.Variable(1.0, trainable=False, dtype="float32", aggregation="only_first_replica", name="lr_scale")
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    scale = tf.Variable(1.0, trainable=False, dtype=tf.float32, name="lr_scale", aggregation=first)
     inner._get_current_learning_rate = lambda: type(inner)._get_current_learning_rate(inner) * scale
     inner.build(variables)
     if config.optimizer == "rmsprop":  # TensorFlow's average of squares starts at 1, which softens the first updates

@@ -8,7 +8,7 @@ import tensorflow as tf
 import kcnn
 from trainers.config import TrainConfig, resolve
 from trainers.optimizers import RULES, decays, l2, layer_factors, make_optimizer
-from trainers.state import precision
+from trainers.state import precision as using
 from trainers.strategy import make_strategy
 
 LR, DECAY = 0.05, 0.1
@@ -41,7 +41,7 @@ def updated(replicas=1, updates=5, **flags):
     """Weights before, gradients, and weights after some updates; in the way the step makes them."""
     strategy = make_strategy(TrainConfig(strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas))
     config = configured(**flags)
-    with strategy.scope(), precision(config.precision):
+    with strategy.scope(), using(config.precision):
         model, optimizer = made(config)
     before = [v.numpy() for v in model.weights]
     gradients = gradients_of(model, updates)
@@ -221,15 +221,20 @@ def test_the_rate_can_be_scaled_in_a_run(schedule, kind, replicas):
     before = model.weights[0].numpy()
     assert float(apply(tf.constant(unit))) == pytest.approx(0.25 * LR * shape[2], rel=1e-5)
     np.testing.assert_allclose(before - model.weights[0].numpy(), 0.25 * LR * shape[1], rtol=1e-3)
-    for copy in getattr(optimizer.lr_scale.value, "values", ()):
+    for copy in getattr(optimizer.lr_scale, "values", ()):
         assert float(copy) == 0.25
+    assert all(v.path != "lr_scale" for v in optimizer.variables)
 
 
 def test_a_constant_rate_can_be_set():
-    _, optimizer = made(configured(precision="mixed_float16"))
-    optimizer.learning_rate = 0.5
-    optimizer.lr_scale.assign(0.5)
-    assert float(optimizer.learning_rate) == 0.25
+    for precision in ("float32", "mixed_float16"):
+        model, optimizer = made(configured(precision=precision))
+        optimizer.learning_rate = 0.5
+        optimizer.lr_scale.assign(0.5)
+        assert float(optimizer.learning_rate) == 0.25
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+        again.build(model.trainable_variables)  # Keras saves and loads its state
+        assert [v.path for v in again.variables] == [v.path for v in optimizer.variables]
 
 
 @pytest.mark.parametrize("name", RULES)
