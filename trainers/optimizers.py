@@ -13,23 +13,25 @@ import keras
 import tensorflow as tf
 
 from trainers.config import TrainConfig
-from trainers.schedules import Scaled, make_schedule
+from trainers.schedules import Constant, make_schedule
 
 
 def make_optimizer(config: TrainConfig, steps_per_epoch: int, model: keras.Model) -> keras.Optimizer:
     """The optimizer, built on the model's trainable variables, whose gradients come to it already summed.
 
     To be called in the strategy's scope. Its learning rate is the schedule's times the variable `optimizer.lr_scale`,
-    which is one of `optimizer.variables` and so of checkpoints; with layer decay it is that of the head.
+    which may be changed while a run goes on and is none of `optimizer.variables`; with layer decay it is that of the
+    head. Where it is constant it can be set, too, as Keras's callbacks do.
     """
     rule, variables, schedule = (
         RULES[config.optimizer],
         model.trainable_variables,
         make_schedule(config, steps_per_epoch),
     )
-    inner = rule.make(config, schedule)
-    scale = inner.add_variable((), "ones", "float32", aggregation="only_first_replica", name="lr_scale")
-    inner.learning_rate = Scaled(schedule, scale)
+    inner = rule.make(config, config.lr if type(schedule) is Constant and not schedule.warmup else schedule)
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    scale = tf.Variable(1.0, trainable=False, dtype=tf.float32, name="lr_scale", aggregation=first)
+    inner._get_current_learning_rate = lambda: type(inner)._get_current_learning_rate(inner) * scale
     inner.build(variables)
     if config.optimizer == "rmsprop":  # TensorFlow's average of squares starts at 1, which softens the first updates
         for velocity in inner._velocities:
@@ -45,11 +47,10 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int, model: keras.Model
     inner.update_step = update_step
     # The step sums gradients over replicas once, before it clips them; Keras would sum them again.
     inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
-    if config.precision != "mixed_float16":
-        inner.lr_scale = scale
-        return inner
-    optimizer = keras.optimizers.LossScaleOptimizer(inner)
-    optimizer.build(variables)
+    optimizer = inner
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(inner)
+        optimizer.build(variables)
     optimizer.lr_scale = scale
     return optimizer
 

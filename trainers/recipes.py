@@ -54,10 +54,10 @@ COOKBOOK: dict[str, Recipe] = {
     ),
     "small-data": Recipe(
         "a few thousand images of your own: strong regularization, an average of the weights",
-        "TrivialAugment (https://arxiv.org/abs/2103.10158), CutMix (https://arxiv.org/abs/1905.04899)",
+        "TrivialAugment (https://arxiv.org/abs/2103.10158), mixup (https://arxiv.org/abs/1710.09412)",
         # With --weights, add --layer-decay 0.8 (https://arxiv.org/abs/2106.08254) and a tenth of the learning rate.
         {"epochs": 60, "batch_size": 32, "lr_base": 4e-3, "warmup_epochs": 3.0, "clip_norm": 1.0, "crop_scale": 0.25,
-         "augment": "trivialaugment", "mixup": 0.2, "cutmix": 1.0, "mix_off_epochs": 10, "erase": 0.1, "drop": 0.2,
+         "augment": "trivialaugment", "mixup": 0.2, "mix_off_epochs": 10, "erase": 0.1, "drop": 0.2,
          "bn_momentum": 0.9, "ema": 0.998},
     ),
     "fast": Recipe(

@@ -103,25 +103,6 @@ class OneCycle(Schedule):
         return ops.maximum(low * 1e-4, ops.where(step <= 2 * half, cycle, last))
 
 
-@registered
-class Scaled(LearningRateSchedule):
-    """A schedule times a number, or a variable that is changed while a run goes on."""
-
-    def __init__(self, schedule: LearningRateSchedule, scale: keras.Variable | float = 1.0):
-        self.schedule, self.scale = schedule, scale
-
-    def __call__(self, step):
-        return self.schedule(step) * ops.convert_to_tensor(self.scale)
-
-    def get_config(self):
-        scale = float(ops.convert_to_tensor(self.scale))
-        return {"schedule": keras.optimizers.schedules.serialize(self.schedule), "scale": scale}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["scale"])
-
-
 def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Schedule:
     """The learning rate of a configuration, for one update a step."""
     total = config.epochs * steps_per_epoch

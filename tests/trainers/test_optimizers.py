@@ -8,7 +8,7 @@ import tensorflow as tf
 import kcnn
 from trainers.config import TrainConfig, resolve
 from trainers.optimizers import RULES, decays, l2, layer_factors, make_optimizer
-from trainers.state import precision
+from trainers.state import precision as using
 from trainers.strategy import make_strategy
 
 LR, DECAY = 0.05, 0.1
@@ -41,7 +41,7 @@ def updated(replicas=1, updates=5, **flags):
     """Weights before, gradients, and weights after some updates; in the way the step makes them."""
     strategy = make_strategy(TrainConfig(strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas))
     config = configured(**flags)
-    with strategy.scope(), precision(config.precision):
+    with strategy.scope(), using(config.precision):
         model, optimizer = made(config)
     before = [v.numpy() for v in model.weights]
     gradients = gradients_of(model, updates)
@@ -198,13 +198,13 @@ def test_decay_is_added_once():
 
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("kind", ["float32", "mixed_float16"])
-def test_the_rate_can_be_changed_in_a_run_and_comes_back(kind, replicas):
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_rate_can_be_scaled_in_a_run(schedule, kind, replicas):
     strategy = make_strategy(TrainConfig(strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas))
-    config = configured(optimizer="sgd", momentum=0.0, precision=kind, schedule="cosine", epochs=2, warmup_epochs=0.0)
+    config = configured(optimizer="sgd", momentum=0.0, precision=kind, schedule=schedule, epochs=2, warmup_epochs=0.0)
     with strategy.scope():
         model, optimizer = made(config)
-        optimizer.lr_scale.assign(0.5)
-        other = make_optimizer(config, 10, model)
+    optimizer.lr_scale.assign(0.5)
     assert float(optimizer.learning_rate) == pytest.approx(0.5 * LR)
 
     @tf.function
@@ -213,15 +213,44 @@ def test_the_rate_can_be_changed_in_a_run_and_comes_back(kind, replicas):
         return optimizer.learning_rate
 
     unit = 1.0 if kind == "float32" else float(optimizer.dynamic_scale.numpy())
+    shape = [0.5 * (1 + np.cos(np.pi * i / 20)) if schedule == "cosine" else 1.0 for i in range(3)]
     before = model.weights[0].numpy()
-    assert float(apply(tf.constant(unit))) == pytest.approx(0.5 * LR * 0.5 * (1 + np.cos(np.pi / 20)), rel=1e-5)
+    assert float(apply(tf.constant(unit))) == pytest.approx(0.5 * LR * shape[1], rel=1e-5)  # the next one
     np.testing.assert_allclose(before - model.weights[0].numpy(), 0.5 * LR, rtol=1e-3)
     optimizer.lr_scale.assign(0.25)  # is seen without compiling again
-    assert float(apply(tf.constant(unit))) == pytest.approx(0.25 * LR * 0.5 * (1 + np.cos(np.pi / 10)), rel=1e-5)
-    for theirs, ours in zip(other.variables, optimizer.variables, strict=True):
-        theirs.assign(ours.numpy())
-    assert float(other.lr_scale.numpy()) == 0.25
-    assert float(other.learning_rate) == float(optimizer.learning_rate) != LR
+    before = model.weights[0].numpy()
+    assert float(apply(tf.constant(unit))) == pytest.approx(0.25 * LR * shape[2], rel=1e-5)
+    np.testing.assert_allclose(before - model.weights[0].numpy(), 0.25 * LR * shape[1], rtol=1e-3)
+    for copy in getattr(optimizer.lr_scale, "values", ()):
+        assert float(copy) == 0.25
+    assert all(v.path != "lr_scale" for v in optimizer.variables)
+
+
+def test_a_constant_rate_can_be_set():
+    for precision in ("float32", "mixed_float16"):
+        model, optimizer = made(configured(precision=precision))
+        optimizer.learning_rate = 0.5
+        optimizer.lr_scale.assign(0.5)
+        assert float(optimizer.learning_rate) == 0.25
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+        again.build(model.trainable_variables)  # Keras saves and loads its state
+        assert [v.path for v in again.variables] == [v.path for v in optimizer.variables]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_variables_are_all_its_state(name):
+    config = configured(optimizer=name, schedule="cosine", epochs=2, warmup_epochs=0.5)
+    (first, one), (second, two) = made(config), made(config)
+    gradients = [list(map(tf.constant, g)) for g in gradients_of(first, 5)]
+    for g in gradients[:3]:
+        one.apply(g, first.trainable_variables)
+    for old, new in zip((*first.weights, *one.variables), (*second.weights, *two.variables), strict=True):
+        new.assign(old.numpy())
+    for g in gradients[3:]:
+        one.apply(g, first.trainable_variables)
+        two.apply(g, second.trainable_variables)
+    for old, new in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(new.numpy(), old.numpy())
 
 
 def test_layers_learn_slower_towards_the_stem():

@@ -1,6 +1,7 @@
 """Recipes: complete, without contradictions, and the papers' figures."""
 
 import json
+import math
 import re
 from dataclasses import fields, replace
 
@@ -9,10 +10,15 @@ import pytest
 from kcnn.errors import InputError
 from kcnn.train import main
 from trainers.config import TrainConfig, read, resolve, text
+from trainers.fit import dry_run, fit
 from trainers.recipes import COOKBOOK, DEFAULT, RECIPES, choose
 from trainers.schedules import make_schedule
 
 IMAGENET = 1_281_167
+FAMILIES = ("vgg-11", "googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "resnet-50", "resnet-50-v2",
+            "resnext-50-32x4d", "wide-resnet-50-2", "densenet-121", "xception", "mobilenet-v1", "mobilenet-v2",
+            "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
+            "regnety-200mf")  # fmt: skip
 # MERGE: fields of other branches; to be deleted.
 PENDING = {"augment", "augment_magnitude", "augment_std", "augment_layers", "augment_probability", "color_jitter",
            "erase", "repeats", "mixup", "cutmix", "mix_switch", "mix_off_epochs"}  # fmt: skip
@@ -101,3 +107,19 @@ def test_they_are_listed(capsys):
         main(["--list-recipes", "--json"])
     [line] = capsys.readouterr().out.splitlines()
     assert json.loads(line)["recipes"]["a2"]["optimizer"] == "lamb"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_they_plan_runs_of_all_families(name, capsys):
+    for arch in FAMILIES:
+        plan = dry_run(TrainConfig(recipe=name, arch=arch, width=0.25, depth=0.1, resolution=96, batch_size=8))
+        assert plan["steps"] == RECIPES[name]["epochs"] * (1442 // 8) and plan["config"]["recipe"] == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_they_train(name, tiny, tmp_path):
+    flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"depth": 0.5, "batch_size": 128, "epochs": 1}
+    figures = fit(TrainConfig(recipe=name, **flags, run_dir=str(tmp_path / "run"))).figures
+    assert math.isfinite(figures["train_loss"]) and math.isfinite(figures["val_loss"])

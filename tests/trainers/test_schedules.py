@@ -6,7 +6,7 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig, resolve
-from trainers.schedules import Constant, Cosine, Exponential, OneCycle, Scaled, Steps, make_schedule, milestones
+from trainers.schedules import Constant, Cosine, Exponential, OneCycle, Steps, make_schedule, milestones
 
 
 @pytest.mark.parametrize("schedule, at, values", [
@@ -43,16 +43,6 @@ def test_keras_has_the_same_decays():
     ours = Steps(0.3, at=tuple(range(7, 50, 7)), factor=0.9)
     theirs = keras.optimizers.schedules.ExponentialDecay(0.3, 7, 0.9, staircase=True)
     np.testing.assert_allclose(ours(np.arange(50)), [float(theirs(s)) for s in range(50)], rtol=1e-5)
-
-
-def test_scaled():
-    variable = keras.Variable(1.0)
-    rate = Scaled(Cosine(0.4, total=10), variable)
-    assert float(rate(5)) == pytest.approx(0.2)
-    variable.assign(0.5)
-    assert float(rate(5)) == pytest.approx(0.1)
-    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
-    assert float(again(5)) == pytest.approx(0.1)
 
 
 def scheduled(**flags):
