@@ -77,6 +77,39 @@ class TrainConfig:
         flag(DATA, f"Smallest share of an image's area that a random training crop has {RECIPE}; 1: no random crops."),
     ] = RECIPE_S
     flip: Annotated[bool, flag(DATA, f"Mirror training images at random {RECIPE}.")] = RECIPE_S
+    augment: Annotated[
+        Literal["none", "randaugment", "trivialaugment", "autoaugment"],
+        flag(DATA, f"Policy that changes colours and shapes of training images at random {RECIPE}."),
+    ] = RECIPE_S
+    augment_magnitude: Annotated[
+        float, flag(DATA, f"Strength of randaugment, 0 to 10 (timm's scale; torchvision's goes to 30) {RECIPE}.")
+    ] = RECIPE_S
+    augment_std: Annotated[
+        float, flag(DATA, f"Standard deviation of that strength, from operation to operation {RECIPE}.")
+    ] = RECIPE_S
+    augment_layers: Annotated[int, flag(DATA, f"Operations of randaugment in a row {RECIPE}.")] = RECIPE_S
+    augment_probability: Annotated[float, flag(DATA, f"Of each of them; else it is left out {RECIPE}.")] = RECIPE_S
+    color_jitter: Annotated[
+        float, flag(DATA, f"Brightness, contrast and saturation each times 1 -/+ at most this {RECIPE}.")
+    ] = RECIPE_S
+    erase: Annotated[
+        float, flag(DATA, f"Probability that a box of a training image is replaced by noise {RECIPE}.")
+    ] = RECIPE_S
+    repeats: Annotated[int, flag(DATA, f"Times that a batch holds the same image, differently augmented {RECIPE}.")] = (
+        RECIPE_S
+    )
+    mixup: Annotated[
+        float,
+        flag(DATA, f"Blend pairs of images and their labels, shares from Beta(MIXUP, MIXUP); 0: not {RECIPE}."),
+    ] = RECIPE_S
+    cutmix: Annotated[
+        float,
+        flag(DATA, f"Put a box of one image into another, its area from Beta(CUTMIX, CUTMIX); 0: not {RECIPE}."),
+    ] = RECIPE_S
+    mix_switch: Annotated[
+        float, flag(DATA, f"Probability that a batch gets cutmix rather than mixup, where both are on {RECIPE}.")
+    ] = RECIPE_S
+    mix_off_epochs: Annotated[int, flag(DATA, f"Last epochs of the run without mixup and cutmix {RECIPE}.")] = RECIPE_S
     eval_crop: Annotated[
         float, flag(DATA, f"Side of the central crop in evaluation, as a share of the shorter side {RECIPE}.")
     ] = RECIPE_S
@@ -178,6 +211,14 @@ def check(config: TrainConfig) -> None:
         need(key, lambda v, top=top: 0 <= v < top, f"a number from 0 to below {top}")
     for key in ("crop_scale", "eval_crop"):
         need(key, lambda v: 0 < v <= 1, "a share above 0, at most 1,")
+    for key in ("augment_probability", "erase", "mix_switch"):
+        need(key, lambda v: 0 <= v <= 1, "a probability, 0 to 1,")
+    for key in ("augment_std", "color_jitter", "mixup", "cutmix", "mix_off_epochs"):
+        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
+    need("augment_magnitude", lambda v: 0 <= v <= 10, "a number from 0 to 10")
+    need("augment_layers", lambda v: v >= 1, "a whole number of 1 or more")
+    need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
+    need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
 

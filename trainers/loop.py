@@ -16,7 +16,7 @@ from kcnn.errors import InputError
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.dashboards import Dashboard
-from trainers.data import Source, train_batches
+from trainers.data import Source, train_batches, training_records
 from trainers.evaluation import Evaluation, evaluator
 from trainers.feed import distribute, naming_broken
 from trainers.progress import Reporter
@@ -169,13 +169,17 @@ def training_data(config: TrainConfig, plan: Plan, source: Source, step: int, st
     return distribute(strategy, config.batch_size, lambda batch, shard: train_batches(
         source.train, batch=batch, resolution=config.resolution, seed=config.seed, shard=shard,
         epoch_size=plan.steps_per_epoch * config.batch_size, start=step * config.batch_size,
-        crop_scale=(config.crop_scale, 1.0), flip=config.flip))  # fmt: skip
+        crop_scale=(config.crop_scale, 1.0), flip=config.flip, policy=config.augment,
+        magnitude=config.augment_magnitude, std=config.augment_std, probability=config.augment_probability,
+        layers=config.augment_layers, color_jitter=config.color_jitter, erase=config.erase,
+        repeats=config.repeats))  # fmt: skip
 
 
 def under_way(config: TrainConfig, plan: Plan, source: Source, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
     """The records that a failed call was reading, and some that the pipeline had read ahead."""
     b = config.batch_size
-    return source.train.stream(config.seed, plan.steps_per_epoch * b, step * b), (steps + 4) * b
+    records = training_records(source.train, config.seed, plan.steps_per_epoch * b, step * b, b, config.repeats)
+    return records, (steps + 4) * b
 
 
 def chunks(step: int, plan: Plan, speed: Speed) -> Iterator[int]:

@@ -68,6 +68,8 @@ def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """0: smoothed over 3 x 3 pixels (of weight 1, the middle one of 5), 1: as it is; the border stays."""
+    if min(image.shape[:2]) < 3:
+        return tf.identity(image)
     x = tf.cast(image, tf.float32)
     rows = x[:-2] + x[1:-1] + x[2:]
     middle = x[1:-1, 1:-1]

@@ -37,7 +37,7 @@ def train_batches(
     """
 
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        key = tf.stack([seed * 2**32 + record["epoch"], record["copy"] * 2**40 + record["index"]])
+        key = tf.stack([seed * 2**32 + record["epoch"], record.get("copy", 0) * 2**40 + record["index"]])
         image = train_image(split.load(record["image"]), resolution, key, crop_scale=crop_scale, flip=flip)
         # `train_image` splits the key into two, which are the first two of any split.
         image = augment(image, tf.random.split(key, 3)[2], policy=policy, magnitude=magnitude, std=std,
@@ -52,7 +52,7 @@ def train_batches(
 def training_records(
     split: Split, seed: int, epoch_size: int, start: int = 0, batch: int = 1, repeats: int = 1
 ) -> tf.data.Dataset:
-    """What `train_batches` reads, in its order: records as in `Split`, with the number of the "copy", int64.
+    """What `train_batches` reads, in its order: records as in `Split`, with repeats also of a "copy", int64.
 
     With repeated augmentation (Hoffer et al., https://arxiv.org/abs/1901.09335) a global batch of `batch` examples
     holds each image `repeats` times, as the images of copy 0, then the same of copy 1, and so on: copies meet in
@@ -64,7 +64,7 @@ def training_records(
     if not 1 <= repeats <= batch:
         raise InputError(f"repeats is {repeats}; give 1 to {batch}, the examples in a batch")
     if repeats == 1:
-        return split.stream(seed, epoch_size, start).map(lambda record: record | {"copy": tf.constant(0, tf.int64)})
+        return split.stream(seed, epoch_size, start)
     if epoch_size % batch:
         raise InputError(f"epoch_size is {epoch_size}; with repeats, give a multiple of the batch of {batch}")
     images = -(-batch // repeats)
