@@ -88,28 +88,37 @@ class TrainConfig:
         float, flag(DATA, f"Standard deviation of that strength, from operation to operation {RECIPE}.")
     ] = RECIPE_S
     augment_layers: Annotated[int, flag(DATA, f"Operations of randaugment in a row {RECIPE}.")] = RECIPE_S
-    augment_probability: Annotated[float, flag(DATA, f"Of each of them; else it is left out {RECIPE}.")] = RECIPE_S
+    augment_probability: Annotated[
+        float, flag(DATA, f"Probability that randaugment applies each of them {RECIPE}.")
+    ] = RECIPE_S
     color_jitter: Annotated[
-        float, flag(DATA, f"Brightness, contrast and saturation each times 1 -/+ at most this {RECIPE}.")
+        float, flag(DATA, f"Brightness, contrast and saturation change by a factor of 1 -/+ up to this {RECIPE}.")
     ] = RECIPE_S
     erase: Annotated[
         float, flag(DATA, f"Probability that a box of a training image is replaced by noise {RECIPE}.")
     ] = RECIPE_S
-    repeats: Annotated[int, flag(DATA, f"Times that a batch holds the same image, differently augmented {RECIPE}.")] = (
+    repeats: Annotated[int, flag(DATA, f"How often a batch holds each image, differently augmented {RECIPE}.")] = (
         RECIPE_S
     )
     mixup: Annotated[
         float,
-        flag(DATA, f"Blend pairs of images and their labels, shares from Beta(MIXUP, MIXUP); 0: not {RECIPE}."),
+        flag(
+            DATA, f"Blend pairs of images and of labels, by a share drawn from Beta(MIXUP, MIXUP); 0: do not {RECIPE}."
+        ),
     ] = RECIPE_S
     cutmix: Annotated[
         float,
-        flag(DATA, f"Put a box of one image into another, its area from Beta(CUTMIX, CUTMIX); 0: not {RECIPE}."),
+        flag(
+            DATA,
+            f"Paste a box of one image into another, its area drawn from Beta(CUTMIX, CUTMIX); 0: do not {RECIPE}.",
+        ),
     ] = RECIPE_S
     mix_switch: Annotated[
         float, flag(DATA, f"Probability that a batch gets cutmix rather than mixup, where both are on {RECIPE}.")
     ] = RECIPE_S
-    mix_off_epochs: Annotated[int, flag(DATA, f"Last epochs of the run without mixup and cutmix {RECIPE}.")] = RECIPE_S
+    mix_off_epochs: Annotated[int, flag(DATA, f"Epochs without mixup and cutmix at the end of the run {RECIPE}.")] = (
+        RECIPE_S
+    )
     eval_crop: Annotated[
         float, flag(DATA, f"Side of the central crop in evaluation, as a share of the shorter side {RECIPE}.")
     ] = RECIPE_S

@@ -74,7 +74,7 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     rows = x[:-2] + x[1:-1] + x[2:]
     middle = x[1:-1, 1:-1]
     smooth = tf.floor((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * middle) / 13 + 0.5)
-    return _bytes(x + tf.pad((1 - factor) * (smooth - middle), ((1, 1), (1, 1), (0, 0))))
+    return _bytes(_blend(x + tf.pad(smooth - middle, ((1, 1), (1, 1), (0, 0))), x, factor))
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ CHINA, FLOWER = (np.ascontiguousarray(photo[100:196, 200:296]) for photo in load
 FLAT = np.full((41, 53, 3), 77, np.uint8)
 FLAT[..., 1] = FLOWER[:41, :53, 1]  # one channel with a picture, two without
 IMAGES = {"china": CHINA, "flower": FLOWER, "low contrast": CHINA // 4 + 90, "flat": FLAT, "tiny": FLOWER[:9, :7]}
-FACTORS = (0.0, 0.1, 0.73, 1.0, 1.3, 1.99)
+FACTORS = (0.0, 0.1, 0.4, 0.73, 1.0, 1.3, 1.6, 1.99)
 
 
 def enhance(kind):
