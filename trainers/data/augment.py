@@ -33,7 +33,7 @@ _LEVELS: Table = RANDAUGMENT | {
     "invert": (0, 0, False), "solarize": (0, 256, False), "posterize": (4, 4, False), "color": (0.1, 1.8, False),
     "contrast": (0.1, 1.8, False), "brightness": (0.1, 1.8, False), "sharpness": (0.1, 1.8, False),
 }  # fmt: skip
-# The pairs of the paper's table 9: each operation with its probability and level.
+# The pairs that the paper lists for ImageNet: each operation with its probability and level.
 AUTOAUGMENT: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)), (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),
     (("equalize", 0.8, 8), ("equalize", 0.6, 3)), (("posterize", 0.6, 7), ("posterize", 0.6, 6)),

@@ -105,7 +105,7 @@ def test_autoaugment_draws_the_papers_pairs():
     drawn = Counter((NAMES[a], NAMES[b]) for a, b in operations)
     assert drawn.keys() == {names for names, share in expected.items() if share > 0}
     assert all(near(drawn[names] / count, share, count) for names, share in expected.items())
-    # Levels on the ranges of the paper's table 6.
+    # Levels on the paper's ranges, by tenths.
     assert {round(float(v), 3) for v in values_of((operations, values), "rotate")} == {-27, -24, -9, 9, 24, 27}
     assert {round(float(v), 3) for v in values_of((operations, values), "shear_x")} == {-0.15, 0.15}
     assert {round(float(v), 3) for v in values_of((operations, values), "posterize")} == {6.0, 6.4, 6.8, 7.2}
