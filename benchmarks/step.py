@@ -56,13 +56,13 @@ def run(side: str, network: str, folder: str, batch: int, resolution: int, steps
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+def summary(runs: dict[str, list[dict[str, float]]], sides: tuple[str, str] = SIDES) -> dict[str, Any]:
     def of(side: str, what: str) -> list[float]:
         return [r[what] for r in runs[side]]
 
     return {
-        what: {side: statistics.median(of(side, what)) for side in SIDES}
-        | {"ratio": statistics.median(a / b for a, b in zip(of("kcnn", what), of("keras", what), strict=True))}
+        what: {side: statistics.median(of(side, what)) for side in sides}
+        | {"ratio": statistics.median(a / b for a, b in zip(*(of(side, what) for side in sides), strict=True))}
         for what in ("step", "first")
     }
 

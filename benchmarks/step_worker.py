@@ -1,4 +1,4 @@
-"""One side of benchmarks.step, in a process of its own: prints the seconds to the first step, and of a later one."""
+"""One side of a benchmark of steps, in a fresh process: prints the seconds to the first step and of a later one."""
 
 import itertools
 import json
@@ -22,13 +22,13 @@ def timer(started: float) -> tuple[keras.callbacks.Callback, dict[str, Any]]:
     return keras.callbacks.LambdaCallback(on_train_batch_end=ended), ends
 
 
-def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:
+def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any, **more: Any) -> None:
     import tempfile
 
     from trainers import TrainConfig, fit
 
     with tempfile.TemporaryDirectory() as out:
-        flags: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0}
+        flags: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0} | more
         fit(TrainConfig(arch=network, data=folder, batch_size=batch, resolution=resolution, stem="standard", epochs=1,
                         run_dir=f"{out}/run", **flags), [callback])  # fmt: skip
 
@@ -50,11 +50,19 @@ def run_keras(network: str, folder: str, batch: int, resolution: int, steps: int
     model.fit(data, steps_per_epoch=steps + 1, epochs=1, verbose=0, callbacks=[callback])
 
 
+def run_augmented(*settings: Any) -> None:
+    from benchmarks.augment import ALL
+
+    run_kcnn(*settings, **ALL)
+
+
 def main() -> None:
     side, network, folder = sys.argv[1:4]
     batch, resolution, steps = (int(a) for a in sys.argv[4:7])
     callback, ends = timer(float(sys.argv[7]))
-    {"kcnn": run_kcnn, "keras": run_keras}[side](network, folder, batch, resolution, steps, callback)
+    {"kcnn": run_kcnn, "keras": run_keras, "augmented": run_augmented}[side](
+        network, folder, batch, resolution, steps, callback
+    )
     first, *marks = sorted(ends.items())
     later = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in itertools.pairwise(marks)]
     print(json.dumps({"first": first[1], "step": statistics.median(later)}))

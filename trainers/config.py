@@ -78,6 +78,48 @@ class TrainConfig:
         flag(DATA, f"Smallest share of an image's area that a random training crop has {RECIPE}; 1: no random crops."),
     ] = RECIPE_S
     flip: Annotated[bool, flag(DATA, f"Mirror training images at random {RECIPE}.")] = RECIPE_S
+    augment: Annotated[
+        Literal["none", "randaugment", "trivialaugment", "autoaugment"],
+        flag(DATA, f"Policy that changes colours and shapes of training images at random {RECIPE}."),
+    ] = RECIPE_S
+    augment_magnitude: Annotated[
+        float, flag(DATA, f"Strength of randaugment, 0 to 10 (timm's scale; torchvision's goes to 30) {RECIPE}.")
+    ] = RECIPE_S
+    augment_std: Annotated[
+        float, flag(DATA, f"Standard deviation of that strength, from operation to operation {RECIPE}.")
+    ] = RECIPE_S
+    augment_layers: Annotated[int, flag(DATA, f"Operations of randaugment in a row {RECIPE}.")] = RECIPE_S
+    augment_probability: Annotated[
+        float, flag(DATA, f"Probability that randaugment applies each of them {RECIPE}.")
+    ] = RECIPE_S
+    color_jitter: Annotated[
+        float, flag(DATA, f"Brightness, contrast and saturation change by a factor of 1 -/+ up to this {RECIPE}.")
+    ] = RECIPE_S
+    erase: Annotated[
+        float, flag(DATA, f"Probability that a box of a training image is replaced by noise {RECIPE}.")
+    ] = RECIPE_S
+    repeats: Annotated[int, flag(DATA, f"How often a batch holds each image, differently augmented {RECIPE}.")] = (
+        RECIPE_S
+    )
+    mixup: Annotated[
+        float,
+        flag(
+            DATA, f"Blend pairs of images and of labels, by a share drawn from Beta(MIXUP, MIXUP); 0: do not {RECIPE}."
+        ),
+    ] = RECIPE_S
+    cutmix: Annotated[
+        float,
+        flag(
+            DATA,
+            f"Paste a box of one image into another, its area drawn from Beta(CUTMIX, CUTMIX); 0: do not {RECIPE}.",
+        ),
+    ] = RECIPE_S
+    mix_switch: Annotated[
+        float, flag(DATA, f"Probability that a batch gets cutmix rather than mixup, where both are on {RECIPE}.")
+    ] = RECIPE_S
+    mix_off_epochs: Annotated[int, flag(DATA, f"Epochs without mixup and cutmix at the end of the run {RECIPE}.")] = (
+        RECIPE_S
+    )
     eval_crop: Annotated[
         float, flag(DATA, f"Side of the central crop in evaluation, as a share of the shorter side {RECIPE}.")
     ] = RECIPE_S
@@ -235,7 +277,6 @@ def resolve(config: TrainConfig) -> TrainConfig:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
     recipe = RECIPES[name]
     recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
-    recipe = {key: value for key, value in recipe.items() if hasattr(config, key)}  # MERGE: to be deleted
     unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
@@ -268,6 +309,14 @@ def check(config: TrainConfig) -> None:
         "a whole number of steps, or minutes like 10m,",
     )
     need("worker_timeout", lambda v: v >= 5, "a number of 5 or more seconds")
+    for key in ("augment_probability", "erase", "mix_switch"):
+        need(key, lambda v: 0 <= v <= 1, "a probability, 0 to 1,")
+    for key in ("augment_std", "color_jitter", "mixup", "cutmix", "mix_off_epochs"):
+        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
+    need("augment_magnitude", lambda v: 0 <= v <= 10, "a number from 0 to 10")
+    need("augment_layers", lambda v: v >= 1, "a whole number of 1 or more")
+    need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
+    need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
     need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
@@ -279,8 +328,7 @@ def check(config: TrainConfig) -> None:
         need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
     if config.loss == "focal":  # which asks how right an image's one class is
         for key in ("mixup", "cutmix"):
-            if hasattr(config, key):  # MERGE: to be deleted, the next line stays
-                need(key, lambda v: not v, "0 with the loss focal")
+            need(key, lambda v: not v, "0 with the loss focal")
 
 
 def checkpoint_steps(config: TrainConfig) -> int | None:

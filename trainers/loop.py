@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainers import checkpoints, runs, workers
 from trainers.dashboards import Dashboard
-from trainers.data import train_batches
+from trainers.data import train_batches, training_records
 from trainers.evaluation import Evaluation, evaluator
 from trainers.feed import distribute, naming_broken
 from trainers.job import SERIES, Job, Plan, Position, Scalars
@@ -189,13 +189,18 @@ def training_data(job: Job, step: int) -> Any:
     return distribute(job.strategy, batch, lambda share, shard: train_batches(
         job.source.train, batch=share, resolution=config.resolution, seed=config.seed, shard=shard,
         epoch_size=job.plan.steps_per_epoch * batch, start=step * batch,
-        crop_scale=(config.crop_scale, 1.0), flip=config.flip))  # fmt: skip
+        crop_scale=(config.crop_scale, 1.0), flip=config.flip, policy=config.augment,
+        magnitude=config.augment_magnitude, std=config.augment_std, probability=config.augment_probability,
+        layers=config.augment_layers, color_jitter=config.color_jitter, erase=config.erase,
+        repeats=config.repeats))  # fmt: skip
 
 
 def under_way(job: Job, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
     """The records that a failed call was reading, and some that the pipeline had read ahead."""
-    batch = job.config.global_batch
-    return job.source.train.stream(job.config.seed, job.plan.steps_per_epoch * batch, step * batch), (steps + 4) * batch
+    config, batch = job.config, job.config.global_batch
+    epoch_size, start = job.plan.steps_per_epoch * batch, step * batch
+    records = training_records(job.source.train, config.seed, epoch_size, start, batch, config.repeats)
+    return records, (steps + 4) * batch
 
 
 def chunks(step: int, plan: Plan, speed: Speed) -> Iterator[int]:

@@ -19,18 +19,14 @@ FAMILIES = ("vgg-11", "googlenet", "inception-v3", "inception-v4", "inception-re
             "resnext-50-32x4d", "wide-resnet-50-2", "densenet-121", "xception", "mobilenet-v1", "mobilenet-v2",
             "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
             "regnety-200mf")  # fmt: skip
-# MERGE: fields of other branches; to be deleted.
-PENDING = {"augment", "augment_magnitude", "augment_std", "augment_layers", "augment_probability", "color_jitter",
-           "erase", "repeats", "mixup", "cutmix", "mix_switch", "mix_off_epochs"}  # fmt: skip
-
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_whole(name, tmp_path):
-    known = {f.name for f in fields(TrainConfig)} | PENDING
+    known = {f.name for f in fields(TrainConfig)}
     assert RECIPES[name].keys() <= known
     config = resolve(TrainConfig(recipe=name))
     assert resolve(config) == config
-    assert None not in [getattr(config, key) for key in DEFAULT.keys() - PENDING] + [config.lr]
+    assert None not in [getattr(config, key) for key in DEFAULT] + [config.lr]
     (tmp_path / "config.yaml").write_text(text(config))
     assert TrainConfig(**read(tmp_path / "config.yaml")) == config
     assert float(make_schedule(config, 100)(0)) > 0

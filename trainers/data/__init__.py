@@ -1,7 +1,7 @@
 """Data sets to batches of pixels: a source, its splits, and the pipelines over them."""
 
 from trainers.data.images import decode, eval_array, eval_image, train_image
-from trainers.data.pipeline import broken_files, eval_batches, train_batches
+from trainers.data.pipeline import broken_files, eval_batches, train_batches, training_records
 from trainers.data.sources import open_data
 from trainers.data.splits import Source, Split
 
@@ -19,4 +19,5 @@ __all__ = [
     "open_data",
     "train_batches",
     "train_image",
+    "training_records",
 ]

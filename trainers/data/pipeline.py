@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from kcnn.errors import InputError
+from trainers.data.augment import augment
 from trainers.data.images import decode, eval_image, train_image
 from trainers.data.splits import Split
 
@@ -18,23 +19,62 @@ def train_batches(
     shard: tuple[int, int] = (0, 1),
     crop_scale: tuple[float, float] = (0.08, 1.0),
     flip: bool = True,
+    policy: str = "none",
+    magnitude: float = 9.0,
+    std: float = 0.0,
+    probability: float = 1.0,
+    layers: int = 2,
+    color_jitter: float = 0.0,
+    erase: float = 0.0,
+    repeats: int = 1,
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Endless {"image": uint8 (batch, r, r, 3), "label": int32 (batch,), "index": int64 (batch,)}.
 
     `start` is the number of the first example, counted over the whole run. With shard (w, W) each run of batch * W
-    examples is cut into W blocks, of which this is the w-th. Crop and flip depend on (seed, epoch, index) alone.
+    examples is cut into W blocks, of which this is the w-th. An image hangs on (seed, epoch, index, copy) alone. For
+    `policy` to `erase` see `augment`, for `repeats` `training_records`.
+    """
+
+    def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        key = tf.stack([seed * 2**32 + record["epoch"], record.get("copy", 0) * 2**40 + record["index"]])
+        image = train_image(split.load(record["image"]), resolution, key, crop_scale=crop_scale, flip=flip)
+        # `train_image` splits the key into two, which are the first two of any split.
+        image = augment(image, tf.random.split(key, 3)[2], policy=policy, magnitude=magnitude, std=std,
+                        probability=probability, layers=layers, color_jitter=color_jitter, erase=erase)  # fmt: skip
+        return {"image": image, "label": record["label"], "index": record["index"]}
+
+    records = training_records(split, seed, epoch_size, start, batch * shard[1], repeats)
+    examples = _share(records, batch, shard).map(example, num_parallel_calls=threads)
+    return _batched(examples, batch, tf.data.INFINITE_CARDINALITY)
+
+
+def training_records(
+    split: Split, seed: int, epoch_size: int, start: int = 0, batch: int = 1, repeats: int = 1
+) -> tf.data.Dataset:
+    """What `train_batches` reads, in its order: records as in `Split`, with repeats also of a "copy", int64.
+
+    With repeated augmentation (Hoffer et al., https://arxiv.org/abs/1901.09335) a global batch of `batch` examples
+    holds each image `repeats` times, as the images of copy 0, then the same of copy 1, and so on: copies meet in
+    different replicas rather than in one, as DeiT's sampler has it. Where it does not divide the batch, the last copy
+    is short. An epoch has as many examples as without, and so fewer images.
     """
     if not 1 <= epoch_size <= split.size:
         raise InputError(f"epoch_size is {epoch_size}; give 1 to {split.size}, the number of training examples")
+    if not 1 <= repeats <= batch:
+        raise InputError(f"repeats is {repeats}; give 1 to {batch}, the examples in a batch")
+    if repeats == 1:
+        return split.stream(seed, epoch_size, start)
+    if epoch_size % batch:
+        raise InputError(f"epoch_size is {epoch_size}; with repeats, give a multiple of the batch of {batch}")
+    images = -(-batch // repeats)
 
-    def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        key = tf.stack([seed * 2**32 + record["epoch"], record["index"]])
-        image = train_image(split.load(record["image"]), resolution, key, crop_scale=crop_scale, flip=flip)
-        return {"image": image, "label": record["label"], "index": record["index"]}
+    def repeat(records: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        place = tf.range(batch, dtype=tf.int64)
+        return {k: tf.gather(v, place % images) for k, v in records.items()} | {"copy": place // images}
 
-    records = _share(split.stream(seed, epoch_size, start), batch, shard)
-    return _batched(records.map(example, num_parallel_calls=threads), batch, tf.data.INFINITE_CARDINALITY)
+    firsts = split.stream(seed, epoch_size // batch * images, start // batch * images)
+    return firsts.batch(images, drop_remainder=True).map(repeat).unbatch().skip(start % batch)
 
 
 def eval_batches(

@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.errors import InputError
-from trainers.data import broken_files, eval_batches, eval_image, open_data, train_batches
+from trainers.data import broken_files, eval_batches, eval_image, open_data, train_batches, training_records
+
+AUGMENTED = {"policy": "randaugment", "std": 0.5, "color_jitter": 0.4, "erase": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_training_resumes_bitwise_at_any_example(digits, start):
 
 
 def test_the_number_of_threads_changes_nothing(digits):
-    one, four = (collect(train(digits.train, threads=threads), 10) for threads in (1, 4))
+    one, four = (collect(train(digits.train, threads=threads, **AUGMENTED), 10) for threads in (1, 4))
     np.testing.assert_array_equal(join(one, "image"), join(four, "image"), strict=True)
 
 
@@ -70,6 +73,64 @@ def test_shards_are_blocks_of_the_same_stream(digits, shards):
     for key in "image", "label", "index":
         together = [np.concatenate([part[step][key] for part in parts]) for step in range(6)]
         np.testing.assert_array_equal(np.concatenate(together), join(whole, key), strict=True)
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_repeats_put_each_image_several_times_into_a_batch(digits, repeats):
+    batches = collect(train(digits.train, batch=16, epoch_size=64, repeats=repeats, **AUGMENTED), 8)
+    images = -(-16 // repeats)
+    for batch in batches:
+        counts = Counter(batch["index"].tolist())
+        # Where repeats do not divide the batch, its last copy is short.
+        assert len(counts) == images and sorted(counts.values()) == sorted(
+            len(range(i, 16, images)) for i in range(images)
+        )
+        np.testing.assert_array_equal(batch["index"], batch["index"][np.arange(16) % images])
+        by_index = {i: {x.tobytes() for x in batch["image"][batch["index"] == i]} for i in counts}
+        assert np.mean([len(seen) == counts[i] for i, seen in by_index.items()]) > 0.9
+    # An epoch of four batches has as many different images as fit, and each in one batch only.
+    for epoch in batches[:4], batches[4:]:
+        assert len(set(join(epoch, "index"))) == 4 * images
+    assert set(join(batches[:4], "index")) != set(join(batches[4:], "index"))
+
+
+@pytest.mark.parametrize("start", [21, 48, 71])
+def test_repeats_resume_at_any_example(digits, start):
+    whole, tail = (training_records(digits.train, 5, 48, n, 16, 3).take(100 - n) for n in (0, start))
+    read = [[(int(r["epoch"]), int(r["index"]), int(r["copy"])) for r in records] for records in (whole, tail)]
+    assert read[1] == read[0][start:]
+
+
+def test_augmented_repeats_resume_bitwise(digits):
+    options = {"batch": 16, "epoch_size": 48, "repeats": 3, **AUGMENTED}
+    whole, tail = collect(train(digits.train, **options), 5), collect(train(digits.train, 48, **options), 2)
+    for key in "image", "label", "index":
+        np.testing.assert_array_equal(join(tail, key), join(whole, key)[48:], strict=True)
+
+
+def test_shards_share_out_the_copies(digits):
+    options = {"start": 32, "epoch_size": 64, "repeats": 2}
+    whole = collect(train(digits.train, batch=16, **options), 3)
+    parts = [collect(train(digits.train, batch=8, shard=(w, 2), **options), 3) for w in range(2)]
+    for key in "image", "label", "index":
+        together = [np.concatenate([part[step][key] for part in parts]) for step in range(3)]
+        np.testing.assert_array_equal(np.concatenate(together), join(whole, key), strict=True)
+    for one, other in zip(*parts, strict=True):
+        np.testing.assert_array_equal(one["index"], other["index"])
+
+
+def test_repeats_need_whole_batches(digits):
+    with pytest.raises(InputError, match="epoch_size is 50; with repeats, give a multiple of the batch of 8"):
+        train(digits.train, repeats=2)
+    for repeats in 0, 9:
+        with pytest.raises(InputError, match=f"repeats is {repeats}; give 1 to 8"):
+            train(digits.train, repeats=repeats)
+
+
+def test_augmentation_does_not_move_the_crops(digits):
+    plain, erased = (collect(train(digits.train, erase=erase), 2) for erase in (0.0, 0.5))
+    same = (join(plain, "image") == join(erased, "image")).all((1, 2, 3))
+    assert 0 < same.sum() < 16  # those that were not erased
 
 
 @pytest.mark.parametrize("epoch_size", [0, 1443])

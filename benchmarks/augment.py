@@ -1,0 +1,81 @@
+"""A training step with all augmentation on against one with none: same network, batch and photographs.
+
+First the processor time of an image in the pipeline, with each technique alone, in turns. Then the step: each side
+runs in a fresh process of its own, in turn, on the same folder of JPEGs, by `trainers.fit`. Shown are the medians, and
+the median of the pairs' ratios (augmented / plain: 1.15 is 15 % more).
+
+    python -m benchmarks.augment --pairs 3
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from benchmarks.step import make_photos, run, summary
+
+# As flags of a run; `repeats` costs nothing by itself.
+ALL = {"augment": "randaugment", "color_jitter": 0.4, "erase": 0.25, "repeats": 2, "mixup": 0.2, "cutmix": 1.0}
+TECHNIQUES: dict[str, dict[str, Any]] = {
+    "none": {}, "randaugment": {"policy": "randaugment"}, "trivialaugment": {"policy": "trivialaugment"},
+    "autoaugment": {"policy": "autoaugment"}, "jitter": {"color_jitter": 0.4}, "erase": {"erase": 1.0},
+    "all": {"policy": "randaugment", "color_jitter": 0.4, "erase": 0.25, "repeats": 2},
+}  # fmt: skip
+
+
+def compare(
+    network: Annotated[str, Parameter(help="Any of kcnn's.")] = "resnet-50",
+    *,
+    pairs: Annotated[int, Parameter(help="Runs of each side; 0: only the pipeline.")] = 3,
+    batch_size: Annotated[int, Parameter(help="Images in a step.")] = 8,
+    resolution: Annotated[int, Parameter(help="Pixels.")] = 224,
+    steps: Annotated[int, Parameter(help="Steps of a run, after the first.")] = 12,
+    json: Annotated[bool, Parameter(negative="", help="Print the figures as JSON, as the last line.")] = False,
+) -> dict[str, Any]:
+    """Time a training step with all augmentation on against one with none."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_photos(Path(folder), batch_size * (steps + 1))
+        results: dict[str, Any] = {"milliseconds": (images := costs(folder, batch_size, resolution))}
+        for name, cost in images.items():
+            print(f"{name:<16} {cost:.2f} ms of a core an image", flush=True)
+        if pairs:
+            sides = ("augmented", "kcnn")
+            runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+            for _ in range(pairs):
+                for side in sides:
+                    runs[side].append(run(side, network, folder, batch_size, resolution, steps))
+            step = results["step"] = summary(runs, sides)["step"]
+            print(f"{network:<16} {step['augmented']:.2f} s against {step['kcnn']:.2f} s, ratio {step['ratio']:.2f}")
+    return results
+
+
+def costs(folder: str, batch: int, resolution: int, rounds: int = 5, batches: int = 12) -> dict[str, float]:
+    """Milliseconds of processor time an image, by technique: the median over rounds in which each has its turn."""
+    from trainers.data import open_data, train_batches
+
+    split = open_data(folder).train
+    sources = {
+        name: iter(train_batches(split, batch=batch, resolution=resolution, seed=0, epoch_size=batch, **settings))
+        for name, settings in TECHNIQUES.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in TECHNIQUES}
+    for source in sources.values():
+        next(source)
+    for _ in range(rounds):
+        for name, source in sources.items():
+            time.sleep(0.5)  # until the batches ahead are ready, before and after
+            begun = time.process_time()
+            for _ in range(batches):
+                next(source)
+            time.sleep(0.5)
+            seconds[name].append((time.process_time() - begun) / (batches * batch))
+    return {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    from kcnn import cli
+
+    cli.run(compare, "python -m benchmarks.augment")
