@@ -18,7 +18,8 @@ def main(argv: list[str] | None = None) -> None:
         *,
         config: TrainConfig | None = None,
         config_file: Annotated[
-            str | None, Parameter("--config", help="YAML of flags, like a run's config.yaml.")
+            str | None,
+            Parameter("--config", help="YAML of flags; a run's config.yaml repeats it, in a folder of its own."),
         ] = None,
         list_recipes: Annotated[
             bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
@@ -82,12 +83,22 @@ def run(config: Any) -> dict[str, Any] | None:
     print(f"""
 validation accuracy {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f} after {figures["epochs"]} epochs \
 in {figures["seconds"]:.0f} s
-run        {folder}
+{judged(figures)}run        {folder}
+card       {folder / "card.md"}
 dashboard  tensorboard --logdir {folder.parent}
 next       kcnn evaluate {folder}
            kcnn predict {folder} IMAGES...
            kcnn export {folder}""")
     return figures
+
+
+def judged(figures: dict[str, Any]) -> str:
+    """What came of it and what to try first, in a line each."""
+    if "verdict" not in figures:  # a run of an earlier version
+        return ""
+    first = figures["evidence"][0].partition(". ")[0].rstrip(".")
+    lines = [f"verdict    {figures['verdict']}: {first}", *(f"to try     {line}" for line in figures["advice"][:1])]
+    return "".join(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ import kcnn
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
 from trainers import checkpoints, runs, workers
+from trainers.card import findings, write_card
 from trainers.config import TrainConfig, check, resolve, text
+from trainers.curves import plan_text
 from trainers.data import open_data
+from trainers.evaluation import evaluate_train_sample
 from trainers.job import Job, Position, make_class_weights, make_plan
 from trainers.loop import set_lr_scale, train
 from trainers.optimizers import make_optimizer
@@ -58,11 +61,7 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
             runs.rewind_metrics(job.folder, position.lines)
         figures = train(job, state, position, use_jit(job.config), list(callbacks))
         result = outcome(job, position, figures) | {"seconds": time.perf_counter() - started}
-        if job.chief:
-            model, *_ = checkpoints.load_run(job.folder)
-            model.save(job.folder / "model.keras")
-            runs.write_json(job.folder / runs.RESULT, result)
-        workers.from_chief(job.strategy, lambda: None)  # nobody leaves before all is written
+        result |= workers.from_chief(job.strategy, lambda: conclude(job, position, result))
     return Result(job.folder, result, job.chief)
 
 
@@ -117,6 +116,18 @@ def outcome(job: Job, position: Position, figures: dict[str, float]) -> dict[str
     }
 
 
+def conclude(job: Job, position: Position, result: dict[str, Any]) -> dict[str, Any]:
+    """Writes what a finished run leaves: the network, the card, and last of all the figures, to which it adds."""
+    config, source, folder = job.config, job.source, job.folder
+    model, *_ = checkpoints.load_run(folder)
+    model.save(folder / "model.keras")
+    sample = evaluate_train_sample(model, source.train, len(source.classes), config)
+    found = findings(config, source, position.history, sample)
+    write_card(folder, config, source, position.history, result | found)
+    runs.write_json(folder / runs.RESULT, result | found)
+    return found
+
+
 def dry_run(config: TrainConfig) -> dict[str, Any]:
     """Prints what a run would be, and returns it. Nothing is written."""
     job = prepare(*new_or_resumed(config))
@@ -127,7 +138,9 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     print(f"""{job.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
-{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {job.folder}""")
+{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {job.folder}
+
+{plan_text(config, plan.steps_per_epoch)}""")
     return {"config": asdict(config), "params": facts.params, "macs": facts.macs, "memory": memory, "steps": plan.steps,
             "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(job.folder)}  # fmt: skip
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from kcnn.errors import InputError
 from trainers import checkpoints, runs
+from trainers.curves import gap
 from trainers.dashboards import Dashboard
 from trainers.evaluation import Evaluation
 from trainers.job import SERIES, Job, Position, Scalars
@@ -58,8 +59,8 @@ def close_epoch(job: Job, position: Position, evaluation: Evaluation, dashboard:
     figures = means(position.epoch, job.config.global_batch) | {f"val_{k}": value for k, value in validation.items()}
     line = {f"val_{name}": value for name, value in validation.items()}
     line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"]}
-    record(job, position, {"step": position.step, "epoch": epoch + 1, **line})
-    dashboard.scalars(dashboard.validation, position.step, validation)
+    record(job, position, {"step": position.step, "epoch": epoch + 1, **line, **gap(figures)})
+    dashboard.scalars(dashboard.validation, position.step, validation | gap(figures))
     dashboard.confusion(evaluation.confusion, job.source.classes, position.step)
     dashboard.flush()
     position.history.append(figures)

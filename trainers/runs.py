@@ -45,7 +45,8 @@ def create(folder: Path, config: TrainConfig, facts: dict[str, Any], classes: tu
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS, facts)
     write_json(folder / CLASSES, list(classes))
-    write_text(folder / CONFIG, text(replace(config, run_dir=str(folder), resume=None)))
+    # Not its own place: given to --config, it starts another run.
+    write_text(folder / CONFIG, text(replace(config, run_dir=None, resume=None)))
 
 
 def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
@@ -54,7 +55,8 @@ def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
     if not is_run(folder):
         what = "no run (it has no config.yaml)" if folder.is_dir() else "no folder"
         raise InputError(f"{str(folder)!r} is {what}: the folder of a run of `kcnn train` is needed, logs/...")
-    return folder, TrainConfig(**read(folder / CONFIG)), tuple(read_json(folder / CLASSES))
+    config = TrainConfig(**read(folder / CONFIG) | {"run_dir": str(folder)})
+    return folder, config, tuple(read_json(folder / CLASSES))
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:

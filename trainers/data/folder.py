@@ -59,13 +59,18 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
                 raise InputError(f"every training image of class {label!r} in {train_root!r} is corrupt; replace them")
     if not any(val):
         raise InputError(f"data folder {name!r} leaves no validation images; give two images or more per class")
-    return Source(os.path.basename(root), tuple(classes), _split(train), _split(val), tuple(corrupt))
+    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt))
 
 
-def _split(files: _Files) -> Split:
+def _split(files: _Files, root: str) -> Split:
     paths = [path for members in files for path in members]
     labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
-    return indexed_split(paths, labels, len(files), lambda _, path: os.fsdecode(path), tf.io.read_file)
+
+    def covered(path: bytes) -> bytes:  # name and size: to read all files would take as long as an epoch
+        size = os.path.getsize(path) if os.path.exists(path) else -1
+        return path[len(os.fsencode(root)) :].replace(os.fsencode(os.sep), b"/") + b" %d" % size
+
+    return indexed_split(paths, labels, len(files), lambda _, path: os.fsdecode(path), tf.io.read_file, covered)
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:

@@ -1,6 +1,8 @@
 """What every data source becomes: records in an order that depends on nothing but (seed, epoch, position)."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +31,8 @@ class Split:
     """From an index to what a person would look for: a path, or "example 17 of digits/train"."""
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
     """A record's "image" to its encoded bytes, both scalar strings; a graph function."""
+    fingerprint: Callable[[], str] = lambda: ""
+    """A hash of what is in it and in which order: equal hashes, equal runs."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,12 @@ def indexed_split(
     classes: int,
     describe: Callable[[int, bytes], str],
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    covered: Callable[[bytes], bytes] = bytes,
 ) -> Split:
     """A split over one string and one label an example; its stream starts anywhere at no cost.
 
-    `describe` receives an index and its string. All strings stay in memory, once.
+    `describe` receives an index and its string. `covered` makes of a string what the fingerprint
+    covers, besides its label. All strings stay in memory, once.
     """
     size = len(labels)
     with tf.device("CPU:0"):
@@ -73,7 +79,19 @@ def indexed_split(
         return runs.map(lambda index: records(index, tf.zeros_like(index))).unbatch()
 
     counts = tuple(int(n) for n in np.bincount(np.asarray(labels, np.int64), minlength=classes))
-    return Split(size, counts, stream, once, lambda index: describe(index, strings[index].numpy()), load)
+
+    def fingerprint() -> str:
+        return digest(itertools.chain([targets.numpy().tobytes()], map(covered, strings.numpy())))
+
+    return Split(size, counts, stream, once, lambda index: describe(index, strings[index].numpy()), load, fingerprint)
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """16 hexadecimal digits that depend on every part and on where it ends. BLAKE2b."""
+    whole = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little") + part)
+    return whole.hexdigest()
 
 
 def shuffled_index(position: tf.Tensor, size: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data.splits import Source, Split, mix
+from trainers.data.splits import Source, Split, digest, mix
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
@@ -139,7 +139,12 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, part: str, b
     def once() -> tf.data.Dataset:
         return read().map(lambda index, features: record(tf.constant(0, tf.int64), index, features))
 
-    return Split(size, None, stream, once, lambda index: f"example {begin + index} of {name}/{part}")
+    def fingerprint() -> str:
+        what = (builder.info.full_name, part, begin, end, info.shard_lengths, info.num_bytes)
+        return digest([repr(what).encode()])
+
+    return Split(size, None, stream, once, lambda index: f"example {begin + index} of {name}/{part}",
+                 fingerprint=fingerprint)  # fmt: skip
 
 
 def _line(error: BaseException) -> str:

@@ -159,6 +159,32 @@ def test_tfds_carves_validation_from_train(prepared):
     assert source.val.describe(0) == "example 18 of only_train:1.0.0/train"
 
 
+def test_equal_fingerprints_are_equal_data(tmp_path):
+    def prints(root):
+        source = open_data(str(root))
+        return source.train.fingerprint(), source.val.fingerprint()
+
+    one = prints(fill(tmp_path / "a" / "pets"))
+    assert prints(fill(tmp_path / "b" / "other")) == one  # wherever it lies
+    assert len(set(one)) == 2
+    other = write(tmp_path / "b" / "other" / "cat" / "0.png")
+    other.write_bytes(other.read_bytes() + b"0")
+    assert prints(tmp_path / "b" / "other") != one
+    (tmp_path / "a" / "pets" / "cat" / "9.png").rename(tmp_path / "a" / "pets" / "dog" / "99.png")
+    assert prints(tmp_path / "a" / "pets") != one
+    train = open_data(str(tmp_path / "b" / "other")).train
+    other.unlink()
+    assert len(train.fingerprint()) == 16  # a file that has gone is no error
+
+
+def test_digits_and_tfds_have_fingerprints(prepared):
+    digits = open_data("digits")
+    assert (digits.train.fingerprint(), digits.val.fingerprint()) == ("15e655974c4b7e91", "2ca4a1bfff5a6755")
+    sources = [open_data(f"tfds:{name}", data_dir=prepared) for name in ("only_train", "only_train", "train_and_test")]
+    one, same, other = ((s.train.fingerprint(), s.val.fingerprint()) for s in sources)
+    assert one == same and len({*one, *other}) == 4
+
+
 def test_tfds_without_network_fails_fast(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source, "_online", lambda: False)
     with pytest.raises(InputError, match=f"'mnist'.*no network.*data_dir.*{tmp_path}"):
