@@ -17,10 +17,11 @@ import kcnn
 from kcnn.builder import physical_memory
 from kcnn.errors import InputError
 from trainers import runs
-from trainers.config import RESUMABLE, TrainConfig, resolve, text
+from trainers.config import RESUMABLE, TrainConfig
 from trainers.curves import curves_png
 from trainers.data import Source
 from trainers.evaluation import Evaluation
+from trainers.settings import resolve, text
 from trainers.state import architecture
 from trainers.strategy import visible_gpus
 from trainers.verdict import History, percent, span, verdict, wilson

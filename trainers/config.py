@@ -1,16 +1,11 @@
 """TrainConfig: the only source of a run's flags, their defaults and help, and of the YAML in its folder."""
 
-import math
-import re
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import yaml
 from cyclopts import Group, Parameter
 
-from kcnn.errors import InputError
-from trainers.recipes import RECIPES, choose, times
+from trainers.recipes import RECIPES
 
 WHAT, DATA, TRAIN, DEVICES, RUN = (Group.create_ordered(name) for name in
                                    ("Network", "Data", "Training", "Devices", "Run"))  # fmt: skip
@@ -39,6 +34,15 @@ class TrainConfig:
     resolution: Annotated[int, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")] = (
         RECIPE_S
     )
+    progressive: Annotated[
+        list[int] | None,
+        flag(
+            WHAT,
+            "Resolutions of equal stages before the last one, which has --resolution; augmentation grows with them.",
+            consume_multiple=True,
+            negative="",
+        ),
+    ] = None
     stem: Annotated[
         Literal["auto", "standard", "small"],
         flag(WHAT, "Strides of the stem; auto: small (none) for inputs of 64 pixels and less."),
@@ -191,6 +195,17 @@ class TrainConfig:
         float,
         flag(TRAIN, f"Decay of the weights' moving average, which is then evaluated and saved; 0: none {RECIPE}."),
     ] = RECIPE_S
+    precise_bn: Annotated[
+        int,
+        flag(
+            TRAIN,
+            "Batches from which the statistics of batch normalization are measured anew at the end of an "
+            "epoch, for the weights that are evaluated; 0: their moving averages.",
+        ),
+    ] = 0
+    patience: Annotated[
+        int | None, flag(TRAIN, "Epochs without a better validation accuracy after which to stop (default: never).")
+    ] = None
     clip_norm: Annotated[float, flag(TRAIN, f"Largest global norm of the gradient; 0: any {RECIPE}.")] = RECIPE_S
     sam: Annotated[
         float,
@@ -268,96 +283,3 @@ RESUMABLE = (
     "recover",
     "dry_run",
 )
-
-
-def resolve(config: TrainConfig) -> TrainConfig:
-    """The config with the recipe's values where it has None, checked. Raises InputError."""
-    name = config.recipe or choose(config.data)
-    if name not in RECIPES:
-        raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
-    recipe = RECIPES[name]
-    recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
-    unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
-    if config.phi and "resolution" in unset:
-        unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
-    config = replace(config, recipe=name, **unset)
-    if config.lr is None:
-        config = replace(config, lr=config.lr_base * config.global_batch / 256)
-    check(config)
-    return config
-
-
-def check(config: TrainConfig) -> None:
-    def need(key: str, holds: Any, right: str) -> None:
-        if getattr(config, key) is not None and not holds(getattr(config, key)):
-            raise InputError(f"{key.replace('_', '-')} {getattr(config, key)!r}: {right} is needed")
-
-    for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep"):
-        need(key, lambda v: v >= 1, "a whole number of 1 or more")
-    for key in ("lr_base", "lr", "epsilon"):  # of the first two, one follows from the other
-        need(key, lambda v: 0 < v < math.inf, "a number above 0")
-    for key in ("weight_decay", "clip_norm", "warmup_epochs", "min_lr", "focal_gamma", "sam", "recover"):
-        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
-    for key in ("drop", "drop_path", "label_smoothing", "ema", "momentum", "bn_momentum", "seed"):
-        top = 2**31 if key == "seed" else 1
-        need(key, lambda v, top=top: 0 <= v < top, f"a number from 0 to below {top}")
-    for key in ("crop_scale", "eval_crop", "layer_decay", "step_gamma"):
-        need(key, lambda v: 0 < v <= 1, "a share above 0, at most 1,")
-    need(
-        "checkpoint_every",
-        lambda v: (checkpoint_steps(config) or checkpoint_seconds(config) or 0) > 0,
-        "a whole number of steps, or minutes like 10m,",
-    )
-    need("worker_timeout", lambda v: v >= 5, "a number of 5 or more seconds")
-    for key in ("augment_probability", "erase", "mix_switch"):
-        need(key, lambda v: 0 <= v <= 1, "a probability, 0 to 1,")
-    for key in ("augment_std", "color_jitter", "mixup", "cutmix", "mix_off_epochs"):
-        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
-    need("augment_magnitude", lambda v: 0 <= v <= 10, "a number from 0 to 10")
-    need("augment_layers", lambda v: v >= 1, "a whole number of 1 or more")
-    need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
-    need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
-    need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
-    need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
-    need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
-    if config.schedule == "one-cycle":
-        need("warmup_epochs", lambda v: not v, "0 with the schedule one-cycle, which rises by itself,")
-    need("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)) and v[-1] < math.inf,
-         "one number above 0, or several in ascending order,")  # fmt: skip
-    if config.schedule == "exponential":
-        need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
-    if config.loss == "focal":  # which asks how right an image's one class is
-        for key in ("mixup", "cutmix"):
-            need(key, lambda v: not v, "0 with the loss focal")
-
-
-def checkpoint_steps(config: TrainConfig) -> int | None:
-    every = str(config.checkpoint_every)
-    return int(every) if re.fullmatch(r"\d+", every) else None
-
-
-def checkpoint_seconds(config: TrainConfig) -> float | None:
-    minutes = re.fullmatch(r"(\d+\.?\d*) ?m(in)?", str(config.checkpoint_every))
-    return 60 * float(minutes[1]) if minutes else None
-
-
-def text(config: TrainConfig) -> str:
-    """The YAML of all flags, as `read` takes it."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
-
-
-def read(path: Path | str) -> dict[str, Any]:
-    """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise InputError(f"no configuration at {str(path)!r}: a YAML file of flags is needed") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds {type(values).__name__}, not flags: lines like `epochs: 10` are needed")
-    known = {f.name for f in fields(TrainConfig)}
-    values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in values.keys() - known:
-        raise InputError(f"{path} sets {key!r}, which is no flag of kcnn train")
-    return values

@@ -11,6 +11,7 @@ import numpy as np
 
 from trainers.config import TrainConfig
 from trainers.optimizers import make_optimizer
+from trainers.phases import phase_of
 from trainers.verdict import History, series, wilson
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -105,7 +106,7 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], 
 
 def resolution(config: TrainConfig, epoch: int) -> int:
     """The side of the training images in an epoch, counted from 0, in pixels."""
-    return config.resolution
+    return phase_of(config, epoch).resolution
 
 
 def chart(title: str, values: Sequence[float], ramp: str, rows: int) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.checkpoints import load_run
-from trainers.config import TrainConfig, check
+from trainers.config import TrainConfig
 from trainers.dashboards import confusion_png
 from trainers.data import Split, eval_batches, open_data
 from trainers.feed import distribute, naming_broken
 from trainers.runs import same_classes, write_json
+from trainers.settings import check
 from trainers.step import eval_function
 from trainers.strategy import make_strategy
 

@@ -16,13 +16,15 @@ from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
 from trainers import checkpoints, runs, workers
 from trainers.card import findings, write_card
-from trainers.config import TrainConfig, check, resolve, text
+from trainers.config import TrainConfig
 from trainers.curves import plan_text
 from trainers.data import open_data
 from trainers.evaluation import evaluate_train_sample
 from trainers.job import Job, Position, make_class_weights, make_plan
-from trainers.loop import set_lr_scale, train
+from trainers.loop import set_lr_scale, synchronize, train
 from trainers.optimizers import make_optimizer
+from trainers.phases import sized
+from trainers.settings import check, resolve, text
 from trainers.state import State, architecture, make_state, network, networks, precision
 from trainers.strategy import make_strategy, strategy_name, visible_gpus
 
@@ -69,7 +71,7 @@ def enter(job: Job, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None,
     """Locks the folder; makes it, or finds what is in it: the outcome of a finished run, or the newest checkpoint."""
     folder, source = job.folder, job.source
     stack.enter_context(runs.locked(folder))
-    if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["steps"] >= job.plan.steps:
+    if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["planned"] >= job.plan.steps:
         return result, None
     if runs.is_run(folder):
         runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
@@ -89,9 +91,7 @@ def make(job: Job) -> State:
         tf.config.experimental.enable_op_determinism()
     with job.strategy.scope(), precision(config.precision):
         model, plain = networks(config, len(job.source.classes))
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = config.sync_bn and job.strategy.num_replicas_in_sync > 1
+        synchronize(model, job)
         optimizer = make_optimizer(config, job.plan.steps_per_epoch, model)
         state = make_state(model, optimizer, averaged=bool(config.ema), plain=plain)
         plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
@@ -105,6 +105,7 @@ def outcome(job: Job, position: Position, figures: dict[str, float]) -> dict[str
         "arch": job.config.arch,
         "data": job.config.data,
         "steps": position.step,
+        "planned": job.plan.steps,  # a run may stop early
         "epochs": len(position.history),
         **{name: figures[name.removeprefix("train_")] for name in names},
         "params": job.facts.params,
@@ -194,7 +195,10 @@ def prepare(config: TrainConfig, folder: Path) -> Job:
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
     with abstract():
-        network(config, len(source.classes))
+        sides = [*(config.progressive or ()), config.resolution]
+        shapes = [[v.shape for v in network(sized(config, side), len(source.classes)).weights] for side in sides]
+    if any(other != shapes[-1] for other in shapes):
+        raise InputError(f"progressive {config.progressive}: weights of {arch.name} depend on the resolution")
     facts = kcnn.facts(arch, classes=len(source.classes), stem="standard")
     local = replicas // workers.count(strategy)
     needed = facts.memory(config.batch_size // replicas, config.precision, training=True) * local

@@ -9,8 +9,9 @@ import tensorflow as tf
 import kcnn
 from kcnn.errors import InputError
 from trainers import workers
-from trainers.config import TrainConfig, checkpoint_seconds, checkpoint_steps
+from trainers.config import TrainConfig
 from trainers.data import Source
+from trainers.settings import checkpoint_seconds, checkpoint_steps
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells

@@ -9,17 +9,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kcnn.builder import abstract
 from trainers import checkpoints, runs, workers
+from trainers.config import TrainConfig
 from trainers.dashboards import Dashboard
 from trainers.data import train_batches, training_records
 from trainers.evaluation import Evaluation, evaluator
 from trainers.feed import distribute, naming_broken
 from trainers.job import SERIES, Job, Plan, Position, Scalars
+from trainers.phases import phase_of
 from trainers.progress import Reporter
 from trainers.records import BlowUp, close_epoch, keep, log_steps, means, record, refuse_nan
 from trainers.signals import Stopped, stop_signals
-from trainers.state import State
-from trainers.step import train_function
+from trainers.state import State, networks, precision
+from trainers.step import precise_function, train_function
 
 CALL_SECONDS = 2.0  # of steps in one call at most: how long a signal or a progress bar waits
 
@@ -54,8 +57,6 @@ def train(job: Job, state: State, position: Position, jit: bool,
           callbacks: list[keras.callbacks.Callback]) -> Scalars:  # fmt: skip
     """Runs to the end from wherever the state is. Returns the figures of the last evaluation and of speed."""
     config, plan, source, strategy = job.config, job.plan, job.source, job.strategy
-    with strategy.scope():
-        step_function = train_function(state, config, strategy, jit, job.class_weights)
     averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
     evaluate = evaluator(state.plain, averages, source.val, len(source.classes), config, strategy)
     hooks = keras.callbacks.CallbackList(
@@ -70,21 +71,25 @@ def train(job: Job, state: State, position: Position, jit: bool,
         stop_signals() as received,
         workers.noticing_loss(strategy, job.folder),
     ):
-        batches = training_data(job, position.step)
         if position.step == 0:
-            show_first(job, batches, dashboard)
+            show_first(job, dashboard)
             if config.recover:
                 keep(job, state, position)
-        iterator = iter(batches)
-        while position.step < plan.steps and not state.plain.stop_training:
+        phase, feed, settle = None, None, statistics_function(job, state)
+        while position.step < plan.steps and not state.plain.stop_training and not out_of_patience(job, position):
+            now = phase_of(config, position.step // plan.steps_per_epoch)
+            if now != phase:
+                phase = now
+                step_function = phase_function(job, state, phase, jit)
+                feed = iter(training_data(job, phase, position.step))
             try:
-                run_epoch(job, state, position, step_function, iterator, evaluate, hooks, speed, dashboard, reporter,
-                          received)  # fmt: skip
+                run_epoch(job, state, position, functools.partial(step_function, feed), settle, evaluate, hooks, speed,
+                          dashboard, reporter, received)  # fmt: skip
             except BlowUp as error:
                 if position.recoveries == config.recover:
                     raise
                 recover(job, state, position, str(error), reporter)
-                iterator = iter(training_data(job, position.step))
+                phase = None
     hooks.on_train_end(position.history[-1] if position.history else None)
     if callbacks:  # EarlyStopping, for one, may have put earlier weights back
         keep(job, state, position)
@@ -92,9 +97,48 @@ def train(job: Job, state: State, position: Position, jit: bool,
     return position.history[-1] | {"images_per_second": speed.overall, "best_val_accuracy": position.best}
 
 
-def run_epoch(job: Job, state: State, position: Position, step_function: Callable[..., Any], iterator: Any,
-              evaluate: Callable[[], Evaluation], hooks: keras.callbacks.CallbackList, speed: Speed,
-              dashboard: Dashboard, reporter: Reporter, received: list[int]) -> None:  # fmt: skip
+def phase_function(job: Job, state: State, phase: TrainConfig, jit: bool) -> Callable[..., Any]:
+    """The compiled step for the phase's images and settings."""
+    graph = None
+    if phase.resolution != job.config.resolution:
+        with abstract(), precision(phase.precision):  # the same network for other images: its weights are the state's
+            graph = networks(phase, len(job.source.classes))[0]
+        synchronize(graph, job)
+    with job.strategy.scope():
+        return train_function(state, phase, job.strategy, jit, job.class_weights, graph)
+
+
+def synchronize(model: keras.Model, job: Job) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = job.config.sync_bn and job.strategy.num_replicas_in_sync > 1
+
+
+def statistics_function(job: Job, state: State) -> Callable[[], None]:
+    """What measures batch normalization's statistics anew, on the first batches of the data, where it is asked for."""
+    if not job.config.precise_bn:
+        return lambda: None
+    with job.strategy.scope():
+        function = precise_function(state, job.strategy)
+
+    def measure() -> None:
+        data = iter(training_data(job, job.config, 0))
+        function(data, tf.constant(job.config.precise_bn))
+
+    return measure
+
+
+def out_of_patience(job: Job, position: Position) -> bool:
+    """Whether the best validation accuracy is `patience` epochs old."""
+    accuracies = [figures["val_accuracy"] for figures in position.history]
+    if not job.config.patience or not accuracies:
+        return False
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= job.config.patience
+
+
+def run_epoch(job: Job, state: State, position: Position, run_steps: Callable[[tf.Tensor], Any],
+              settle: Callable[[], None], evaluate: Callable[[], Evaluation], hooks: keras.callbacks.CallbackList,
+              speed: Speed, dashboard: Dashboard, reporter: Reporter, received: list[int]) -> None:  # fmt: skip
     """From wherever the epoch is to its end. Raises Stopped, having saved, where a signal was received."""
     config, plan = job.config, job.plan
     epoch = position.step // plan.steps_per_epoch
@@ -105,7 +149,7 @@ def run_epoch(job: Job, state: State, position: Position, step_function: Callabl
         hooks.on_train_batch_begin(within)
         started = time.perf_counter()
         with naming_broken(job.source.train, functools.partial(under_way, job, position.step, steps)):
-            series = {k: v.numpy() for k, v in step_function(iterator, tf.constant(steps)).items()}
+            series = {k: v.numpy() for k, v in run_steps(tf.constant(steps)).items()}
         seconds = time.perf_counter() - started
         refuse_nan(series, position, job)
         for name in SERIES:
@@ -128,6 +172,7 @@ def run_epoch(job: Job, state: State, position: Position, step_function: Callabl
                 raise Stopped(stop, position.step, job.folder)
         if state.plain.stop_training:
             break
+    settle()
     hooks.on_test_begin()
     evaluation = evaluate()
     hooks.on_test_end({"loss": evaluation.loss, "accuracy": evaluation.accuracy})
@@ -177,22 +222,23 @@ def set_lr_scale(state: State, position: Position) -> None:
     state.optimizer.lr_scale.assign(0.5**position.recoveries)
 
 
-def show_first(job: Job, batches: Any, dashboard: Dashboard) -> None:
+def show_first(job: Job, dashboard: Dashboard) -> None:
+    batches = training_data(job, phase_of(job.config, 0), 0)
     with naming_broken(job.source.train, lambda: under_way(job, 0, 1)):
         first = job.strategy.experimental_local_results(next(iter(batches))["image"])[0]
     dashboard.strip(first[:8].numpy(), 0)
 
 
-def training_data(job: Job, step: int) -> Any:
-    """Batches from the one of `step` on."""
-    config, batch = job.config, job.config.global_batch
+def training_data(job: Job, phase: TrainConfig, step: int) -> Any:
+    """Batches from the one of `step` on, as the phase has them."""
+    batch = phase.global_batch
     return distribute(job.strategy, batch, lambda share, shard: train_batches(
-        job.source.train, batch=share, resolution=config.resolution, seed=config.seed, shard=shard,
+        job.source.train, batch=share, resolution=phase.resolution, seed=phase.seed, shard=shard,
         epoch_size=job.plan.steps_per_epoch * batch, start=step * batch,
-        crop_scale=(config.crop_scale, 1.0), flip=config.flip, policy=config.augment,
-        magnitude=config.augment_magnitude, std=config.augment_std, probability=config.augment_probability,
-        layers=config.augment_layers, color_jitter=config.color_jitter, erase=config.erase,
-        repeats=config.repeats))  # fmt: skip
+        crop_scale=(phase.crop_scale, 1.0), flip=phase.flip, policy=phase.augment,
+        magnitude=phase.augment_magnitude, std=phase.augment_std, probability=phase.augment_probability,
+        layers=phase.augment_layers, color_jitter=phase.color_jitter, erase=phase.erase,
+        repeats=phase.repeats))  # fmt: skip
 
 
 def under_way(job: Job, step: int, steps: int) -> tuple[tf.data.Dataset, int]:

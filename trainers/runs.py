@@ -13,7 +13,8 @@ from typing import Any
 import filelock
 
 from kcnn.errors import InputError
-from trainers.config import RESUMABLE, TrainConfig, read, resolve, text
+from trainers.config import RESUMABLE, TrainConfig
+from trainers.settings import read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 

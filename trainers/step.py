@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainers.config import TrainConfig
 from trainers.job import SERIES
 from trainers.losses import cross_entropy, loss_function, one_hot, smooth
+from trainers.mixing import mix
 from trainers.optimizers import decays, l2
 from trainers.state import State, architecture
 
@@ -22,9 +23,10 @@ def train_function(
     strategy: tf.distribute.Strategy,
     jit: bool,
     class_weights: Sequence[float] | None = None,
+    graph: keras.Model | None = None,
 ) -> Callable[[Any, tf.Tensor], Series]:
     """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,)."""
-    step = replica_step(state, config, strategy.num_replicas_in_sync, jit, class_weights)
+    step = replica_step(state, config, strategy.num_replicas_in_sync, jit, class_weights, graph)
 
     @tf.function(reduce_retracing=False)
     def train(iterator: Any, steps: tf.Tensor) -> Series:
@@ -40,47 +42,58 @@ def train_function(
 
 
 def replica_step(
-    state: State, config: TrainConfig, replicas: int, jit: bool, class_weights: Sequence[float] | None = None
+    state: State,
+    config: TrainConfig,
+    replicas: int,
+    jit: bool,
+    class_weights: Sequence[float] | None = None,
+    graph: keras.Model | None = None,
 ) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]:
     """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm.
 
     All state is in the variables of the state. A random draw depends on (seed, step, replica, layer) alone. The n
     images go through the network in `config.accumulate_steps` parts, one after the other. The gradient is that of
-    sum(w loss) / sum(w) over all replicas and parts, with w the label's class weight.
+    sum(w loss) / sum(w) over all replicas and parts, with w the label's class weight. `graph` is the state's network
+    for images of another size, whose own variables are not used.
     """
-    model, optimizer, ema = state.model, state.optimizer, state.ema
-    parts, loss_of, classes = config.accumulate_steps, loss_function(config), state.plain.output_shape[-1]
-    variables = model.trainable_variables
+    optimizer, ema, parts, loss_of = state.optimizer, state.ema, config.accumulate_steps, loss_function(config)
+    graph, classes = graph or state.model, state.plain.output_shape[-1]
+    variables = state.model.trainable_variables
     kernels = [v.value for v in variables]
-    weights = [v.value for v in model.weights]
-    seeds = random_states(model)
-    statistics = [v for v in model.non_trainable_variables if all(v is not s for s in seeds)]
+    weights = [v.value for v in state.model.weights]
+    seeds, own = random_states(graph), {id(s) for s in random_states(state.model)}
+    statistics = [v for v in state.model.non_trainable_variables if id(v) not in own]
+    seeds_too = {id(s) for s in seeds}
+    inner_statistics = [v for v in graph.non_trainable_variables if id(v) not in seeds_too]
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     aux_weights = [a.weight for a in architecture(config).aux]
     decay_of = [l2(config) if decays(v) else 0.0 for v in variables]
-
     weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
     # Layers that talk to other replicas cannot do so from within a function of their own.
     apart = jit or (parts > 1 and not (config.sync_bn and replicas > 1))
 
     def forward_backward(
-        images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor], before: list[tf.Tensor]
+        images: tf.Tensor, labels: tf.Tensor, draws: list[tf.Tensor], before: list[tf.Tensor], values: list[tf.Tensor]
     ) -> tuple[Any, ...]:
-        # Inside the scope layers read seeds and statistics from the mapping and leave new statistics in it.
-        mapping = [*zip(seeds, draws, strict=True), *zip(statistics, before, strict=True)]
-        targets = one_hot(labels, classes)
+        *draws, key = draws
+        images, targets = mix(images, one_hot(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix,
+                              switch=config.mix_switch)  # fmt: skip
         share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.linalg.matvec(targets, weight_of)
         targets = smooth(targets, config.label_smoothing) if config.label_smoothing else targets
+        # Inside the scope layers read all variables from the mapping and leave new statistics in it.
+        mapping = [*zip(seeds, draws, strict=True), *zip(inner_statistics, before, strict=True),
+                   *zip(graph.trainable_variables, values, strict=True)]  # fmt: skip
         with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
-            outputs = model(images, training=True)
+            tape.watch(values)
+            outputs = graph(images, training=True)
             logits, *others = outputs if isinstance(outputs, list) else [outputs]
             loss, *asides = (
                 tf.reduce_sum(loss_of(x, targets) * share) / config.global_batch for x in (logits, *others)
             )
             objective = loss + sum(w * aside for w, aside in zip(aux_weights, asides, strict=True))
             objective = optimizer.scale_loss(objective) if scaled else objective
-        gradients = tape.gradient(objective, kernels)
-        moved = [current(scope, s) for s in statistics]
+        gradients = tape.gradient(objective, values)
+        moved = [current(scope, s) for s in inner_statistics]
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
         return gradients, loss, correct, tf.reduce_sum(share) / config.global_batch, moved
 
@@ -91,31 +104,43 @@ def replica_step(
         context = tf.distribute.get_replica_context()
         number = tf.identity(state.step)
         images, labels = (tf.split(batch[key], parts) for key in ("image", "label"))
-        moved: list[tf.Tensor] = [tf.convert_to_tensor(s.value) for s in statistics]
-        sums: Any = None
-        for i in range(parts):
-            draws = [
-                draw_key(config.seed, layer, context.replica_id_in_sync_group, number * parts + i)
-                for layer in range(len(seeds))
-            ]
-            # One part after the other, or all would be in memory at once.
-            with tf.control_dependencies(tf.nest.flatten(sums or ())):
-                *new, moved = compiled(tf.cast(images[i], tf.float32), labels[i], draws, moved)
-                sums = new if sums is None else tf.nest.map_structure(tf.add, sums, new)
-        if replicas > 1:
-            sums, moved = context.all_reduce(tf.distribute.ReduceOp.SUM, (sums, moved))
-        gradients, loss, correct, share = sums
-        if weight_of is not None:
-            gradients, loss = [g / share for g in gradients], loss / share
+
+        def differentiate(values: list[tf.Tensor]) -> tuple[Any, ...]:
+            """Gradients at these weights, loss, correct, of all replicas; new statistics."""
+            moved: list[tf.Tensor] = [tf.convert_to_tensor(s.value) for s in statistics]
+            sums: Any = None
+            for i in range(parts):
+                draws = [
+                    draw_key(config.seed, layer, context.replica_id_in_sync_group, number * parts + i)
+                    for layer in range(len(seeds) + 1)  # the last for mixing
+                ]
+                # One part after the other, or all would be in memory at once.
+                with tf.control_dependencies(tf.nest.flatten(sums or ())):
+                    *new, moved = compiled(tf.cast(images[i], tf.float32), labels[i], draws, moved, values)
+                    sums = new if sums is None else tf.nest.map_structure(tf.add, sums, new)
+            if replicas > 1:
+                sums, moved = context.all_reduce(tf.distribute.ReduceOp.SUM, (sums, moved))
+                moved = [m / replicas for m in moved]
+            gradients, loss, correct, share = sums
+            if weight_of is not None:
+                gradients, loss = [g / share for g in gradients], loss / share
+            return gradients, loss, correct, moved
+
+        here = [tf.convert_to_tensor(k) for k in kernels]
+        gradients, loss, correct, moved = differentiate(here)
         unit = tf.cast(optimizer.dynamic_scale, tf.float32) if scaled else tf.constant(1.0)
         norm = tf.linalg.global_norm(gradients) / unit
+        if config.sam:
+            reach = config.sam / tf.maximum(norm * unit, 1e-12)
+            gradients, *_ = differentiate([w + reach * g for w, g in zip(here, gradients, strict=True)])
         if config.clip_norm:
-            gradients = [g * tf.minimum(1.0, config.clip_norm / norm) for g in gradients]
+            length = tf.linalg.global_norm(gradients) / unit if config.sam else norm
+            gradients = [g * tf.minimum(1.0, config.clip_norm / length) for g in gradients]
         if any(decay_of):
-            gradients = [g + d * unit * v if d else g for g, v, d in zip(gradients, kernels, decay_of, strict=True)]
+            gradients = [g + d * unit * v if d else g for g, v, d in zip(gradients, here, decay_of, strict=True)]
         optimizer.apply(gradients, variables)
         if moved:
-            update(context, statistics, [m / replicas for m in moved] if replicas > 1 else moved)
+            update(context, statistics, moved)
         if ema:
             # The average of the first steps follows faster, or it would remember the random start.
             decay = tf.minimum(config.ema, (1.0 + tf.cast(number, tf.float32)) / (10.0 + tf.cast(number, tf.float32)))
@@ -124,6 +149,45 @@ def replica_step(
         return loss, correct, norm
 
     return step
+
+
+def precise_function(state: State, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
+    """(iterator, n): sets the statistics of batch normalization to their means over n batches, for the weights that
+    are evaluated: the averages', where there are any.
+
+    Wu and Johnson, 2021, "Rethinking Batch in BatchNorm" (https://arxiv.org/abs/2105.07576), section 3: moving
+    averages lag behind the weights, and those of averaged weights were never measured on them.
+    """
+    model, replicas = state.plain, strategy.num_replicas_in_sync
+    averages = dict(zip(map(id, state.model.weights), state.ema, strict=bool(state.ema)))
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [(v, layer.momentum) for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    targets = [averages.get(id(v), v) for v, _ in statistics]
+    seeds = random_states(model)
+
+    @tf.autograph.experimental.do_not_convert
+    def measure(batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        zeros = [(v, tf.zeros(v.shape)) for v, _ in statistics]
+        values = [(v, averages[id(v)]) for v in model.trainable_variables if averages]
+        draws = [(s, tf.zeros(s.shape, s.dtype)) for s in seeds]
+        with keras.StatelessScope([*zeros, *values, *draws]) as scope:
+            model(tf.cast(batch["image"], tf.float32), training=True)
+        # From zero a statistic moves by 1 - momentum of the batch's.
+        return [current(scope, v) / (1 - momentum) for v, momentum in statistics]
+
+    @tf.autograph.experimental.do_not_convert
+    def write(means: list[tf.Tensor]) -> None:
+        update(tf.distribute.get_replica_context(), targets, means)
+
+    @tf.function(reduce_retracing=False)
+    def precise(iterator: Any, batches: tf.Tensor) -> None:
+        sums = [tf.zeros(v.shape) for v, _ in statistics]
+        for _ in tf.range(batches):
+            parts = strategy.run(measure, args=(next(iterator),))
+            sums = [s + strategy.reduce(tf.distribute.ReduceOp.SUM, p, None) for s, p in zip(sums, parts, strict=True)]
+        strategy.run(write, args=([s / tf.cast(batches * replicas, tf.float32) for s in sums],))
+
+    return precise
 
 
 def update(context: Any, variables: list[Any], values: list[Any],

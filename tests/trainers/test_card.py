@@ -19,11 +19,12 @@ import kcnn.train
 import trainers
 from trainers import checkpoints, runs
 from trainers.card import settings
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.curves import chart, curves_png, encodable, learning_rate, plan_text
 from trainers.data import open_data
 from trainers.evaluation import evaluate_run, evaluate_train_sample
 from trainers.recipes import RECIPES
+from trainers.settings import resolve
 from trainers.state import architecture
 from trainers.verdict import wilson
 

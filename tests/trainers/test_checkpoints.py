@@ -14,8 +14,9 @@ import kcnn.train
 import trainers
 from kcnn.errors import InputError, Interrupted
 from trainers import checkpoints, runs
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.optimizers import make_optimizer
+from trainers.settings import resolve
 from trainers.state import make_state, network
 
 STEPS = 22  # an epoch's

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.losses import LOSSES, cross_entropy, focal, loss_function, one_hot, smooth
+from trainers.settings import resolve
 
 DRAWS = np.random.default_rng(0)
 LOGITS = DRAWS.normal(size=(9, 5)).astype("float32") * 3

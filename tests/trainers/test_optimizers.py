@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 import kcnn
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.optimizers import RULES, decays, l2, layer_factors, make_optimizer
+from trainers.settings import resolve
 from trainers.state import precision as using
 from trainers.strategy import make_strategy
 

@@ -9,16 +9,18 @@ import pytest
 
 from kcnn.errors import InputError
 from kcnn.train import main
-from trainers.config import TrainConfig, read, resolve, text
+from trainers.config import TrainConfig
 from trainers.fit import dry_run, fit
 from trainers.recipes import COOKBOOK, DEFAULT, RECIPES, choose
 from trainers.schedules import make_schedule
+from trainers.settings import read, resolve, text
 
 IMAGENET = 1_281_167
 FAMILIES = ("vgg-11", "googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "resnet-50", "resnet-50-v2",
             "resnext-50-32x4d", "wide-resnet-50-2", "densenet-121", "xception", "mobilenet-v1", "mobilenet-v2",
             "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
             "regnety-200mf")  # fmt: skip
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_whole(name, tmp_path):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.schedules import Constant, Cosine, Exponential, OneCycle, Steps, make_schedule, milestones
+from trainers.settings import resolve
 
 
 @pytest.mark.parametrize("schedule, at, values", [

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 import kcnn
 from kcnn import families
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.optimizers import decays, make_optimizer
+from trainers.settings import resolve
 from trainers.state import architecture, make_state, network, networks
-from trainers.step import draw_key, eval_function, train_function
+from trainers.step import draw_key, eval_function, precise_function, train_function
 from trainers.strategy import make_strategy
 
 
@@ -201,3 +202,67 @@ def test_auxiliary_heads_train_and_are_not_evaluated(arch, weights):
     step(iter(strategy.experimental_distribute_dataset(data)), tf.constant(1))
     moved = [v.path for v, b in zip(model.trainable_variables, before, strict=True) if (v.numpy() != b).any()]
     assert any("aux1" in path for path in moved)
+
+
+def test_sam_takes_the_gradient_where_the_loss_is_highest_nearby():
+    """Against two gradients taken by hand: at w, and at w + rho g / |g|."""
+    flags = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warmup_epochs": 0.0}
+    state, series = run(steps=1, sam=0.5, **flags)
+    keras.utils.set_random_seed(1)
+    model = network(resolve(TrainConfig(arch="smooth", width=0.125, resolution=16, bn_momentum=0.9)), 10)
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 255, (48, 16, 16, 3))[:16].astype("float32")
+    labels = draws.integers(0, 10, 48)[:16]
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(
+                labels, model(images, training=True), from_logits=True))  # fmt: skip
+        return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+    before = [v.numpy() for v in model.trainable_variables]
+    first = gradient()
+    norm = np.sqrt(sum(float(tf.reduce_sum(g**2)) for g in first))
+    np.testing.assert_allclose(series["grad_norm"][0], norm, rtol=1e-4)
+    for v, w, g in zip(model.trainable_variables, before, first, strict=True):
+        v.assign(w + 0.5 * g / norm)
+    second = gradient()
+    assert max(float(tf.reduce_max(tf.abs(a - b))) for a, b in zip(first, second, strict=True)) > 0.01
+    for v, w, g in zip(state.model.trainable_variables, before, second, strict=True):
+        np.testing.assert_allclose(v.numpy(), w - 0.01 * g, atol=1e-5, err_msg=v.path)
+
+
+def test_mixing_reaches_the_loss():
+    plain, mixed, again = (run(steps=2, mixup=alpha)[1]["loss"] for alpha in (0.0, 1.0, 1.0))
+    np.testing.assert_array_equal(mixed, again)
+    assert (np.abs(mixed - plain) > 1e-3).all()
+
+
+def test_precise_statistics_are_the_means_over_batches(smooth):
+    """Of the averaged weights, on two replicas as on one."""
+    found = []
+    draws = np.random.default_rng(1)
+    images = draws.integers(0, 255, (32, 16, 16, 3)).astype("uint8")
+    for replicas in (1, 2):
+        state, _ = run(steps=3, replicas=replicas, ema=0.5)
+        strategy = make_strategy(TrainConfig(strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas))
+        with strategy.scope():
+            function = precise_function(state, strategy)
+        data = strategy.distribute_datasets_from_function(
+            lambda _, part=16 // replicas: (
+                tf.data.Dataset.from_tensor_slices({"image": images}).batch(part, True).repeat()
+            )
+        )
+        function(iter(data), tf.constant(2))
+        found.append({v.path: a.numpy() for v, a in zip(state.model.weights, state.ema, strict=True)})
+    one, two = found
+    for path in one:
+        np.testing.assert_allclose(two[path], one[path], atol=1e-4, err_msg=path)
+    # By hand, for the first layer, whose input hangs on no other statistics.
+    model = network(resolve(TrainConfig(arch="smooth", width=0.125, resolution=16)), 10)
+    for v in model.weights:
+        v.assign(one[v.path])
+    stem = model.get_layer("stem1_conv_bn")
+    inputs = keras.Model(model.input, stem.input)
+    means = [inputs(part.astype("float32")).numpy().mean((0, 1, 2)) for part in (images[:16], images[16:])]
+    np.testing.assert_allclose(one[stem.moving_mean.path], np.mean(means, 0), atol=1e-4)

@@ -10,9 +10,10 @@ import tensorflow as tf
 from kcnn.errors import InputError
 from kcnn.families import FAMILIES
 from trainers import strategy
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.fit import settle, use_jit
 from trainers.optimizers import make_optimizer
+from trainers.settings import resolve
 from trainers.state import make_state, networks, precision
 from trainers.step import replica_step
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, fields
 import numpy as np
 import pytest
 
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
+from trainers.settings import resolve
 from trainers.verdict import TRY, difference, medians, rises, verdict, wilson
 
 CLASSES = 10

@@ -13,11 +13,12 @@ from sklearn.datasets import load_sample_image
 
 from kcnn.errors import InputError
 from trainers import loop
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.data import augment as module
 from trainers.data import open_data, train_batches
 from trainers.data.augment import AUTOAUGMENT, augment, autoaugment, erased, erased_box, randaugment, trivialaugment
 from trainers.data.operations import OPERATIONS
+from trainers.settings import resolve
 
 NAMES = list(OPERATIONS)
 PHOTO = np.ascontiguousarray(load_sample_image("flower.jpg")[100:164, 200:264])
