@@ -15,6 +15,13 @@ def evaluate(
     split: Annotated[Literal["val", "train"], Parameter(help="Which of its splits.")] = "val",
     checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
     batch_size: Annotated[int | None, Parameter(help="Images at once (default: the run's).")] = None,
+    tta: Annotated[
+        Literal["none", "flip", "ten-crop"],
+        Parameter(
+            help="Test-time augmentation: the mean of the probabilities of an image and its mirror image, or of "
+            "the corners, the middle and their mirror images."
+        ),
+    ] = "none",
     json: cli.Json = False,
     seed: cli.Seed = 0,
 ) -> dict[str, Any]:
@@ -24,7 +31,7 @@ def evaluate(
     """
     from trainers.evaluation import evaluate_run
 
-    result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size)
+    result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
     top1, top5 = result["accuracy"], result["top5"]
     print(f"{result['images']} images: loss {result['loss']:.4f}  top-1 {top1:.2%}  top-5 {top5:.2%}")
     width = max(len(row["class"]) for row in result["per_class"])

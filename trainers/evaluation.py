@@ -1,5 +1,6 @@
 """What a network makes of a split: each example counted once."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,13 +60,39 @@ def ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
+def mirrored(images: tf.Tensor, side: int) -> list[tf.Tensor]:
+    """(n, side, side, 3) as it is and left to right."""
+    return [images, images[:, :, ::-1]]
+
+
+def ten_crops(images: tf.Tensor, side: int) -> list[tf.Tensor]:
+    """The corners and the middle, (n, side, side, 3), of larger images, and all mirrored: Krizhevsky et al., 2012."""
+    edge = images.shape[1] - side
+    places = [(0, 0), (0, edge), (edge, 0), (edge, edge), (edge // 2, edge // 2)]
+    crops = [images[:, top : top + side, left : left + side] for top, left in places]
+    return [view for crop in crops for view in mirrored(crop, side)]
+
+
+# Test-time augmentation: what of an image a network sees.
+VIEWS: dict[str, Callable[..., list[tf.Tensor]]] = {
+    "none": lambda images, side: [images],
+    "flip": mirrored,
+    "ten-crop": ten_crops,
+}
+TEN_CROP = 0.875  # largest share of the square's side that a crop takes
+
+
 def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
-              config: TrainConfig, strategy: tf.distribute.Strategy) -> Callable[[], Evaluation]:  # fmt: skip
+              config: TrainConfig, strategy: tf.distribute.Strategy, tta: str = "none"
+              ) -> Callable[[], Evaluation]:  # fmt: skip
     """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
-    function = eval_function(model, averages, classes, strategy)
+    function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
     batches = tf.constant(-(-split.size // config.batch_size))
+    side, crop = config.resolution, config.eval_crop
+    if tta == "ten-crop":  # from the square that the central crop would be cut from
+        side, crop = round(side / min(crop, TEN_CROP)), 1.0
     data = distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
-        split, batch=batch, resolution=config.resolution, crop=config.eval_crop, shard=shard))  # fmt: skip
+        split, batch=batch, resolution=side, crop=crop, shard=shard))  # fmt: skip
 
     def evaluate() -> Evaluation:
         with naming_broken(split, lambda: (split.once(), None)):
@@ -88,7 +115,8 @@ def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config
     return evaluator(model, [], sample, classes, config, make_strategy(TrainConfig(strategy="one-device")))()
 
 
-def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None) -> dict[str, Any]:
+def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None,
+                 tta: str = "none") -> dict[str, Any]:  # fmt: skip
     """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
     model, config, classes = load_run(run, checkpoint)
     batch_size = config.batch_size if batch_size is None else batch_size
@@ -98,10 +126,10 @@ def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, bat
                        on_corrupt=config.on_corrupt)  # fmt: skip
     same_classes(classes, source.classes, run)
     strategy = make_strategy(TrainConfig(strategy="one-device"))
-    result = evaluator(model, [], getattr(source, split), len(classes), config, strategy)()
+    result = evaluator(model, [], getattr(source, split), len(classes), config, strategy, tta)()
     picture = Path(run) / "confusion.png"
     picture.write_bytes(confusion_png(result.confusion, classes))
-    figures = {"run": run, "data": config.data, "split": split, "checkpoint": checkpoint}
+    figures = {"run": run, "data": config.data, "split": split, "checkpoint": checkpoint, "tta": tta}
     figures |= result.to_dict(classes) | {"picture": str(picture)}
     write_json(Path(run) / "evaluation.json", figures)
     return figures

@@ -1,5 +1,6 @@
 """One training step and one evaluation, as compiled functions that run on every replica alike."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainers.state import State, architecture
 
 Series = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
+Views = Callable[[tf.Tensor], list[tf.Tensor]]
 
 
 def train_function(
@@ -220,17 +222,22 @@ def draw_key(seed: int, layer: int, replica: tf.Tensor, step: tf.Tensor) -> tf.T
 
 
 def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], classes: int,
-                  strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
+                  strategy: tf.distribute.Strategy, views: Views | None = None
+                  ) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
     """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
 
     Each example counts with its weight: 1, or 0 for one that only fills up a batch. `averages` are pairs of a weight
-    and what is evaluated in its place.
+    and what is evaluated in its place. Probabilities are means over the `views` of an image.
     """
+    views = views or (lambda images: [images])
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         with keras.StatelessScope(averages):
-            logits = model(tf.cast(batch["image"], tf.float32), training=False)
+            seen = [model(view, training=False) for view in views(tf.cast(batch["image"], tf.float32))]
+        logits = seen[0]
+        if len(seen) > 1:
+            logits = tf.reduce_logsumexp([tf.nn.log_softmax(x) for x in seen], 0) - math.log(len(seen))
         labels, weight = batch["label"], batch["weight"]
         loss = tf.reduce_sum(cross_entropy(logits, one_hot(labels, classes)) * weight)
         top5 = tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, min(5, classes)), tf.float32) * weight)

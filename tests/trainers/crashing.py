@@ -40,9 +40,9 @@ def note(log, **line):
 def watch(log):
     data, batches, logged = trainers.loop.training_data, trainers.loop.train_batches, trainers.loop.log_steps
 
-    def training_data(job, step):
+    def training_data(job, phase, step):
         note(log, start=step)
-        return data(job, step)
+        return data(job, phase, step)
 
     def train_batches(*args, **kwargs):
         def made(index):

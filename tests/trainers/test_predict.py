@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import kcnn.predict
 from kcnn.errors import InputError
 from trainers.checkpoints import load_run
 from trainers.data import eval_image
+from trainers.evaluation import evaluate_run
 from trainers.predict import find_images, predict
 
 
@@ -128,3 +130,28 @@ def test_bad_input_is_one_line(shot, capsys, flags, words):
     assert command(shot.folder, *flags) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("tta, count", [("none", 1), ("flip", 2), ("ten-crop", 10)])
+def test_test_time_augmentation_is_the_mean_over_views(shot, tta, count):
+    """Against views cut and averaged here."""
+    model, config, _ = load_run(shot.folder)
+    result = evaluate_run(str(shot.folder), data=None, split="val", checkpoint="last", batch_size=8, tta=tta)
+    side = 32 if tta != "ten-crop" else round(32 / 0.875)
+    crop = config.eval_crop if tta != "ten-crop" else 1.0
+    probabilities, labels = [], []
+    for label, name in enumerate(("china", "flower")):
+        for path in sorted((Path(config.data) / "val" / name).iterdir()):
+            image = eval_image(path.read_bytes(), side, crop=crop).numpy().astype("float32")
+            e = side - 32
+            crops = {0: (image,)}.get(e) or [image[t : t + 32, s : s + 32] for t, s in
+                                             ((0, 0), (0, e), (e, 0), (e, e), (e // 2, e // 2))]  # fmt: skip
+            views = [v for c in crops for v in ((c, c[:, ::-1]) if tta != "none" else (c,))]
+            assert len(views) == count
+            logits = model(np.stack(views)).numpy()
+            probabilities.append(np.mean(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 0))
+            labels.append(label)
+    chosen = np.array(probabilities)[np.arange(16), labels]
+    np.testing.assert_allclose(result["loss"], -np.log(chosen).mean(), rtol=1e-4)
+    assert result["accuracy"] == np.mean(np.argmax(probabilities, 1) == labels)
+    assert result["tta"] == tta
