@@ -125,11 +125,11 @@ WORKER = """
 import json, os, sys
 import numpy as np
 from pathlib import Path
-import trainers, trainers.fit
-kept = []
-make = trainers.fit.make
-trainers.fit.make = lambda job: kept.append(make(job)) or kept[-1]
-result = trainers.fit.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
+import trainers
+kept, module = [], sys.modules["trainers.fit"]
+make = module.make
+module.make = lambda job: kept.append(make(job)) or kept[-1]
+result = trainers.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
 number = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 weights = {v.path: v.numpy() for v in kept[0].model.weights}
 np.savez(Path(sys.argv[1]).with_name(f"weights-{number}.npz"), **weights)
