@@ -22,7 +22,7 @@ def export(
     ] = "saved_model",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "int8"],
-        Parameter(help="Of its arithmetic: saved_model float32, bfloat16; litert float32, float16, int8; onnx float32."),
+        Parameter(help="Of its sums. saved_model: float32, bfloat16; litert: float32, float16, int8; onnx: float32."),
     ] = "float32",
     fold_bn: Annotated[
         bool, Parameter(help="Fold batch normalizations into the convolutions before them, where that is exact.")
@@ -77,7 +77,7 @@ def text(result: dict[str, Any]) -> str:
         "signatures": ", ".join(result.get("signatures", ())),
         "normalizations": f"{result['folded']} folded{kept}",
         "checked": f"on {result['images']} pictures: probabilities within {result['max_difference']:.1g}{accuracy}",
-        "first answer": f"{result['load_seconds'] + result['first_seconds']:.2f} s (loading {result['load_seconds']:.2f} s)",
+        "loaded in": "load_seconds" in result and f"{result['load_seconds']:.2f} s, the first answer after {result['first_seconds']:.2f} s more",
         "then": "  ".join(
             f"batch {batch}: {result[f'seconds_batch_{batch}'] * 1e3:.1f} ms, "
             f"{result[f'images_per_second_batch_{batch}']:.0f} images/s"

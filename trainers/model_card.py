@@ -53,7 +53,7 @@ def preprocessing(config: TrainConfig) -> dict[str, Any]:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its network: facts, and figures of its training and evaluation where there are any."""
+    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
     about: dict[str, Any] = {"run": folder.name}
     if (folder / runs.FACTS).exists():
         about["facts"] = runs.read_json(folder / runs.FACTS)

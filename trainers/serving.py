@@ -92,7 +92,8 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
     decoded = some_decoded(reference.pictures)
     fitted = np.stack([eval_array(image, config.resolution, crop=config.eval_crop) for image in decoded])
     of_pixels = probabilities(job.model, fitted)
-    np.savez(place / "pixels.npz", **{f"{i:06}": image for i, image in enumerate(decoded)})
+    arrays: dict[str, Any] = {f"{i:06}": image for i, image in enumerate(decoded)}
+    np.savez(place / "pixels.npz", **arrays)
     with tf.io.TFRecordWriter(str(place / "pictures.tfrecord")) as file:
         for picture in reference.pictures:
             file.write(picture)
