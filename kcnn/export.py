@@ -77,7 +77,8 @@ def text(result: dict[str, Any]) -> str:
         "signatures": ", ".join(result.get("signatures", ())),
         "normalizations": f"{result['folded']} folded{kept}",
         "checked": f"on {result['images']} pictures: probabilities within {result['max_difference']:.1g}{accuracy}",
-        "loaded in": "load_seconds" in result and f"{result['load_seconds']:.2f} s, the first answer after {result['first_seconds']:.2f} s more",
+        "loaded in": "load_seconds" in result
+        and f"{result['load_seconds']:.2f} s, the first answer after {result['first_seconds']:.2f} s more",
         "then": "  ".join(
             f"batch {batch}: {result[f'seconds_batch_{batch}'] * 1e3:.1f} ms, "
             f"{result[f'images_per_second_batch_{batch}']:.0f} images/s"
