@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 BATCHES = (1, 8, 32)
-SECONDS = 1.0  # to measure one batch size for
+SECONDS = 0.5  # to measure one batch size for
 
 
 def main(folder: Path) -> None:
