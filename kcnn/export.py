@@ -77,6 +77,7 @@ def text(result: dict[str, Any]) -> str:
         "signatures": ", ".join(result.get("signatures", ())),
         "normalizations": f"{result['folded']} folded{kept}",
         "checked": f"on {result['images']} pictures: probabilities within {result['max_difference']:.1g}{accuracy}",
+        "runtime": "without XNNPACK, whose kernels refuse this model" if result.get("xnnpack") is False else "",
         "loaded in": "load_seconds" in result
         and f"{result['load_seconds']:.2f} s, the first answer after {result['first_seconds']:.2f} s more",
         "then": "  ".join(

@@ -108,7 +108,8 @@ class StandIn:
             values = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
             return {name: tensor.numpy() for name, tensor in call(**values).items()}
         except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise Failure(grpc.StatusCode.INVALID_ARGUMENT, getattr(error, "message", str(error))) from error
+            message = getattr(error, "message", str(error)).split("\n\n")[-1]  # a server has no Python to tell of
+            raise Failure(grpc.StatusCode.INVALID_ARGUMENT, message) from error
 
     def statuses(self, version=None):
         if version is not None and version not in self.loaded:

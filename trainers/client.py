@@ -227,5 +227,5 @@ def answered(ask: Ask, pictures: dict[str, bytes], errors: list[str]) -> list[tu
 
 def plain(message: str) -> str:
     """A TensorFlow error without the places in its graph."""
-    message = re.sub(r"\{\{[^}]*\}\}\s*|\[\[.*?\]\]", "", message.split("\n")[0]).strip()
-    return re.sub(r"assertion failed: \[(.*)\]", r"\1", message)
+    asserted = re.search(r"assertion failed: \[(.*?)\]", message)
+    return asserted[1] if asserted else re.sub(r"\{\{.*?\}\}\s*|\s*\[\[.*", "", message.split("\n")[0])

@@ -59,8 +59,8 @@ def save_litert(job: Job, place: Path) -> dict[str, Any]:
             converter.representative_dataset = lambda: ([one[None]] for one in calibration(job))
             converter.inference_input_type = tf.uint8
         path.write_bytes(converter.convert())
-    run = litert_runner(path)
-    return finished(job, path.parent, one_by_one(run), (1,)) | folding(served)
+    run, fast = litert_runner(path)
+    return finished(job, path.parent, one_by_one(run), (1,)) | folding(served) | {"xnnpack": fast}
 
 
 def calibration(job: Job) -> Iterator[np.ndarray]:
@@ -72,17 +72,26 @@ def calibration(job: Job) -> Iterator[np.ndarray]:
     return iter(images)
 
 
-def litert_runner(path: Path) -> Run:
-    """One image (1, r, r, 3) to (1, classes), in LiteRT's interpreter."""
-    from ai_edge_litert.interpreter import Interpreter
+def litert_runner(path: Path) -> tuple[Run, bool]:
+    """One image (1, r, r, 3) to (1, classes), in LiteRT's interpreter; and whether its fast kernels take the model.
 
-    with quiet():
-        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    XNNPACK refuses int8 sums of two tensors whose steps are too far apart; the plain kernels take them.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    def start(kernels: Any) -> Run:
+        interpreter = Interpreter(str(path), num_threads=os.cpu_count(), experimental_op_resolver_type=kernels)
         call = interpreter.get_signature_runner("serving_default")
         details = call.get_input_details()["image"]
         kind = details["dtype"]
-        call(image=np.zeros(details["shape"], kind))  # the runtime says hello at the first
-    return lambda image: call(image=image.astype(kind))["probabilities"]
+        call(image=np.zeros(details["shape"], kind))
+        return lambda image: call(image=image.astype(kind))["probabilities"]
+
+    with quiet():
+        try:
+            return start(OpResolverType.AUTO), True
+        except RuntimeError:
+            return start(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES), False
 
 
 def one_by_one(run: Run) -> Run:

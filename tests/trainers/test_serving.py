@@ -93,7 +93,7 @@ def test_nothing_of_its_training_is_left(exported):
     functions = [f for f in graph.library.function if not f.signature.name.startswith("__inference__traced_")]
     nodes = [*graph.node, *(node for f in functions for node in f.node_def)]  # without those that save and restore
     assert not {node.op for node in nodes} & {"FusedBatchNormV3", "PyFunc", "EagerPyFunc", "CollectiveReduceV2"}
-    assert not any(node.device for node in nodes)
+    assert not any(node.device for f in functions for node in f.node_def)
     assert not any(f.attr[key].b for f in functions for key in ("_XlaMustCompile", "_XlaCompile"))
     assert not any(tf.dtypes.as_dtype(node.attr["T"].type) in (tf.bfloat16, tf.float16) for node in nodes
                    if node.op == "Conv2D")  # fmt: skip
