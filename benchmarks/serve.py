@@ -1,10 +1,10 @@
-"""An exported network at batch 1 against Keras's own ways to ask the same network, in one process.
+"""An exported network at batch 1 against Keras's predict_on_batch of the same network, side by side in one process.
 
-The network (random weights; its time does not depend on them) is exported with its normalizations folded, as
-`kcnn export` does, and loaded again. Its signature `image_uint8` gets an image and answers with probabilities, names and all,
-crop and resize included. Keras's side is `model.predict_on_batch` of the compiled model on an image that has its size
-already: with Keras's own choice of jit_compile, and without XLA. All take turns; shown are the median times and the median ratios of
-neighbouring turns (export / Keras: below 1, the export is faster).
+The network (random weights: its time does not depend on them) is exported with its normalizations folded, as
+`kcnn export` does, and loaded again. Its signature `image_uint8` takes an image, crops and resizes it, and answers
+with probabilities and names. Keras gets an image of the right size, through `model.predict_on_batch` of the compiled
+model: with its own choice of jit_compile, and without XLA. All take turns; shown are the median times and the median
+ratios of neighbouring turns (export / Keras: below 1, the export is faster).
 
     python -m benchmarks.serve --turns 50
 """
@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -31,11 +30,9 @@ def compare(
     results = {}
     for network in networks or ("resnet-50",):
         results[network] = measure(sides(network, resolution), turns)
-        export = results[network]["export"]
         for side, r in results[network].items():
             told = "" if side == "export" else f", ratio {r['ratio']:.2f}"
             print(f"{network:<16} {side:<24} {r['seconds'] * 1e3:8.1f} ms{told}", flush=True)
-        assert export["seconds"] > 0
     return results
 
 
@@ -45,13 +42,12 @@ def sides(network: str, resolution: int | None) -> dict[str, Callable[[], Any]]:
     import numpy as np
     import tensorflow as tf
 
+    import kcnn
     from trainers.config import TrainConfig, resolve
     from trainers.folding import fold
     from trainers.signatures import make_signatures
     from trainers.state import architecture
     from trainers.state import network as build
-
-    import kcnn
 
     config = resolve(TrainConfig(arch=network, resolution=resolution or kcnn.get(network).resolution))
     model = build(config, 1000)

@@ -103,6 +103,7 @@ def save_onnx(job: Job, place: Path) -> dict[str, Any]:
 
     Raises InputError for operators that ONNX lacks, and for a loss.
     """
+    import onnx
     import onnxruntime
     import tf2onnx
 
@@ -110,7 +111,10 @@ def save_onnx(job: Job, place: Path) -> dict[str, Any]:
     path = place / "model" / "model.onnx"
     serve = pixels_in(served.model, job, batch=None)
     with converting("ONNX"):
-        tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET, output_path=str(path))
+        graph, _ = tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET, output_path=str(path))
+    lacking = {node.op_type for node in graph.graph.node if not node.domain and not onnx.defs.has(node.op_type)}
+    if lacking:  # which the converter leaves as they are
+        raise InputError(f"ONNX has no operator for {', '.join(sorted(lacking))}")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> np.ndarray:

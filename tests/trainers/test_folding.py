@@ -16,6 +16,8 @@ FAMILIES = [
     ("mobilenet-v3-small", 32, False), ("efficientnet-b0", 32, False), ("regnety-200mf", 32, False),
 ]  # fmt: skip
 
+QUICK = ("resnet-18", "resnet-50-v2", "mobilenet-v2")
+
 
 def used(model, seed=0):
     """The model with statistics and scales as of a long training."""
@@ -32,7 +34,9 @@ def images(count, side):
     return np.random.default_rng(1).integers(0, 256, (count, side, side, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name, side, some_stay", FAMILIES)
+@pytest.mark.parametrize("name, side, some_stay", [
+    pytest.param(*row, marks=() if row[0] in QUICK else pytest.mark.slow) for row in FAMILIES
+])  # fmt: skip
 def test_a_folded_network_answers_alike(name, side, some_stay):
     keras.utils.set_random_seed(0)
     model = used(kcnn.build(name, 5, width=0.125, depth=0.2, resolution=side))
