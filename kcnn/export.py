@@ -30,7 +30,7 @@ def export(
     signatures: Annotated[
         tuple[Signature, ...],
         Parameter(group=SAVED_MODEL, consume_multiple=True, negative="",
-                  help="What can be called, beside serving_default (default: all)."),
+                  help="What can be called, beside serving_default."),
     ] = ("image", "image_uint8", "classify", "predict", "features"),
     top: Annotated[int, Parameter(group=SAVED_MODEL, help="How many of the likeliest classes an answer names.")] = 5,
     max_pixels: Annotated[
@@ -48,10 +48,12 @@ def export(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the network of a run as RUN/FORMAT/<version>/: pictures in, classes out.
 
-    A SavedModel needs neither Keras nor this package. Its signature serving_default takes `image_bytes`, a batch of
-    encoded pictures, and gives `probabilities` and, of the likeliest classes, `classes`, `labels` and `scores`;
-    `image` takes pixels. It is loaded again by TensorFlow alone, in a process of its own, and compared with the
-    run's network on validation images before it is in place. docs/serving.md tells how to serve it.
+    A SavedModel needs neither Keras nor this package. Its signature
+    serving_default takes `image_bytes`, a batch of encoded pictures, and gives
+    `probabilities` and, of the likeliest classes, `classes`, `labels` and
+    `scores`; `image` takes pixels. It is loaded again by TensorFlow alone, in a
+    process of its own, and compared with the run's network on validation images
+    before it is in place. docs/serving.md tells how to serve it.
 
     kcnn export logs/resnet-50-photos-...
 

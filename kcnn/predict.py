@@ -38,7 +38,8 @@ def predict(
 ) -> dict[str, Any]:
     """Print the likeliest classes of images, with their probabilities.
 
-    With --server a TF Serving that serves the run's SavedModel is asked; the run tells the names of the classes.
+    With --server a TF Serving that serves the run's SavedModel is asked; the run
+    tells the names of the classes.
 
     kcnn predict logs/resnet-50-photos-... cat.jpg holiday/
 

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.modules["keras"] = sys.modules["kcnn"] = sys.modules["trainers"] = None  # type: ignore[assignment]
+if __name__ == "__main__":
+    sys.modules["keras"] = sys.modules["kcnn"] = sys.modules["trainers"] = None  # type: ignore[assignment]
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402

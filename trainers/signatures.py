@@ -13,8 +13,7 @@ from trainers.headers import checked
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 NAMES: tuple[Name, ...] = get_args(Name)
-MAX_PIXELS = 2**26  # a picture of 67 megapixels takes 0.8 GB while it is resized
-AT_ONCE = 4  # pictures of one request that are decoded side by side
+MAX_PIXELS = 2**26  # 67 million; such a picture takes 0.8 GB while it is decoded and resized
 
 # The method that a server's API looks for; `tf.saved_model.save` writes "predict" for all.
 METHODS = {"classify": "tensorflow/serving/classify"}
@@ -95,8 +94,8 @@ def classifier_input(model: keras.Model) -> keras.KerasTensor:
 
 
 def each(function: Callable[[Any], tf.Tensor], items: Any, resolution: int) -> tf.Tensor:
-    """uint8 (batch, resolution, resolution, 3): the function's pictures of the items."""
+    """uint8 (batch, resolution, resolution, 3): the function's pictures of the items, one at a time: memory is bounded."""
     count, spec = tf.shape(tf.nest.flatten(items)[-1])[0], tf.TensorSpec((resolution, resolution, 3), tf.uint8)
     with tf.control_dependencies([tf.debugging.Assert(count > 0, ["the request holds no picture"])]):
         items = tf.nest.map_structure(tf.identity, items)
-    return tf.map_fn(function, items, parallel_iterations=AT_ONCE, fn_output_signature=spec)
+    return tf.map_fn(function, items, parallel_iterations=1, fn_output_signature=spec)
