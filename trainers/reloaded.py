@@ -16,8 +16,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.modules["keras"] = sys.modules["kcnn"] = sys.modules["trainers"] = None  # type: ignore[assignment]
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
 BATCHES = (1, 8, 32)
 SECONDS = 0.5  # to measure one batch size for

@@ -94,7 +94,7 @@ def classifier_input(model: keras.Model) -> keras.KerasTensor:
 
 
 def each(function: Callable[[Any], tf.Tensor], items: Any, resolution: int) -> tf.Tensor:
-    """uint8 (batch, resolution, resolution, 3): the function's pictures of the items, one at a time: memory is bounded."""
+    """uint8 (batch, r, r, 3), what the function makes of the items, one at a time: that bounds the memory."""
     count, spec = tf.shape(tf.nest.flatten(items)[-1])[0], tf.TensorSpec((resolution, resolution, 3), tf.uint8)
     with tf.control_dependencies([tf.debugging.Assert(count > 0, ["the request holds no picture"])]):
         items = tf.nest.map_structure(tf.identity, items)

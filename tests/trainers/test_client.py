@@ -3,13 +3,16 @@
 import base64
 import json
 import os
+import re
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 import kcnn.predict
 from trainers import client, warmup
@@ -253,3 +256,33 @@ def test_a_real_server(shot, album, capsys, protocol):
     place = address if protocol == "grpc" else f"{host}:{int(port) + 1}"
     assert command(shot.folder, album, "--server", place, "--protocol", protocol, "--json") == 0
     assert len(last_line(capsys)["predictions"]) == 3
+
+
+# What the documentation tells people to copy.
+
+
+def blocks(language=""):
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def test_the_documented_settings_are_read(standin):
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    (models,) = (block for block in blocks() if "model_config_list" in block)
+    config = text_format.Parse(models, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert model.name == "model" and model.version_labels == {"stable": 1, "canary": 2}
+    (manifest,) = blocks("yaml")
+    deployment, service = yaml.safe_load_all(manifest)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {port["name"] for port in container["ports"]} == {port["targetPort"] for port in service["spec"]["ports"]}
+
+
+def test_the_documented_client_runs(server, tmp_path, album, monkeypatch, capsys):
+    (code,) = blocks("python")
+    monkeypatch.chdir(album)
+    code = code.replace("localhost:8500", server.grpc).replace("cat.jpg", "a.jpg").replace("dog.png", "c.png")
+    exec(code, {})
+    assert "china" in capsys.readouterr().out
