@@ -1,36 +1,95 @@
-"""Export a run as a SavedModel for TF Serving."""
+"""Export a run: as a SavedModel for TF Serving, or for LiteRT or ONNX."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from kcnn import cli
+
+SAVED_MODEL, CHECKS = Group.create_ordered("SavedModel"), Group.create_ordered("Checks")
+Signature = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 
 
 def export(
     run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
     /,
     *,
-    out: Annotated[str | None, Parameter(help="Folder of the versions (default: RUN/saved_model).")] = None,
+    out: Annotated[str | None, Parameter(help="Folder of the versions (default: RUN/FORMAT).")] = None,
     checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
+    format: Annotated[
+        Literal["saved_model", "litert", "onnx"],
+        Parameter(help="For TF Serving; for phones and small devices; for other runtimes."),
+    ] = "saved_model",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "int8"],
+        Parameter(help="Of its sums. saved_model: float32, bfloat16; litert: float32, float16, int8; onnx: float32."),
+    ] = "float32",
+    fold_bn: Annotated[
+        bool, Parameter(help="Fold batch normalizations into the convolutions before them, where that is exact.")
+    ] = True,
+    signatures: Annotated[
+        tuple[Signature, ...],
+        Parameter(group=SAVED_MODEL, consume_multiple=True, negative="",
+                  help="What can be called, beside serving_default."),
+    ] = ("image", "image_uint8", "classify", "predict", "features"),
+    top: Annotated[int, Parameter(group=SAVED_MODEL, help="How many of the likeliest classes an answer names.")] = 5,
+    max_pixels: Annotated[
+        int, Parameter(group=SAVED_MODEL, help="Larger pictures are refused before they are decoded.")
+    ] = 2**26,
+    images: Annotated[int, Parameter(group=CHECKS, help="Validation images to compare on.")] = 100,
+    data: Annotated[
+        str | None, Parameter(group=CHECKS, help="Other data with the same classes (default: the run's).")
+    ] = None,
+    tolerance: Annotated[
+        float, Parameter(group=CHECKS, help="Largest loss of top-1, as a share, that is not refused.")
+    ] = 0.01,
     json: cli.Json = False,
     seed: cli.Seed = 0,
-) -> dict[str, Any]:
-    """Write the network of a run as RUN/saved_model/<version>/, pixels in and probabilities out.
+) -> dict[str, Any]:  # fmt: skip
+    """Write the network of a run as RUN/FORMAT/<version>/: pictures in, classes out.
 
-    Its signature serving_default takes `image`, a batch of RGB images of one size with values from 0 to 255, and
-    gives `probabilities` and `classes`. It is loaded again by TensorFlow alone and compared before it is in place.
+    A SavedModel needs neither Keras nor this package. Its signature
+    serving_default takes `image_bytes`, a batch of encoded pictures, and gives
+    `probabilities` and, of the likeliest classes, `classes`, `labels` and
+    `scores`; `image` takes pixels. It is loaded again by TensorFlow alone, in a
+    process of its own, and compared with the run's network on validation images
+    before it is in place. docs/serving.md tells how to serve it.
 
     kcnn export logs/resnet-50-photos-...
-    """
-    from trainers.checkpoints import load_run
-    from trainers.serving import export
 
-    result = export(*load_run(run, checkpoint), Path(out) if out else Path(run) / "saved_model")
-    print(f"exported {result['path']} ({result['bytes'] / 2**20:.1f} MiB), "
-          f"equal to the model within {result['max_difference']:.1g}")  # fmt: skip
+    kcnn export logs/resnet-50-photos-... --format litert --dtype int8
+    """
+    from trainers.exports import export_run
+
+    result = export_run(
+        run, out=out, checkpoint=checkpoint, format=format, dtype=dtype, fold_bn=fold_bn, signatures=signatures,
+        top=top, max_pixels=max_pixels, images=images, data=data, tolerance=tolerance,
+    )  # fmt: skip
+    print(text(result))
     return result
+
+
+def text(result: dict[str, Any]) -> str:
+    """A few lines for a person."""
+    kept = f", {result['kept']} kept (they follow no convolution alone)" if result["kept"] else ""
+    accuracy = "" if result["accuracy"] is None else (
+        f", top-1 {result['accuracy_before']:.2%} before and {result['accuracy']:.2%} after")  # fmt: skip
+    lines = {
+        "exported": f"{result['path']} ({result['format']} {result['dtype']}, {result['bytes'] / 2**20:.1f} MiB)",
+        "signatures": ", ".join(result.get("signatures", ())),
+        "normalizations": f"{result['folded']} folded{kept}",
+        "checked": f"on {result['images']} pictures: probabilities within {result['max_difference']:.1g}{accuracy}",
+        "runtime": "without XNNPACK, whose kernels refuse this model" if result.get("xnnpack") is False else "",
+        "loaded in": "load_seconds" in result
+        and f"{result['load_seconds']:.2f} s, the first answer after {result['first_seconds']:.2f} s more",
+        "then": "  ".join(
+            f"batch {batch}: {result[f'seconds_batch_{batch}'] * 1e3:.1f} ms, "
+            f"{result[f'images_per_second_batch_{batch}']:.0f} images/s"
+            for batch in (1, 8, 32)
+            if f"seconds_batch_{batch}" in result
+        ),
+    }
+    return "\n".join(f"{key:<15} {value}" for key, value in lines.items() if value)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,9 +4,11 @@ import csv
 import sys
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from kcnn import cli
+
+SERVER = Group.create_ordered("Server")
 
 
 def predict(
@@ -17,24 +19,55 @@ def predict(
     format: Annotated[Literal["text", "csv"], Parameter(help="Of what is printed; --json adds that.")] = "text",
     checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
     batch_size: Annotated[int, Parameter(help="Images at once.")] = 32,
+    server: Annotated[
+        str | None,
+        Parameter(
+            group=SERVER, help="HOST:PORT (or https://HOST:PORT) of a TF Serving to ask, instead of this machine."
+        ),
+    ] = None,
+    protocol: Annotated[
+        Literal["rest", "grpc"], Parameter(group=SERVER, help="Which of its APIs; grpc needs kcnn[serving].")
+    ] = "rest",
+    model: Annotated[str, Parameter(group=SERVER, help="Name that the server has for the run's network.")] = "model",
+    model_version: Annotated[int | None, Parameter(group=SERVER, help="Version (default: its newest).")] = None,
+    version_label: Annotated[str | None, Parameter(group=SERVER, help="Label of a version, such as canary.")] = None,
+    timeout: Annotated[float, Parameter(group=SERVER, help="Seconds to wait for an answer.")] = 10.0,
+    retries: Annotated[int, Parameter(group=SERVER, help="Further tries where there was none.")] = 3,
     json: cli.Json = False,
     seed: cli.Seed = 0,
 ) -> dict[str, Any]:
     """Print the likeliest classes of images, with their probabilities.
 
+    With --server a TF Serving that serves the run's SavedModel is asked; the run
+    tells the names of the classes.
+
     kcnn predict logs/resnet-50-photos-... cat.jpg holiday/
+
+    kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
+    from trainers import client
     from trainers.checkpoints import load_run
     from trainers.predict import find_images
     from trainers.predict import predict as classify
+    from trainers.runs import open_run
 
     if top < 1 or batch_size < 1:
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")
     if not images:
         raise InputError("no images: name image files, or folders of them, after the run")
+    if timeout <= 0 or retries < 0:
+        raise InputError(f"timeout {timeout}, retries {retries}: a time above 0 and 0 or more retries are needed")
+    if model_version is not None and version_label is not None:
+        raise InputError(f"model-version {model_version}, version-label {version_label!r}: only one can be asked for")
     paths = find_images(images)
-    rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
+    if server:
+        _, _, classes = open_run(run)
+        ask = client.connect(client.parse(server, protocol, model=model, version=model_version, label=version_label,
+                                          timeout=timeout, retries=retries))  # fmt: skip
+        rows, errors = client.predict(ask, classes, paths, top, batch_size)
+    else:
+        rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
     if format == "csv":
         table = csv.writer(sys.stdout)
         table.writerow(["image", "rank", "class", "probability"])

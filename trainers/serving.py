@@ -1,11 +1,10 @@
-"""SavedModels: pixels in, probabilities out, checked before anybody hears of them."""
+"""SavedModels: pictures in, classes out, checked before anybody hears of them."""
 
-import contextlib
+import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,68 +13,149 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
+from trainers import warmup
 from trainers.config import TrainConfig
-from trainers.data import eval_array
+from trainers.data import decode, eval_array
+from trainers.folding import Folded, fold
+from trainers.references import Reference, probabilities
+from trainers.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
+from trainers.state import network, precision
 
-TOLERANCE = 1e-5  # of a probability, between the model and what was exported
-
-# Runs apart, as a server would: TensorFlow alone, no Keras and none of our code.
-RELOAD = """
-import sys
-sys.modules["keras"] = sys.modules["kcnn"] = None  # importing them fails
-import numpy as np, tensorflow as tf
-loaded = tf.saved_model.load(sys.argv[1])
-outputs = loaded.signatures["serving_default"](image=tf.constant(np.load(sys.argv[2])))
-np.save(sys.argv[3], outputs["probabilities"].numpy())
-"""
+SAME = 1e-5  # of a probability, between the same operations here and in another process
+FOLDED = 1e-4  # between a network and its folded form
+RELOADED = Path(__file__).with_name("reloaded.py")
+PIXELS = 2**28  # bytes of decoded pictures that are handed over for the comparison
 
 
-def export(model: keras.Model, config: TrainConfig, classes: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Writes folder/<version>/, the next free one, in one step. Raises InputError if it answers differently.
+@dataclass(frozen=True)
+class Job:
+    """What is to be exported, and how. `model` is the network in float32, `reference` what it makes of real images.
 
-    Its signature serving_default takes image, (batch, height, width, 3) of values from 0 to 255 and any size, crops
-    and resizes as in evaluation, and gives probabilities (batch, classes) and classes (batch,), the names' indices.
+    tolerance: the largest loss of accuracy, a share, that a smaller format may cost. calibration: uint8
+    (n, r, r, 3), for those formats that need to see images.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="image")])
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = tf.saturate_cast(tf.round(image), tf.uint8)
-        fitted = tf.map_fn(lambda one: eval_array(one, config.resolution, crop=config.eval_crop), pixels)
-        probabilities = tf.nn.softmax(model(tf.cast(fitted, tf.float32), training=False))
-        return {"probabilities": probabilities, "classes": tf.argmax(probabilities, -1)}
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".partial-*"):
-        shutil.rmtree(stale)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-    try:
-        archive = tf.Module()
-        archive.serve, archive.variables_of_model = serve, [v.value for v in model.weights]
-        tf.saved_model.save(archive, str(partial / "model"), signatures={"serving_default": serve})
-        labels = partial / "model" / "assets" / "labels.txt"
-        labels.parent.mkdir(exist_ok=True)
-        labels.write_text("\n".join(classes) + "\n", encoding="utf-8")
-        difference = verify(partial, serve, config.resolution)
-        versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-        path = folder / str(max(versions, default=0) + 1)
-        os.replace(partial / "model", path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only where it is empty
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    return {"path": str(path), "bytes": size, "max_difference": difference, "classes": len(classes)}
+    model: keras.Model
+    config: TrainConfig
+    classes: tuple[str, ...]
+    reference: Reference
+    dtype: str = "float32"
+    fold_bn: bool = True
+    signatures: tuple[str, ...] = NAMES
+    top: int = 5
+    max_pixels: int = MAX_PIXELS
+    tolerance: float = 0.01
+    calibration: np.ndarray | None = None
 
 
-def verify(folder: Path, serve: Any, resolution: int) -> float:
-    """The largest difference between the probabilities of the model here and of the export in a process of its own."""
-    image = np.random.default_rng(0).integers(0, 256, (2, resolution + 3, resolution, 3)).astype(np.float32)
-    np.save(folder / "in.npy", image)
-    command = [sys.executable, "-c", RELOAD, str(folder / "model"), str(folder / "in.npy"), str(folder / "out.npy")]
+def save(job: Job, place: Path) -> dict[str, Any]:
+    """Writes the SavedModel as place/model and returns its figures; what else is in `place` is not kept.
+
+    Raises InputError if it does not load in a process of TensorFlow alone, or answers differently there.
+    """
+    served, content = prepared(job), place / "model"
+    owner, signatures = make_signatures(served.model, job.config, job.classes, job.signatures, top=job.top,
+                                        max_pixels=job.max_pixels)  # fmt: skip
+    tf.saved_model.save(owner, str(content), signatures=signatures)
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(content))
+    for name in METHODS.keys() & signatures.keys():
+        updater.replace_method_name(name, METHODS[name])
+    updater.save(str(content))
+    (content / "assets" / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
+    warmup.write(content, job.config.arch, signatures, job.config.resolution)
+    return {"signatures": list(signatures)} | folding(served) | verify(job, bool(served.folded), place)
+
+
+def prepared(job: Job) -> Folded:
+    """The network as it will be served: in its precision, normalizations folded if wanted."""
+    model = job.model
+    if job.dtype == "bfloat16":
+        with precision("mixed_bfloat16"):
+            model = network(job.config, len(job.classes))
+        model.set_weights(job.model.get_weights())
+    return fold(model, norms=job.fold_bn)
+
+
+def folding(served: Folded) -> dict[str, Any]:
+    return {"folded": len(served.folded), "kept": len(served.kept)}
+
+
+def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
+    """Loads place/model in a process of its own and compares what all its signatures answer there.
+
+    Raises InputError where it does not load, or answers differently.
+    """
+    reference, config = job.reference, job.config
+    decoded = some_decoded(reference.pictures)
+    fitted = np.stack([eval_array(image, config.resolution, crop=config.eval_crop) for image in decoded])
+    same = np.array_equal(fitted, reference.pixels[: len(fitted)])  # as it is but for a crop's last bits
+    of_pixels = reference.probabilities[: len(fitted)] if same else probabilities(job.model, fitted)
+    arrays: dict[str, Any] = {f"{i:06}": image for i, image in enumerate(decoded)}
+    np.savez(place / "pixels.npz", **arrays)
+    with tf.io.TFRecordWriter(str(place / "pictures.tfrecord")) as file:
+        for picture in reference.pictures:
+            file.write(picture)
+    seconds = reload(place)
+    with np.load(place / "answers.npz") as file:
+        answers = dict(file)
+    names = {key.split("/")[0] for key in answers}
+    if not all(np.isfinite(values).all() for key, values in answers.items() if key.endswith("/features")):
+        raise InputError("the export's features are no finite numbers")
+    differences = {
+        name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, job.classes)
+        for name in sorted(names - {"features"})
+    }
+    largest, limit = max(differences.values()), FOLDED if folded else SAME
+    if job.dtype == "float32" and not largest <= limit:
+        hint = "; --no-fold-bn leaves normalizations as they are" if folded else ""
+        raise InputError(f"the export's probabilities differ by {largest:.2g} from the model's, over {limit:g}{hint}")
+    shares = answers["serving_default/probabilities"]
+    return {"max_difference": largest, "differences": differences} | accuracies(job, shares) | seconds
+
+
+def some_decoded(pictures: list[bytes]) -> list[np.ndarray]:
+    """The first of the pictures, uint8 (h, w, 3), as many as memory allows."""
+    decoded, size = [], 0
+    for picture in pictures:
+        decoded.append(decode(tf.constant(picture)).numpy())
+        size += decoded[-1].nbytes
+        if size > PIXELS:
+            break
+    return decoded
+
+
+def reload(place: Path) -> dict[str, float]:
+    """Runs trainers/reloaded.py over the folder and returns its figures. Raises InputError."""
+    command = [sys.executable, "-P", str(RELOADED), str(place)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
     if done.returncode:
-        raise InputError(f"the export does not load again: {done.stderr.strip().splitlines()[-1]}")
-    difference = float(np.abs(np.load(folder / "out.npy") - serve(tf.constant(image))["probabilities"].numpy()).max())
-    if not difference <= TOLERANCE:
-        raise InputError(f"the export's probabilities differ by {difference:.2g} from the model's, over {TOLERANCE:g}")
-    return difference
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise InputError(f"the export does not load again: {last}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def difference(answers: dict[str, np.ndarray], name: str, expected: np.ndarray, classes: tuple[str, ...]) -> float:
+    """The largest one between a signature's probabilities, under the names that it gives them, and the expected."""
+    names = answers[f"{name}/classes" if name == "classify" else f"{name}/labels"]
+    number = {label.encode(): i for i, label in enumerate(classes)}
+    ids = np.array([[number[label] for label in row] for row in names])
+    differences = [answers[f"{name}/scores"] - np.take_along_axis(expected, ids, -1)]
+    if name != "classify":
+        differences.append(answers[f"{name}/probabilities"] - expected)
+    return float(max(np.abs(d).max() for d in differences))
+
+
+def accuracies(job: Job, shares: np.ndarray) -> dict[str, Any]:
+    """Accuracy before and after, and the share of images whose likeliest class stayed. Raises InputError.
+
+    What is lost must be within the job's tolerance; without labels, the share that changed.
+    """
+    reference = job.reference
+    before, after = reference.accuracy(reference.probabilities), reference.accuracy(shares)
+    agreement = float(np.mean(shares.argmax(-1) == reference.probabilities.argmax(-1)))
+    loss = 1 - agreement if before is None or after is None else before - after
+    if not loss <= job.tolerance:
+        what = f"top-1 falls by {loss:.1%} on {len(shares)} images" if before is not None else (
+            f"the likeliest class is another on {loss:.1%} of {len(shares)} pictures")  # fmt: skip
+        raise InputError(f"{job.dtype}: {what}, more than the tolerance of {job.tolerance:.1%}")
+    return {"images": len(shares), "accuracy_before": before, "accuracy": after, "agreement": agreement}

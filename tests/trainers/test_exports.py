@@ -1,0 +1,76 @@
+"""Every family leaves in every format; every way of training leads to the same float32 graph."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import trainers
+from trainers import exports
+from trainers.config import TrainConfig
+from trainers.references import eval_pixels, made_up, refer
+from trainers.serving import Job
+from trainers.settings import resolve
+from trainers.state import network
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+FAMILIES = {
+    "vgg-11": 32, "vgg-11-bn": 32, "googlenet": 32, "inception-v3": 80, "inception-v4": 80, "inception-resnet-v2": 80,
+    "resnet-18": 32, "resnet-50": 32, "resnet-50-v2": 32, "plain-18": 32, "wide-resnet-50-2": 32,
+    "resnext-50-32x4d": 32, "densenet-121": 32, "xception": 72, "mobilenet-v1": 32, "mobilenet-v2": 32,
+    "mobilenet-v3-small": 32, "mnasnet-1.0": 32, "efficientnet-b0": 32, "efficientnet-lite0": 32,
+    "regnetx-200mf": 32, "regnety-200mf": 32,
+}  # fmt: skip
+# (format, dtype, whether normalizations are folded)
+FORMATS = [
+    ("litert", "float32", True), ("litert", "float32", False), ("litert", "float16", True), ("litert", "int8", True),
+    ("onnx", "float32", True), ("onnx", "float32", False), ("saved_model", "float32", True),
+    ("saved_model", "float32", False), ("saved_model", "bfloat16", True),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_leaves_in_every_format(name, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="pip install 'kcnn[litert]'")
+    pytest.importorskip("onnxruntime", reason="pip install 'kcnn[onnx]'")
+    keras.utils.set_random_seed(0)
+    config = resolve(TrainConfig(arch=name, width=0.125, depth=0.2, resolution=FAMILIES[name]))
+    model, draws = network(config, len(CLASSES)), np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            count = layer.moving_mean.shape
+            layer.set_weights([draws.uniform(0.5, 1.5, count), draws.normal(0, 0.3, count),
+                               draws.normal(0, 0.3, count), draws.uniform(0.5, 1.5, count)])  # fmt: skip
+    pictures, labels = made_up(4, config.resolution)
+    reference = refer(model, config, pictures, labels)
+    for format, dtype, fold_bn in FORMATS:
+        job = Job(model, config, CLASSES, reference, dtype=dtype, fold_bn=fold_bn, signatures=("image",),
+                  tolerance=1.0, calibration=eval_pixels(pictures, config))  # fmt: skip
+        report = exports.export(job, tmp_path / f"{format}-{dtype}", format)
+        assert report["max_difference"] <= (1e-4 if dtype == "float32" else 0.2), (format, dtype, fold_bn, report)
+        assert fold_bn or not report["folded"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_every_way_of_training_leads_to_the_same_graph(tiny, photos, tmp_path, precision, replicas):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    strategy = {"strategy": "mirrored", "replicas": 2} if replicas == 2 else {"strategy": "one-device"}
+    flags = tiny | {"depth": 0.5, "resolution": 32, "batch_size": 16, "epochs": 1, "ema": 0.5}
+    run = trainers.fit(
+        TrainConfig(**flags, **strategy, precision=precision, data=str(photos), run_dir=str(tmp_path / "r"))
+    )
+    for i, fold_bn in enumerate((True, False), 1):
+        report = exports.export_run(str(run.folder), images=16, fold_bn=fold_bn, signatures=("image",))
+        assert report["path"].endswith(f"saved_model/{i}") and report["max_difference"] <= 1e-5
+        assert report["accuracy"] == report["accuracy_before"] == pytest.approx(run.figures["val_accuracy"], abs=0.07)
+        saved = saved_model_pb2.SavedModel.FromString(
+            (run.folder / "saved_model" / str(i) / "saved_model.pb").read_bytes()
+        )
+        nodes = [n for f in saved.meta_graphs[0].graph_def.library.function for n in f.node_def]
+        types = {tf.dtypes.as_dtype(n.attr["T"].type) for n in nodes if n.op in ("Conv2D", "MatMul")}
+        assert types == {tf.float32}
+        assert not any("REPLICA" in n.name.upper() for n in nodes)

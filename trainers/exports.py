@@ -1,0 +1,72 @@
+"""From a run to what leaves the house: one format, one new version, checked and described."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kcnn.errors import InputError
+from trainers import formats, runs, serving
+from trainers.checkpoints import load_run
+from trainers.model_card import about_run, model_card
+from trainers.references import eval_pixels, made_up, open_source, refer, samples
+from trainers.serving import Job
+from trainers.versions import publish, workplace
+
+WRITERS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {
+    "saved_model": serving.save, "litert": formats.save_litert, "onnx": formats.save_onnx,
+}  # fmt: skip
+DTYPES = {
+    "saved_model": ("float32", "bfloat16"), "litert": ("float32", "float16", "int8"), "onnx": ("float32",),
+}  # fmt: skip
+CALIBRATION = 200  # training images that int8's ranges are read off
+MADE_UP = 32
+
+
+def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", format: str = "saved_model",
+               dtype: str = "float32", images: int = 100, data: str | None = None,
+               **options: Any) -> dict[str, Any]:  # fmt: skip
+    """Writes the next version of a run's network and returns its figures. Raises InputError.
+
+    images: of the validation split, to compare on. data: other data than the run's, for these and for calibration.
+    Further options are those of `Job`.
+    """
+    if dtype not in DTYPES[format]:
+        raise InputError(f"dtype {dtype} for {format}: one of {', '.join(DTYPES[format])} is needed")
+    for key, value in (options | {"images": images}).items():
+        if key in ("images", "top", "max_pixels") and value < 1:
+            raise InputError(f"{key.replace('_', '-')} {value}: a whole number of 1 or more is needed")
+    if not 0 <= options.get("tolerance", 0) <= 1:
+        raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
+    formats.need(format)
+    model, config, classes = load_run(run, checkpoint)
+    calibration = None
+    try:
+        source = open_source(config, classes, run, data)
+    except InputError as error:
+        if data or dtype == "int8":
+            raise
+        print(f"made-up pictures are compared, not the run's: {error}", file=sys.stderr)
+        pictures, labels = made_up(min(images, MADE_UP), config.resolution)
+    else:
+        pictures, labels = samples(source.val, images)
+        if dtype == "int8":
+            calibration = eval_pixels(samples(source.train, CALIBRATION)[0], config)
+    job = Job(model, config, classes, refer(model, config, pictures, labels), dtype=dtype, calibration=calibration,
+              **options)  # fmt: skip
+    return export(
+        job, Path(out) if out else Path(run) / format, format, {"checkpoint": checkpoint} | about_run(Path(run))
+    )
+
+
+def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Writes folder/<version>/, the next free one, in one step: the model, its labels and model_card.json."""
+    with workplace(folder) as place:
+        content = place / "model"
+        content.mkdir()
+        figures = {"format": format, "dtype": job.dtype} | WRITERS[format](job, place)
+        card = model_card(job.config, job.classes, content, figures) | (about or {})
+        runs.write_json(content / "model_card.json", card)
+        path = publish(content, folder)
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return {"path": str(path), "bytes": size, "classes": len(job.classes)} | figures

@@ -1,0 +1,183 @@
+"""Smaller formats: LiteRT for phones, ONNX for other runtimes; each is run in its own runtime before it is kept."""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from kcnn.quiet import quiet
+from trainers.serving import Job, accuracies, folding, prepared
+
+NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
+CLOSE = 1e-3  # of a probability, between a network and the same in another runtime's float32
+OPSET = 17  # of ONNX, of 2022: runtimes in use know it
+BATCHES = (1, 8, 32)
+SECONDS = 0.5  # to measure one batch size for
+# How converters name what they have no counterpart for.
+LACKING = re.compile(r"(?:TF Select|Custom) ops: ([^\n]+)|Tensorflow op \[[^\]]*?: (\w+)\] is not supported")
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def need(format: str) -> None:
+    """Raises InputError where the packages of a format are not installed."""
+    missing = [name for name in NEEDS.get(format, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"format {format} needs {', '.join(missing)}: pip install 'kcnn[{format}]'")
+
+
+def save_litert(job: Job, place: Path) -> dict[str, Any]:
+    """Writes place/model/model.tflite: image (1, r, r, 3), pixels from 0 to 255, to probabilities (1, classes).
+
+    The image is float32; of int8, uint8. Raises InputError for operators that LiteRT lacks, and for a loss.
+    """
+    served = prepared(job)
+    module = tf.Module()
+    module.weights, module.serve = [v.value for v in served.model.weights], pixels_in(served.model, job, batch=1)
+    path = place / "model" / "model.tflite"
+    with converting("LiteRT"):
+        tf.saved_model.save(module, str(place / "graph"), signatures={"serving_default": module.serve})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(place / "graph"))
+        if job.dtype != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if job.dtype == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if job.dtype == "int8":
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = lambda: ([one[None]] for one in calibration(job))
+            converter.inference_input_type = tf.uint8
+        path.write_bytes(converter.convert())
+    run, fast = litert_runner(path)
+    return finished(job, path.parent, one_by_one(run), (1,)) | folding(served) | {"xnnpack": fast}
+
+
+def calibration(job: Job) -> Iterator[np.ndarray]:
+    """float32 (r, r, 3) images, of which the first has a pixel of 0 and one of 255: then a step of uint8 is 1."""
+    if job.calibration is None:
+        raise ValueError("int8 needs images to calibrate on")
+    images = job.calibration.astype(np.float32)
+    images[0, 0, :2] = [[0], [255]]
+    return iter(images)
+
+
+def litert_runner(path: Path) -> tuple[Run, bool]:
+    """One image (1, r, r, 3) to (1, classes), in LiteRT's interpreter; and whether its fast kernels take the model.
+
+    XNNPACK refuses int8 sums of two tensors whose steps are too far apart; the plain kernels take them.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    def start(kernels: Any) -> Run:
+        interpreter = Interpreter(str(path), num_threads=os.cpu_count(), experimental_op_resolver_type=kernels)
+        call = interpreter.get_signature_runner("serving_default")
+        details = call.get_input_details()["image"]
+        kind = details["dtype"]
+        call(image=np.zeros(details["shape"], kind))
+        return lambda image: call(image=image.astype(kind))["probabilities"]
+
+    with quiet():
+        try:
+            return start(OpResolverType.AUTO), True
+        except RuntimeError:
+            return start(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES), False
+
+
+def one_by_one(run: Run) -> Run:
+    return lambda images: np.concatenate([run(image[None]) for image in images])
+
+
+def save_onnx(job: Job, place: Path) -> dict[str, Any]:
+    """Writes place/model/model.onnx: image float32 (batch, r, r, 3), pixels from 0 to 255, to probabilities.
+
+    Raises InputError for operators that ONNX lacks, and for a loss.
+    """
+    import onnx
+    import onnxruntime
+    import tf2onnx
+
+    served = prepared(job)
+    path = place / "model" / "model.onnx"
+    serve = pixels_in(served.model, job, batch=None)
+    with converting("ONNX"):
+        graph, _ = tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET, output_path=str(path))
+    lacking = {node.op_type for node in graph.graph.node if not node.domain and not onnx.defs.has(node.op_type)}
+    if lacking:  # which the converter leaves as they are
+        raise InputError(f"ONNX has no operator for {', '.join(sorted(lacking))}")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run(["probabilities"], {"image": images.astype(np.float32)})[0]
+
+    return finished(job, path.parent, run, BATCHES) | folding(served)
+
+
+def pixels_in(model: keras.Model, job: Job, batch: int | None) -> Any:
+    """image (batch, r, r, 3), values from 0 to 255, to probabilities (batch, classes)."""
+    r = job.config.resolution
+
+    @tf.function(input_signature=[tf.TensorSpec((batch, r, r, 3), tf.float32, name="image")])
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.nn.softmax(model(image, training=False))}
+
+    return serve
+
+
+@contextlib.contextmanager
+def converting(format: str) -> Iterator[None]:
+    """Keeps a converter's chatter away, and turns its failure into one line that names the operators it lacks."""
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logger = logging.getLogger("tf2onnx")
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except OSError:
+        raise
+    except Exception as error:
+        names = {name for found in LACKING.findall(said.getvalue() + str(error)) for name in found if name}
+        if not names:
+            raise
+        raise InputError(f"{format} has no operator for {', '.join(sorted(names))}") from error
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def finished(job: Job, content: Path, run: Run, batches: tuple[int, ...]) -> dict[str, Any]:
+    """Compares with the network and measures; labels.txt goes along. Raises InputError where too much is lost."""
+    reference = job.reference
+    shares = np.concatenate([run(reference.pixels[i : i + 32]) for i in range(0, len(reference.pixels), 32)])
+    difference = float(np.abs(shares - reference.probabilities).max())
+    if job.dtype == "float32" and not difference <= CLOSE:
+        raise InputError(f"its probabilities differ by {difference:.2g} from the model's, over {CLOSE:g}")
+    figures = {"max_difference": difference} | accuracies(job, shares)
+    for batch in batches:
+        seconds = steady(run, reference.pixels[np.arange(batch) % len(reference.pixels)])
+        figures |= {f"seconds_batch_{batch}": seconds, f"images_per_second_batch_{batch}": batch / seconds}
+    (content / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
+    return figures
+
+
+def steady(run: Run, images: np.ndarray) -> float:
+    """The median time of a call, in seconds, after a first one."""
+    run(images)
+    times: list[float] = []
+    while len(times) < 2 or (sum(times) < SECONDS and len(times) < 100):
+        start = time.perf_counter()
+        run(images)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

@@ -1,0 +1,71 @@
+"""model_card.json: what an exported network is, where it comes from, and how its input has to look."""
+
+import hashlib
+import platform
+import time
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trainers import runs
+from trainers.config import TrainConfig
+from trainers.state import architecture
+
+METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
+PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
+NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
+
+
+def model_card(config: TrainConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
+    """All that is known of the model in the folder `content`; the hash is over all files that are there."""
+    files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
+    return {
+        "name": config.arch,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "architecture": {key: getattr(config, key) for key in NETWORK},
+        "data": config.data,
+        "classes": list(classes),
+        "preprocessing": preprocessing(config),
+        "export": export,
+        "training": asdict(config),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "files": files,
+        "hash": hashlib.sha256(lines.encode()).hexdigest(),
+    }
+
+
+def preprocessing(config: TrainConfig) -> dict[str, Any]:
+    """What a SavedModel does by itself, and an app must do in front of the other formats."""
+    style = architecture(config).style
+    return {
+        "steps": [
+            "decode to RGB, 8 bits a channel; EXIF orientation is not applied",
+            f"cut out the central square whose side is {config.eval_crop:g} of the shorter side",
+            f"resize to {config.resolution} x {config.resolution}: bilinear with antialiasing, rounded to whole values",
+        ],
+        "crop": config.eval_crop,
+        "resolution": config.resolution,
+        "range": [0, 255],
+        "inside_the_network": {"mean": list(style.mean), "std": list(style.std)},
+    }
+
+
+def about_run(folder: Path) -> dict[str, Any]:
+    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
+    about: dict[str, Any] = {"run": folder.name}
+    if (folder / runs.FACTS).exists():
+        about["facts"] = runs.read_json(folder / runs.FACTS)
+    metrics = {}
+    if (folder / runs.RESULT).exists():
+        metrics["training"] = runs.read_json(folder / runs.RESULT)
+    if (folder / "evaluation.json").exists():
+        evaluation = runs.read_json(folder / "evaluation.json")
+        metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
+    return about | {"metrics": metrics}
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

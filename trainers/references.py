@@ -1,0 +1,81 @@
+"""Real images, and what the network of a run makes of them: what every export is compared with."""
+
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.config import TrainConfig
+from trainers.data import Source, Split, eval_image, open_data
+from trainers.runs import same_classes
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Encoded pictures, their labels (-1: unknown), their pixels uint8 (n, r, r, 3), probabilities (n, classes)."""
+
+    pictures: list[bytes]
+    labels: np.ndarray
+    pixels: np.ndarray
+    probabilities: np.ndarray
+
+    def accuracy(self, probabilities: np.ndarray) -> float | None:
+        """The share of labels that these probabilities hit; None without labels."""
+        return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
+
+
+def open_source(config: TrainConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
+    """The run's data, or others with the same classes. Raises InputError."""
+    config = replace(config, data=data or config.data)
+    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
+                       on_corrupt=config.on_corrupt)  # fmt: skip
+    same_classes(classes, source.classes, run)
+    return source
+
+
+def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
+    """Encoded pictures from all over a split, and their labels."""
+    pictures, labels = [], []
+    for record in split.once().shard(max(1, split.size // count), 0).take(count):
+        try:
+            pictures.append(split.load(record["image"]).numpy())
+        except tf.errors.OpError as error:
+            raise InputError(f"cannot read {split.describe(int(record['index']))}: {error.message}") from error
+        labels.append(int(record["label"]))
+    return pictures, labels
+
+
+def made_up(count: int, resolution: int) -> tuple[list[bytes], list[int]]:
+    """Pictures of random blots, for want of real ones."""
+    draws = tf.random.stateless_uniform((count, 8, 8, 3), (0, 1), 0, 256, tf.int32)
+    large = tf.image.resize(tf.cast(draws, tf.float32), (resolution + 32, resolution + 16), method="bicubic")
+    pixels = tf.saturate_cast(large, tf.uint8)
+    return [tf.io.encode_png(one).numpy() for one in pixels], [-1] * count
+
+
+def refer(model: keras.Model, config: TrainConfig, pictures: list[bytes], labels: list[int]) -> Reference:
+    """What `kcnn evaluate` computes of the pictures: the same preprocessing, the same network in float32."""
+    pixels = eval_pixels(pictures, config)
+    return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels))
+
+
+def eval_pixels(pictures: list[bytes], config: TrainConfig) -> np.ndarray:
+    """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
+    try:
+        return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])
+    except tf.errors.OpError as error:
+        raise InputError(f"a broken image among the data: {error.message} (`kcnn evaluate` names it)") from error
+
+
+def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """float32 (n, classes) of uint8 (n, r, r, 3)."""
+
+    @tf.function(reduce_retracing=True)
+    def classify(images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
+
+    return np.concatenate([classify(tf.constant(pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)])

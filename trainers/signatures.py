@@ -1,0 +1,101 @@
+"""What a served network takes and gives, by name: graph functions from encoded pictures or pixels to answers."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import keras
+import tensorflow as tf
+
+from kcnn.graph import nodes, opened
+from trainers.config import TrainConfig
+from trainers.data import eval_array, eval_image
+from trainers.headers import checked
+
+Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
+NAMES: tuple[Name, ...] = get_args(Name)
+MAX_PIXELS = 2**26  # 67 million; such a picture takes 0.8 GB while it is decoded and resized
+
+# The method that a server's API looks for; `tf.saved_model.save` writes "predict" for all.
+METHODS = {"classify": "tensorflow/serving/classify"}
+
+Outputs = dict[str, tf.Tensor]
+
+
+def make_signatures(model: keras.Model, config: TrainConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
+                    top: int = 5, max_pixels: int = MAX_PIXELS) -> tuple[tf.Module, dict[str, Any]]:  # fmt: skip
+    """What `tf.saved_model.save` takes: a module that owns the weights, and its functions by signature.
+
+    serving_default, predict: image_bytes, (batch,) encoded pictures, cropped and resized as in evaluation.
+    image, image_uint8: image, (batch, height, width, 3) of values from 0 to 255 in any size, cropped and resized
+    likewise. All four give probabilities (batch, classes) and of the `top` likeliest, best first, classes, labels
+    and scores, (batch, top) each: their numbers, names and probabilities.
+    classify: inputs, (batch,) serialized tf.Examples with the feature image_bytes; gives classes, (batch, top)
+    names, and scores. features: image_bytes; gives features, (batch, n), what the classifier sees.
+    """
+    labels, top = tf.constant(classes), min(top, len(classes))
+    both = keras.Model(model.inputs, [classifier_input(model), model.outputs[0]])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, config.resolution, config.resolution, 3), tf.uint8)])
+    def network(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features, logits = both(tf.cast(pixels, tf.float32), training=False)
+        return tf.cast(features, tf.float32), tf.nn.softmax(tf.cast(logits, tf.float32))
+
+    def from_bytes(pictures: tf.Tensor) -> tf.Tensor:
+        def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            place, data = item
+            return eval_image(checked(data, place, max_pixels), config.resolution, crop=config.eval_crop)
+
+        return each(one, (tf.range(tf.size(pictures)), pictures), config.resolution)
+
+    def from_pixels(images: tf.Tensor) -> tf.Tensor:
+        pixels = images if images.dtype == tf.uint8 else tf.saturate_cast(tf.round(images), tf.uint8)
+        return each(lambda one: eval_array(one, config.resolution, crop=config.eval_crop), pixels, config.resolution)
+
+    def answer(pixels: tf.Tensor) -> Outputs:
+        _, probabilities = network(pixels)
+        scores, ids = tf.math.top_k(probabilities, top)
+        return {"probabilities": probabilities, "classes": tf.cast(ids, tf.int64), "labels": tf.gather(labels, ids),
+                "scores": scores}  # fmt: skip
+
+    def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
+        return answer(from_bytes(image_bytes))
+
+    def serve_pixels(image: tf.Tensor) -> Outputs:
+        return answer(from_pixels(image))
+
+    def classify(inputs: tf.Tensor) -> Outputs:
+        parsed = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
+        outputs = answer(from_bytes(parsed["image_bytes"]))
+        return {"classes": outputs["labels"], "scores": outputs["scores"]}
+
+    def features(image_bytes: tf.Tensor) -> Outputs:
+        return {"features": network(from_bytes(image_bytes))[0]}
+
+    strings, any_size = tf.TensorSpec((None,), tf.string), (None, None, None, 3)
+    takes: dict[str, tuple[Callable[..., Outputs], tf.TensorSpec]] = {
+        "serving_default": (serve_bytes, strings),
+        "predict": (serve_bytes, strings),
+        "image": (serve_pixels, tf.TensorSpec(any_size, tf.float32)),
+        "image_uint8": (serve_pixels, tf.TensorSpec(any_size, tf.uint8)),
+        "classify": (classify, strings),
+        "features": (features, strings),
+    }
+    owner = tf.Module()
+    owner.network, owner.weights = network, [v.value for v in both.weights]
+    chosen = {name: tf.function(function, input_signature=[spec])
+              for name, (function, spec) in takes.items() if name in ("serving_default", *names)}  # fmt: skip
+    return owner, chosen
+
+
+def classifier_input(model: keras.Model) -> keras.KerasTensor:
+    """The tensor that the last layer, which makes the logits, starts from."""
+    (last,) = (node for node in nodes(opened(model)) if node.outputs[0] is model.outputs[0])
+    return last.input_tensors[0]
+
+
+def each(function: Callable[[Any], tf.Tensor], items: Any, resolution: int) -> tf.Tensor:
+    """uint8 (batch, r, r, 3), what the function makes of the items, one at a time: that bounds the memory."""
+    count, spec = tf.shape(tf.nest.flatten(items)[-1])[0], tf.TensorSpec((resolution, resolution, 3), tf.uint8)
+    with tf.control_dependencies([tf.debugging.Assert(count > 0, ["the request holds no picture"])]):
+        items = tf.nest.map_structure(tf.identity, items)
+    return tf.map_fn(function, items, parallel_iterations=1, fn_output_signature=spec)
