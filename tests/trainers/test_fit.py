@@ -18,7 +18,8 @@ from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
-from trainers.loop import Plan, Speed, chunks
+from trainers.job import Plan
+from trainers.loop import Speed, chunks
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -129,7 +130,7 @@ def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
 @pytest.mark.parametrize("every", [1, 3, 7, 22, 50])
 @pytest.mark.parametrize("start", [0, 1, 21, 22, 30])
 def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
-    plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_every=every, log_every=5)
+    plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_steps=every, checkpoint_seconds=9e9, log_every=5)
     stops, step = [], start
     for n in chunks(start, plan, Speed(64)):
         assert n >= 1
