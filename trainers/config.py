@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from cyclopts import Group, Parameter
 
+from kcnn.arch import number
 from kcnn.errors import InputError
+from kcnn.families import get
 from trainers.recipes import RECIPES, choose
 
 WHAT, DATA, TRAIN, DEVICES, RUN = (Group.create_ordered(name) for name in
                                    ("Network", "Data", "Training", "Devices", "Run"))  # fmt: skip
 RECIPE = "(default: the recipe's)"
+GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 RECIPE_S: Any = None  # until `resolve` puts the recipe's value in its place
 
 
@@ -32,9 +35,15 @@ class TrainConfig:
     phi: Annotated[
         float, flag(WHAT, "Compound scaling: depth x alpha^phi, width x beta^phi, resolution x gamma^phi; 0: none.")
     ] = 0.0
-    alpha: Annotated[float, flag(WHAT, "Growth of the depth with phi.")] = 1.2
-    beta: Annotated[float, flag(WHAT, "Growth of the width with phi.")] = 1.1
-    gamma: Annotated[float, flag(WHAT, "Growth of the resolution with phi.")] = 1.15
+    alpha: Annotated[float, flag(WHAT, "Growth of the depth with phi (default: --compound's, else 1.2).")] = RECIPE_S
+    beta: Annotated[float, flag(WHAT, "Growth of the width with phi (default: --compound's, else 1.1).")] = RECIPE_S
+    gamma: Annotated[float, flag(WHAT, "Growth of the resolution with phi (default: --compound's, else 1.15).")] = (
+        RECIPE_S
+    )
+    compound: Annotated[
+        str | None,
+        flag(WHAT, "What tuning.compound found: alpha, beta, gamma, and its network's stem and resolution at phi 0."),
+    ] = None
     resolution: Annotated[int, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")] = (
         RECIPE_S
     )
@@ -152,6 +161,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
+    config = grown(config)
     unset = {key: value for key, value in RECIPES[name].items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
@@ -159,6 +169,26 @@ def resolve(config: TrainConfig) -> TrainConfig:
     if config.lr is None:
         config = replace(config, lr=config.lr_base * config.batch_size / 256)
     check(config)
+    return config
+
+
+def grown(config: TrainConfig) -> TrainConfig:
+    """With EfficientNet's alpha, beta and gamma, or those of --compound, where it has none. Raises InputError."""
+    unset: dict[str, Any] = {key: value for key, value in GROWTH.items() if getattr(config, key) is None}
+    if not unset or not config.compound:
+        return replace(config, **unset)
+    found = yaml_of(config.compound)
+    for key in GROWTH:
+        if not (number(found.get(key)) and found[key] > 0):
+            raise InputError(
+                f"{config.compound}: {key} {found.get(key)!r}: a number above 0 is needed, as tuning.compound writes it"
+            )
+    config = replace(config, **{key: found[key] for key in unset})
+    if found.get("arch") == get(config.arch).name:
+        if config.stem == "auto":
+            config = replace(config, stem=found.get("stem", "auto"))
+        if config.resolution is None and number(size := found.get("resolution")):
+            config = replace(config, resolution=round(size * config.gamma**config.phi))
     return config
 
 
@@ -187,8 +217,8 @@ def text(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
-def read(path: Path | str) -> dict[str, Any]:
-    """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
+def yaml_of(path: Path | str) -> dict[str, Any]:
+    """The values of a YAML file by name. Raises InputError."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -197,6 +227,12 @@ def read(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, not flags: lines like `epochs: 10` are needed")
+    return values
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
+    values = yaml_of(path)
     known = {f.name for f in fields(TrainConfig)}
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in values.keys() - known:

@@ -1,7 +1,6 @@
 """Compare design spaces: sample networks from each, train them shortly, and see what their errors tell."""
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from kcnn.scaling import quantity, short
 from trainers import runs
 from trainers.config import TrainConfig, resolve
 from trainers.recipes import RECIPES
-from tuning import anynet, sweep
-from tuning.space_report import report, spoken
+from tuning import anynet, hparams, sweep
+from tuning.space_report import of_network, report, spoken
 
 SWEEP = Group.create_ordered("Design spaces")
 SETTINGS = "design_space.json"
@@ -48,7 +47,7 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     config = short_runs(config)
     from trainers.fit import writable
 
-    folder = Path(config.run_dir or runs_folder("design-space", config))
+    folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     settings = {"config": sweep.flags(config), "band": list(band), "stages": stages}
     writable(folder)
     sweep.same_settings(folder / SETTINGS, settings)
@@ -57,7 +56,9 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
         sweep.write_jobs(folder, jobs)
         runs.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
-        figures = report(folder, sweep.run(folder, parallel, say), best)
+        rows = sweep.run(folder, parallel, sweep.say)
+        hparams.write(folder, {row["key"]: {"space": row["space"]} | of_network(row["symbols"]) for row in rows}, rows)
+        figures = report(folder, rows, best)
     return Outcome(folder, figures)
 
 
@@ -81,10 +82,6 @@ def short_runs(config: TrainConfig) -> TrainConfig:
 
 def pixels(config: TrainConfig) -> int:
     return resolve(config).resolution or RESOLUTION
-
-
-def runs_folder(kind: str, config: TrainConfig) -> Path:
-    return runs.folder_of(replace(config, arch=kind, run_dir=None))
 
 
 def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, networks: int, band: anynet.Range,
@@ -123,12 +120,6 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
     if len(jobs) > len(had):
         prepare(resolve(next(reversed(jobs.values())).config))  # what is wrong with one is with all
     return list(jobs.values())
-
-
-def say(row: Row, done: int, count: int) -> None:
-    told = row.get("error") or (f"accuracy {row['val_accuracy']:.2%}  {short(row['macs'])} multiply-adds  "
-                                f"{row['seconds']:.0f} s")  # fmt: skip
-    print(f"{time.strftime('%H:%M:%S')}  {done}/{count}  {row['arch']}  {told}", file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -221,7 +212,7 @@ def redraw(tables: Sequence[Path], config: TrainConfig, best: int) -> Outcome:
         if not all(isinstance(row, dict) and {"space", "arch"} <= row.keys() for row in found) or not found:
             raise InputError(f"{path}: lines with space, arch and val_accuracy (or error) are needed")
         rows += found
-    folder = Path(config.run_dir or runs_folder("design-space", config))
+    folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     folder.mkdir(parents=True, exist_ok=True)
     return Outcome(folder, report(folder, rows, best))
 

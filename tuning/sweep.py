@@ -27,6 +27,7 @@ from cyclopts.config import Dict
 
 from kcnn import cli
 from kcnn.errors import InputError, Interrupted
+from kcnn.scaling import short
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig, read
 from trainers.signals import stop_signals
@@ -57,6 +58,11 @@ def flags(config: TrainConfig) -> dict[str, Any]:
     return {f.name: v for f in fields(TrainConfig) if (v := getattr(config, f.name)) != f.default}
 
 
+def new_folder(kind: str, config: TrainConfig) -> Path:
+    """logs/<kind>-<data>-<time>."""
+    return runs.folder_of(replace(config, arch=kind, run_dir=None))
+
+
 def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
@@ -78,8 +84,13 @@ def command(config: TrainConfig) -> str:
     words = ["kcnn", "train"]
     for name, value in flags(replace(config, epochs=None, run_dir=None, keep=TrainConfig.keep)).items():  # type: ignore
         flag = name.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", plain(value)]
     return shlex.join(words)
+
+
+def plain(value: Any) -> str:
+    """2.0 -> "2"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def same_settings(path: Path, settings: Mapping[str, Any]) -> None:
@@ -245,6 +256,12 @@ def stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
+
+
+def say(row: dict[str, Any], done: int, count: int) -> None:
+    told = row.get("error") or (f"accuracy {row['val_accuracy']:.2%}  {short(row['macs'])} multiply-adds  "
+                                f"{row['seconds']:.0f} s")  # fmt: skip
+    print(f"{time.strftime('%H:%M:%S')}  {done}/{count}  {row['arch']}  {told}", file=sys.stderr, flush=True)
 
 
 def log_of(folder: Path, i: int) -> Path:
