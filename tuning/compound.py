@@ -15,12 +15,11 @@ from cyclopts import Group, Parameter
 import kcnn
 from kcnn import cli
 from kcnn.errors import InputError
-from kcnn.scaling import costs, short
+from kcnn.scaling import costs
 from trainers import runs
 from trainers.config import GROWTH, TrainConfig, resolve
 from tuning import hparams, sweep
-from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import pareto
+from tuning.compound_report import drawn, spoken
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"
@@ -169,6 +168,10 @@ def job(base: TrainConfig, growth: dict[str, float], seed: int) -> sweep.Job:
     return sweep.Job(f"{key}-seed{seed}", replace(config, seed=config.seed + seed), facts)
 
 
+def growth_of(job: sweep.Job) -> dict[str, float]:
+    return {name: job.facts.get(name, 1.0) for name in GROWTH}
+
+
 def report(
     folder: Path, base: TrainConfig, classes: int, images: int, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -221,67 +224,6 @@ def family(folder: Path, base: TrainConfig, classes: int, growth: dict[str, floa
                      "memory": facts.memory(resolve(config).batch_size, config.precision, training=True),
                      "command": sweep.command(named)})  # fmt: skip
     return rows
-
-
-HEADS = ("phi", "pixels", "depth", "width", "parameters", "multiply-adds", "times", "2^phi", "activations", "memory")
-
-
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (str(row["phi"]), str(row["resolution"]), f"{row['depth']:.2f}", f"{row['width']:.2f}", short(row["params"]),
-            short(row["macs"]), f"{row['times']:.2f}", f"{2 ** row['phi']}", short(row["activations"]),
-            short(row["memory"]) + "B")  # fmt: skip
-
-
-def spoken(figures: dict[str, Any]) -> str:
-    """For a terminal."""
-    lines = [HEADS, *map(cells, figures["family"])]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADS))]
-    told = ["  ".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([judged(figures), "", *told, "", f"page  {figures['page']}", f"file  {figures['file']}",
-                      f"next  {figures['family'][1]['command']}"])  # fmt: skip
-
-
-def judged(figures: dict[str, Any]) -> str:
-    best, count = figures["best"], len(figures["candidates"])
-    text = (f"alpha {figures['alpha']:g}, beta {figures['beta']:g}, gamma {figures['gamma']:g} "
-            f"(alpha * beta^2 * gamma^2 = {figures['product']:.4f}): validation accuracy {best['val_accuracy']:.2%}, "
-            f"the best of {count} candidates")  # fmt: skip
-    if (base := figures["base"]["val_accuracy"]) is not None:
-        text += f"; the small network has {base:.2%}"
-    if figures["within_error"] > 1:
-        text += (f". {figures['within_error']} of them are within one standard error ({figures['standard_error']:.2%}) "
-                 "of it: more epochs, validation images or --seeds would tell them apart")  # fmt: skip
-    return text
-
-
-def drawn(figures: dict[str, Any]) -> str:
-    """The page."""
-    candidates = figures["candidates"]
-    heads = (
-        "alpha (depth)",
-        "beta (width)",
-        "gamma (resolution)",
-        "accuracy",
-        "multiply-adds",
-        "parameters",
-        "seconds",
-    )
-    rows = [(f"{c['alpha']:g}", f"{c['beta']:g}", f"{c['gamma']:g}", (c["val_accuracy"], f"{c['val_accuracy']:.2%}"),
-             (c["macs"], short(c["macs"])), (c["params"], short(c["params"])), f"{c['seconds']:.0f}")
-            for c in candidates]  # fmt: skip
-    costs = {"params": "parameters", "macs": "multiply-adds", "images_per_second": "images a second in training"}
-    return page(
-        f"Compound scaling of {figures['base']['arch']}",
-        paragraph(judged(figures)[:1].upper() + judged(figures)[1:] + "."),
-        heading("The family"),
-        table(HEADS, [cells(row) for row in figures["family"]]),
-        paragraph("Memory is that of a training step at the search's batch size. To train one in full:"),
-        *(code(row["command"]) for row in figures["family"]),
-        heading("Candidates"),
-        paragraph("Versions of the small network that cost twice as much, to the rounding of widths and depths."),
-        table(heads, rows),
-        picture(pareto({"candidates": candidates}, costs), "accuracy against costs"),
-    )
 
 
 def main(argv: list[str] | None = None) -> None:
