@@ -86,8 +86,9 @@ def at_phi_0(config: TrainConfig) -> tuple[TrainConfig, int, int]:
     visible_gpus()  # a machine without a driver says so at the first look
     if Path(config.data).is_dir():
         config = replace(config, data=str(Path(config.data).absolute()))
-    config = replace(config, arch=kcnn.get(config.arch).name, run_dir=None, epochs=config.epochs or EPOCHS,
-                     keep=1 if config.keep == TrainConfig.keep else config.keep)  # fmt: skip
+    epochs, keep = EPOCHS if config.epochs is None else config.epochs, config.keep
+    config = replace(config, arch=kcnn.get(config.arch).name, run_dir=None, epochs=epochs,
+                     keep=1 if keep == TrainConfig.keep else keep)  # fmt: skip
     arch = architecture(resolve(config))
     standard = arch.stem == architecture(resolve(replace(config, stem="standard"))).stem
     config = replace(config, resolution=arch.resolution, stem="standard" if standard else "small")

@@ -52,14 +52,14 @@ def drawn(figures: dict[str, Any]) -> str:
     rows = [(f"{c['alpha']:g}", f"{c['beta']:g}", f"{c['gamma']:g}", (c["val_accuracy"], f"{c['val_accuracy']:.2%}"),
              (c["macs"], short(c["macs"])), (c["params"], short(c["params"])), f"{c['seconds']:.0f}")
             for c in candidates]  # fmt: skip
-    costs = {"params": "parameters", "macs": "multiply-adds", "images_per_second": "images a second in training"}
+    costs = {"params": "parameters", "macs": "multiply-adds", "seconds": "seconds of training"}
     return page(
         f"Compound scaling of {figures['base']['arch']}",
         paragraph(judged(figures)[:1].upper() + judged(figures)[1:] + "."),
         heading("The family"),
         table(HEADS, [cells(row) for row in figures["family"]]),
-        paragraph("Memory is that of a training step at the search's batch size. To train one in full:"),
-        *(code(row["command"]) for row in figures["family"]),
+        paragraph("Memory is that of a training step at the search's batch size. To train one in full, of any phi:"),
+        code(figures["family"][1]["command"]),
         heading("Candidates"),
         paragraph("Versions of the small network that cost twice as much, to the rounding of widths and depths."),
         table(heads, rows),

@@ -14,7 +14,7 @@ img { max-width: 100%; height: auto }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th { cursor: pointer; vertical-align: bottom } th:first-child, td:first-child, .text { text-align: left }
+th { cursor: pointer; vertical-align: bottom } .text { text-align: left } td:first-child { white-space: normal }
 code { background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }
 """
 # A click on a column's head sorts by it, a second one the other way round.
@@ -55,14 +55,18 @@ def code(text: str) -> str:
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A cell is a text, or a pair of a number to sort by and its text."""
 
-    def cell(value: Any) -> str:
-        if isinstance(value, tuple):
-            return f'<td data-value="{value[0]:.9g}">{html.escape(value[1])}</td>'
-        return f"<td>{html.escape(str(value))}</td>"
+    def cell(tag: str, value: Any, words: bool) -> str:
+        key, text = value if isinstance(value, tuple) else (None, str(value))
+        how = (' class="text"' if words else "") + (f' data-value="{key:.9g}"' if key is not None else "")
+        return f"<{tag}{how}>{html.escape(text)}</{tag}>"
 
-    top = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-    body = "\n".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n'
+    def line(tag: str, values: Sequence[Any]) -> str:
+        return "<tr>" + "".join(cell(tag, v, w) for v, w in zip(values, words, strict=True)) + "</tr>"
+
+    words = [any(isinstance(v, str) and v[:1].isalpha() for v in column) for column in zip(*rows, strict=True)]
+    body = "\n".join(line("td", row) for row in rows)
+    return (f'<div class="scroll"><table><thead>{line("th", heads)}</thead><tbody>\n{body}\n'
+            "</tbody></table></div>\n")  # fmt: skip
 
 
 def picture(figure: Any, description: str) -> str:

@@ -15,12 +15,16 @@ from tuning.pictures import against_parameters, color, distributions, pareto
 from tuning.statistics import best_range, compare
 
 PAGE, SUMMARY = "page.html", "summary.json"
+COSTS = {"macs": "multiply-adds", "params": "parameters", "seconds": "seconds of training"}
 SYMBOLS = {"d": "depth", "w": "w0", "a": "wa", "m": "wm", "g": "group width", "b": "bottleneck ratio"}
 Row = Mapping[str, Any]
 
 
-def report(folder: Path, rows: Sequence[Row], k: int) -> dict[str, Any]:
-    """Writes page.html and summary.json, and returns the latter. Raises InputError where no network was trained."""
+def report(folder: Path, rows: Sequence[Row], k: int, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Writes page.html and summary.json, and returns the latter. Raises InputError where no network was trained.
+
+    flags: of a sweep that goes on from here.
+    """
     trained = [row for row in rows if "error" not in row and row.get("val_accuracy") is not None]
     failed = [row for row in rows if row not in trained]
     if not trained:
@@ -39,8 +43,8 @@ def report(folder: Path, rows: Sequence[Row], k: int) -> dict[str, Any]:
         "run_dir": str(folder),
         "page": str(folder / PAGE),
     }
-    if follow := narrowed(figures["spaces"]):
-        figures["next"] = f"python -m tuning.design_space --space {follow}"
+    if spaces := narrowed(figures["spaces"]):
+        figures["next"] = shlex.join(["python", "-m", "tuning.design_space", "--space", *spaces, *flags])
     runs.write_json(folder / SUMMARY, figures)
     runs.write_text(folder / PAGE, drawn(folder, figures, groups, errors, failed))
     return figures
@@ -77,18 +81,18 @@ def command(folder: Path, row: Row) -> str:
     return f"kcnn train --arch {row['arch']}"
 
 
-def narrowed(spaces: Sequence[Mapping[str, Any]]) -> str:
-    """The best RegNet space and the part of it that its likely best ranges leave, as flags."""
+def narrowed(spaces: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best RegNet space and the part of it that its likely best ranges leave."""
     regnets = [s for s in spaces if s["space"].startswith("regnet") and s["ranges"]]
     if not regnets:
-        return ""
+        return []
     least = min(regnets, key=lambda s: s["smallest_errors"])
     limits = ",".join(
         f"{symbol}={low:g}" + (f"..{high:g}" if high > low else "")
         for symbol, what in SYMBOLS.items()
         for low, _, high in [least["ranges"][what]]
     )
-    return f"{shlex.quote(least['space'])} {least['space'].partition(':')[0]}:{limits}"
+    return [least["space"], f"{least['space'].partition(':')[0]}:{limits}"]
 
 
 def spoken(figures: Mapping[str, Any]) -> str:
@@ -132,13 +136,13 @@ def drawn(folder: Path, figures: Mapping[str, Any], groups: Mapping[str, Sequenc
     if figures["comparisons"]:
         parts += [
             heading("Which space is better"),
-            *(paragraph(f"{c['verdict'].capitalize()}.") for c in figures["comparisons"]),
-            table(("spaces", "area between EDFs", "p", "mean difference", "p alone", "least errors", "", "p alone"),
+            *(paragraph(f"{c['verdict']}.") for c in figures["comparisons"]),
+            table(("spaces", "area between EDFs", "p", "difference of means", "its p", "means of least", "", "its p"),
                   [(f"{c['a']} and {c['b']}", percent(c["area"]), number(c["p"]), percent(c["mean_difference"]),
                     number(c["p_mean"]), percent(c["smallest_a"]), percent(c["smallest_b"]), number(c["p_smallest"]))
                    for c in figures["comparisons"]]),
             paragraph("p: how often networks shuffled between the two spaces give as large a figure. The first is "
-                      "corrected for the number of comparisons; 0.05 or less is called beyond chance."),
+                      "corrected for the number of comparisons; up to 0.05 is called beyond chance."),
         ]  # fmt: skip
     for i, (name, rows) in enumerate(groups.items()):
         if found := parameters(rows):
@@ -147,10 +151,7 @@ def drawn(folder: Path, figures: Mapping[str, Any], groups: Mapping[str, Sequenc
     parts.append(paragraph("Line: the likeliest value in a space's best network; shade: its 95 % range (bootstrap of "
                            "a quarter of the networks at a time). Where the shade is as wide as the points are "
                            "spread, more networks are needed to tell."))  # fmt: skip
-    costs = {"macs": "multiply-adds", "params": "parameters", "images_per_second": "images a second in training"}
-    costs = {
-        key: label for key, label in costs.items() if all(row.get(key) for rows in groups.values() for row in rows)
-    }
+    costs = {key: label for key, label in COSTS.items() if all(key in row for rows in groups.values() for row in rows)}
     if costs:
         parts += [heading("Accuracy against cost"), picture(pareto(groups, costs), "accuracy against costs")]
     parts += [heading("What next"), paragraph("Train the best network in full:"), code(figures["command"])]

@@ -81,11 +81,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def command(config: TrainConfig) -> str:
     """The `kcnn train` that trains a sweep's network in full: for its recipe's epochs, into a folder of its own."""
-    words = ["kcnn", "train"]
-    for name, value in flags(replace(config, epochs=None, run_dir=None, keep=TrainConfig.keep)).items():  # type: ignore
+    return shlex.join(["kcnn", "train", *words(replace(config, epochs=None))])  # type: ignore[arg-type]
+
+
+def words(config: TrainConfig) -> list[str]:
+    """A configuration as flags, but for where it goes and how many checkpoints it keeps."""
+    found = []
+    for name, value in flags(replace(config, run_dir=None, keep=TrainConfig.keep)).items():
         flag = name.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", plain(value)]
-    return shlex.join(words)
+        found += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", plain(value)]
+    return found
 
 
 def plain(value: Any) -> str:
@@ -261,7 +266,11 @@ def stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
 def say(row: dict[str, Any], done: int, count: int) -> None:
     told = row.get("error") or (f"accuracy {row['val_accuracy']:.2%}  {short(row['macs'])} multiply-adds  "
                                 f"{row['seconds']:.0f} s")  # fmt: skip
-    print(f"{time.strftime('%H:%M:%S')}  {done}/{count}  {row['arch']}  {told}", file=sys.stderr, flush=True)
+    print(
+        f"{time.strftime('%H:%M:%S')}  {done}/{count}  {row.get('candidate', row['arch'])}  {told}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def log_of(folder: Path, i: int) -> Path:
