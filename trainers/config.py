@@ -28,9 +28,15 @@ class TrainConfig:
     phi: Annotated[
         float, flag(WHAT, "Compound scaling: depth x alpha^phi, width x beta^phi, resolution x gamma^phi; 0: none.")
     ] = 0.0
-    alpha: Annotated[float, flag(WHAT, "Growth of the depth with phi.")] = 1.2
-    beta: Annotated[float, flag(WHAT, "Growth of the width with phi.")] = 1.1
-    gamma: Annotated[float, flag(WHAT, "Growth of the resolution with phi.")] = 1.15
+    alpha: Annotated[float, flag(WHAT, "Growth of the depth with phi (default: --compound's, else 1.2).")] = RECIPE_S
+    beta: Annotated[float, flag(WHAT, "Growth of the width with phi (default: --compound's, else 1.1).")] = RECIPE_S
+    gamma: Annotated[float, flag(WHAT, "Growth of the resolution with phi (default: --compound's, else 1.15).")] = (
+        RECIPE_S
+    )
+    compound: Annotated[
+        str | None,
+        flag(WHAT, "What tuning.compound found: alpha, beta, gamma, and its network's stem and resolution at phi 0."),
+    ] = None
     resolution: Annotated[int, flag(WHAT, f"Side of its square input in pixels {RECIPE}, or the network's own.")] = (
         RECIPE_S
     )

@@ -8,9 +8,13 @@ from typing import Any
 
 import yaml
 
+from kcnn.arch import number
 from kcnn.errors import InputError
+from kcnn.families import get
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES, choose, times
+
+GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -18,7 +22,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
-    recipe = RECIPES[name]
+    config, recipe = grown(config), RECIPES[name]
     recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
     unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset:
@@ -27,6 +31,26 @@ def resolve(config: TrainConfig) -> TrainConfig:
     if config.lr is None:
         config = replace(config, lr=config.lr_base * config.global_batch / 256)
     check(config)
+    return config
+
+
+def grown(config: TrainConfig) -> TrainConfig:
+    """With EfficientNet's alpha, beta and gamma, or those of --compound, where it has none. Raises InputError."""
+    unset: dict[str, Any] = {key: value for key, value in GROWTH.items() if getattr(config, key) is None}
+    if not unset or not config.compound:
+        return replace(config, **unset)
+    found = yaml_of(config.compound)
+    for key in GROWTH:
+        if not (number(found.get(key)) and found[key] > 0):
+            raise InputError(
+                f"{config.compound}: {key} {found.get(key)!r}: a number above 0 is needed, as tuning.compound writes it"
+            )
+    config = replace(config, **{key: found[key] for key in unset})
+    if found.get("arch") == get(config.arch).name:
+        if config.stem == "auto":
+            config = replace(config, stem=found.get("stem", "auto"))
+        if config.resolution is None and number(size := found.get("resolution")):
+            config = replace(config, resolution=round(size * config.gamma**config.phi))
     return config
 
 
@@ -92,8 +116,8 @@ def text(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False)
 
 
-def read(path: Path | str) -> dict[str, Any]:
-    """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
+def yaml_of(path: Path | str) -> dict[str, Any]:
+    """The values of a YAML file by name. Raises InputError."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -102,6 +126,12 @@ def read(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, not flags: lines like `epochs: 10` are needed")
+    return values
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
+    values = yaml_of(path)
     known = {f.name for f in fields(TrainConfig)}
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
     for key in values.keys() - known:

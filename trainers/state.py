@@ -40,7 +40,8 @@ def make_state(
 
 def architecture(config: TrainConfig) -> kcnn.Arch:
     """The network of a configuration just as it will be built."""
-    arch = compound(kcnn.get(config.arch), config.phi, config.alpha, config.beta, config.gamma)
+    growth = {key: value for key in ("alpha", "beta", "gamma") if (value := getattr(config, key)) is not None}
+    arch = compound(kcnn.get(config.arch), config.phi, **growth)
     arch = resolve(arch, config.width, config.depth, config.resolution, config.stem)
     if config.bn_momentum is not None:
         arch = replace(arch, style=replace(arch.style, bn_momentum=config.bn_momentum))

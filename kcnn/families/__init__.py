@@ -31,9 +31,10 @@ def names(pattern: str = "*") -> list[str]:
 def get(name: str) -> Arch:
     """The architecture of a name, however it is written: resnet-50, resnet50, ResNet50, resnet_50.
 
+    Points of design spaces have names as well: regnetx-d13-w24-a36.44-m2.49-g8, anynetx-d1x1x4x7-w24x56x152x368-g8.
     Raises InputError with the closest names for one that is not known.
     """
-    found = BARE.get(bare(name))
+    found = BARE.get(bare(name)) or regnet.parse(name)
     if found is None:
         close = difflib.get_close_matches(bare(name), BARE, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(BARE[c].name for c in close)}?" if close else "`kcnn info --list` has them all"

@@ -1,9 +1,17 @@
-"""RegNet: Radosavovic et al., 2020 (https://arxiv.org/abs/2003.13678), Tables in appendix D; AnyNet, its free form."""
+"""RegNet: Radosavovic et al., 2020 (https://arxiv.org/abs/2003.13678), Tables in appendix D; AnyNet, its free form.
+
+Any point of their design spaces has a name, from which `parse` makes it: the paper's symbols with their values, one
+for each stage or one for all. x is without, y with squeeze-and-excite.
+"""
 
 import math
+import re
+from collections.abc import Sequence
 
-from kcnn.arch import Arch, Style, piece, stage
+from kcnn.arch import MOST_BLOCKS, Arch, Style, piece, stage
 from kcnn.errors import InputError
+
+MOST_CHANNELS = 100_000
 
 STEM = (piece("conv", 32, 2, kernel=3),)
 HEAD = (piece("average"), piece("dropout"))
@@ -36,6 +44,8 @@ Y_ROWS = {
     "16gf": (18, 200, 106.23, 2.48, 112),
     "32gf": (20, 232, 115.89, 2.53, 232),
 }
+# depth, w0, wa, wm, group width, bottleneck ratio (of a block's outer to its inner width); those of the stages
+FORMS = {"regnet": "d13-w24-a36.44-m2.49-g8-b1", "anynet": "d1x1x4x7-w24x56x152x368-g8-b1"}
 
 
 def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: tuple[float, ...] | float = 1.0,
@@ -54,8 +64,11 @@ def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: 
         got = ", ".join(f"{n} {what}" for what, n in lengths.items())
         raise InputError(f"{got}: as many of each are needed as there are stages")
     for depth, width, ratio, group in zip(depths, widths, ratios, group_widths, strict=True):
-        if min(depth, width, ratio, group) <= 0:
-            raise InputError(f"depth {depth}, width {width}, ratio {ratio}, group width {group}: above 0 is needed")
+        if min(depth, width, ratio, group) <= 0 or sum(depths) > MOST_BLOCKS or width > MOST_CHANNELS:
+            raise InputError(
+                f"depth {depth}, width {width:g}, ratio {ratio:g}, group width {group:g}: above 0 is needed, "
+                f"and at most {MOST_BLOCKS:,} blocks and {MOST_CHANNELS:,} channels"
+            )
         if round(width * ratio) % min(group, round(width * ratio) or 1):
             raise InputError(f"group width {group} does not divide the inner width {round(width * ratio)} "
                              f"(width {width}, ratio {ratio})")  # fmt: skip
@@ -67,22 +80,57 @@ def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: 
 
 
 def regnet(name: str, depth: int, w0: float, wa: float, wm: float, group_width: int, se: float = 0.0,
-           family: str = "regnet") -> Arch:  # fmt: skip
+           family: str = "regnet", bottleneck: float = 1) -> Arch:  # fmt: skip
     """The AnyNet whose block j has the width w0 + wa * j, quantized.
 
-    u_j = w0 + wa * j;  s_j = log(u_j / w0) / log(wm);  w_j = w0 * wm^round(s_j), to a multiple of 8, and then of
-    the group width. Equal widths make a stage. Equations 2 to 4; bottleneck ratio 1.
+    u_j = w0 + wa * j;  s_j = log(u_j / w0) / log(wm);  w_j = w0 * wm^round(s_j), to a multiple of 8, and then its
+    inner width, w_j / bottleneck, to one of the group width. Equal widths make a stage. Equations 2 to 4.
     """
-    if depth < 1 or w0 <= 0 or wa < 0 or wm <= 1 or group_width < 1:
-        raise InputError(f"depth {depth}, w0 {w0}, wa {wa}, wm {wm}, group width {group_width}: "
-                         "one block, w0 above 0, wa from 0, wm above 1 and a positive group are needed")  # fmt: skip
+    if not 1 <= depth <= MOST_BLOCKS or w0 <= 0 or wa < 0 or wm <= 1 or group_width < 1 or bottleneck <= 0:
+        raise InputError(f"depth {depth}, w0 {w0}, wa {wa}, wm {wm}, group width {group_width}, bottleneck "
+                         f"{bottleneck}: 1 to {MOST_BLOCKS:,} blocks, w0 above 0, wa from 0, wm above 1, a positive "
+                         "group and a positive bottleneck ratio are needed")  # fmt: skip
     powers = [round(math.log((w0 + wa * j) / w0, wm)) for j in range(depth)]
     quantized = [8 * round(w0 * wm**power / 8) for power in powers]
     widths = sorted(set(quantized))
     depths = tuple(quantized.count(w) for w in widths)
-    groups = tuple(min(group_width, w) for w in widths)
-    fitted = tuple(max(g, round(w / g) * g) for w, g in zip(widths, groups, strict=True))
-    return anynet(name, depths, fitted, 1.0, groups, se, family=family)
+    inner = tuple(max(1, round(w / bottleneck)) for w in widths)
+    groups = tuple(min(group_width, v) for v in inner)
+    fitted = tuple(round(max(g, round(v / g) * g) * bottleneck) for v, g in zip(inner, groups, strict=True))
+    return anynet(name, depths, fitted, 1 / bottleneck, groups, se, family=family)
+
+
+def point(space: str, **symbols: float | Sequence[float]) -> str:
+    """The name of a point: point("anynetx", d=(1, 2), w=(24, 56), g=8) is "anynetx-d1x2-w24x56-g8"."""
+    values = {k: (v,) if isinstance(v, int | float) else tuple(v) for k, v in symbols.items()}
+    return "-".join([space, *(symbol + "x".join(f"{v:.10g}" for v in row) for symbol, row in values.items())])
+
+
+def parse(name: str) -> Arch | None:
+    """The network of a point's name, or None for another sort of name. Raises InputError for half a one."""
+    match = re.fullmatch(r"((anynet|regnet)([xy]))((?:-[a-z][\d.x]*)+)", name.strip().lower().replace("_", "-"))
+    if not match:
+        return None
+    space, form, se = match[1], FORMS[match[2]], 0.25 if match[3] == "y" else 0.0
+    symbols, words = re.findall(r"\b[a-z](?=\d)", form), match[4].split("-")[1:]
+    try:
+        given = {"b": (1.0,)} | {word[0]: tuple(float(v) for v in word[1:].split("x")) for word in words}
+    except ValueError:
+        given = {}
+    twice, highest = len({word[0] for word in words}) < len(words), max(map(max, given.values()), default=0)
+    if sorted(given) != sorted(symbols) or twice or min(given["b"]) <= 0 or highest > MOST_CHANNELS:
+        raise InputError(f"architecture {name!r}: the form {space}-{form} is needed")
+    rows = {symbol: given[symbol] for symbol in symbols}
+    name = point(space, **rows)
+    if match[2] == "anynet":
+        count = len(rows["d"])
+        d, w, g, b = (row * count if len(row) == 1 else row for row in rows.values())
+        depths, widths, groups = (tuple(round(v) for v in row) for row in (d, w, g))
+        return anynet(name, depths, widths, tuple(1 / v for v in b), groups, se, family=space)
+    if any(len(row) > 1 for row in rows.values()):
+        raise InputError(f"architecture {name!r}: one number for each symbol is needed, as in {space}-{form}")
+    depth, w0, wa, wm, group, bottleneck = (row[0] for row in rows.values())
+    return regnet(name, round(depth), w0, wa, wm, round(group), se, space, bottleneck)
 
 
 ARCHS = (

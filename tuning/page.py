@@ -1,0 +1,77 @@
+"""One HTML page that needs nothing else: text, tables and pictures."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+STYLE = """
+:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff }
+body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem }
+img { max-width: 100%; height: auto }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th { cursor: pointer; vertical-align: bottom } .text { text-align: left } td:first-child { white-space: normal }
+code { background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }
+"""
+# A click on a column's head sorts by it, a second one the other way round.
+SORT = """
+for (const head of document.querySelectorAll("th")) head.onclick = () => {
+  const body = head.closest("table").tBodies[0], column = head.cellIndex, up = head.dataset.up !== "1";
+  const key = row => { const c = row.cells[column]; return c.dataset.value ?? c.textContent };
+  const number = key => key === "" || isNaN(key) ? key : Number(key);
+  const rows = [...body.rows].sort((a, b) => { const x = number(key(a)), y = number(key(b));
+    return (typeof x === typeof y ? (x > y) - (x < y) : typeof x === "number" ? -1 : 1) * (up ? 1 : -1) });
+  head.dataset.up = up ? "1" : "0"; body.append(...rows);
+};
+"""
+
+
+def page(title: str, *parts: str) -> str:
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(title)}</title><style>{STYLE}</style></head>
+<body><h1>{html.escape(title)}</h1>
+{"".join(parts)}
+<script>{SORT}</script></body></html>
+"""
+
+
+def heading(text: str) -> str:
+    return f"<h2>{html.escape(text)}</h2>\n"
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>\n"
+
+
+def code(text: str) -> str:
+    return f"<p><code>{html.escape(text)}</code></p>\n"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A cell is a text, or a pair of a number to sort by and its text."""
+
+    def cell(tag: str, value: Any, words: bool) -> str:
+        key, text = value if isinstance(value, tuple) else (None, str(value))
+        how = (' class="text"' if words else "") + (f' data-value="{key:.9g}"' if key is not None else "")
+        return f"<{tag}{how}>{html.escape(text)}</{tag}>"
+
+    def line(tag: str, values: Sequence[Any]) -> str:
+        return "<tr>" + "".join(cell(tag, v, w) for v, w in zip(values, words, strict=True)) + "</tr>"
+
+    words = [any(isinstance(v, str) and v[:1].isalpha() for v in column) for column in zip(*rows, strict=True)]
+    body = "\n".join(line("td", row) for row in rows)
+    return (f'<div class="scroll"><table><thead>{line("th", heads)}</thead><tbody>\n{body}\n'
+            "</tbody></table></div>\n")  # fmt: skip
+
+
+def picture(figure: Any, description: str) -> str:
+    """A matplotlib figure as an embedded SVG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(description)}">\n'

@@ -1,0 +1,321 @@
+"""Work on a sweep: train what its folder lists, as one of any number of workers on any machine that has the folder.
+
+A sweep is a folder with jobs.jsonl, what to train; runs/, a run of the trainer for each; and results.jsonl, a line
+for each that is done. A worker claims a run by a lock that ends with its process, so that none is trained twice, and
+goes on with one that was interrupted.
+"""
+
+import argparse
+import gc
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import filelock
+from cyclopts import Parameter
+from cyclopts.config import Dict
+
+from kcnn import cli
+from kcnn.errors import InputError, Interrupted
+from kcnn.scaling import short
+from trainers import checkpoints, runs
+from trainers.config import TrainConfig
+from trainers.settings import read
+from trainers.signals import stop_signals
+
+JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
+FIGURES = ("val_accuracy", "val_loss", "best_val_accuracy", "train_accuracy", "train_loss", "params", "macs", "epochs",
+           "images_per_second", "seconds")  # fmt: skip
+ATTEMPTS = 3  # of a run whose process dies each time before the next checkpoint
+DEATHS = 6  # of workers in a row, without a result between
+LEAVE_SECONDS = 60.0  # that workers have to save and leave
+WAIT_SECONDS = 2.0  # between looks at what others hold
+
+
+@dataclass(frozen=True)
+class Job:
+    """key: its run's folder under runs/; facts: what its result shall tell besides the figures of training."""
+
+    key: str
+    config: TrainConfig
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"key": self.key, "config": flags(self.config), "facts": dict(self.facts)}
+
+
+def flags(config: TrainConfig) -> dict[str, Any]:
+    """The values that are not the defaults."""
+    return {f.name: v for f in fields(TrainConfig) if (v := getattr(config, f.name)) != f.default}
+
+
+def new_folder(kind: str, config: TrainConfig) -> Path:
+    """logs/<kind>-<data>-<time>."""
+    return runs.folder_of(replace(config, arch=kind, run_dir=None))
+
+
+def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    return [Job(row["key"], TrainConfig(**row["config"]), row["facts"]) for row in read_lines(folder / JOBS)]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a last line that was cut off while it was written does not count."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def command(config: TrainConfig) -> str:
+    """The `kcnn train` that trains a sweep's network in full: for its recipe's epochs, into a folder of its own."""
+    return shlex.join(["kcnn", "train", *words(replace(config, epochs=None))])  # type: ignore[arg-type]
+
+
+def words(config: TrainConfig) -> list[str]:
+    """A configuration as flags, but for where it goes and how many checkpoints it keeps."""
+    found = []
+    for name, value in flags(replace(config, run_dir=None, keep=TrainConfig.keep)).items():
+        flag = name.replace("_", "-")
+        found += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", plain(value)]
+    return found
+
+
+def plain(value: Any) -> str:
+    """2.0 -> "2"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def same_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raises InputError where a sweep of other settings is in the folder, and says which."""
+    if not path.is_file():
+        return
+    had, wanted = (flat(s) for s in (runs.read_json(path), json.loads(json.dumps(settings))))
+    for name in sorted(had.keys() | wanted.keys()):
+        if had.get(name) != wanted.get(name):
+            there, here = had.get(name, "the default"), wanted.get(name, "the default")
+            raise InputError(f"{path.parent} holds another sweep: {name.replace('_', '-')} is {there!r} there, "
+                             f"{here!r} here; name another --run-dir")  # fmt: skip
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With the training's own flags beside the others, but for where it goes."""
+    config = {k: v for k, v in settings["config"].items() if k != "run_dir"}
+    return {k: v for k, v in settings.items() if k != "config"} | config
+
+
+def flags_of_file(argv: Sequence[str]) -> Dict | None:
+    """The values that --config sets; flags will win over them."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--config", nargs="?")
+    known, _ = early.parse_known_args(list(argv))
+    return Dict(read(known.config), source=known.config) if known.config else None
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in read_lines(folder / RESULTS)}
+
+
+def append(folder: Path, row: dict[str, Any]) -> None:
+    """Adds a result, once, and whole or not at all."""
+    with filelock.FileLock(folder / ".results.lock"):
+        rows = read_lines(folder / RESULTS)
+        if not any(other["key"] == row["key"] for other in rows):
+            runs.write_text(folder / RESULTS, "".join(json.dumps(r) + "\n" for r in (*rows, row)))
+
+
+def work(folder: Path) -> None:
+    """Trains whatever is not done and not being done by another, until all is done. Raises Interrupted."""
+    jobs = read_jobs(folder)
+    (folder / RUNS).mkdir(exist_ok=True)
+    while missing := [job for job in jobs if job.key not in results(folder)]:
+        claimed = [job for job in missing if claim(folder, job)]
+        if not claimed:
+            time.sleep(WAIT_SECONDS)  # others are at it; should one of them die, its run is ours
+
+
+def claim(folder: Path, job: Job) -> bool:
+    """Trains a job, unless another worker holds it or has done it meanwhile."""
+    lock = filelock.FileLock(folder / RUNS / f".{job.key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    with lock:
+        if job.key not in results(folder):
+            append(folder, {"key": job.key, **job.facts, **outcome(job, folder / RUNS / job.key)})
+    return True
+
+
+def outcome(job: Job, run: Path) -> dict[str, Any]:
+    """The figures of a job's training, or its error. Raises Interrupted, and where the disk is full."""
+    import keras
+
+    from trainers.fit import fit
+
+    config = replace(job.config, run_dir=str(run), resume="auto")
+    if attempts(run) > ATTEMPTS:
+        return {"arch": config.arch, "run_dir": f"{RUNS}/{job.key}",
+                "error": f"its process died {ATTEMPTS} times at the same place"}  # fmt: skip
+    row: dict[str, Any] = {"arch": config.arch, "run_dir": f"{RUNS}/{job.key}"}
+    try:
+        figures = fit(config).figures
+        row |= {what: figures[what] for what in FIGURES}
+    except Interrupted:
+        (run / "attempts.json").unlink(missing_ok=True)
+        raise
+    except Exception as error:  # this network's; the sweep goes on
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError) or "No space left" in str(error):
+            raise  # this would befall every other, too
+        row["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    finally:
+        keras.utils.clear_session()
+        gc.collect()
+    return row
+
+
+def attempts(run: Path) -> int:
+    """Counts one more start of a run from the checkpoint that it is at."""
+    run.mkdir(exist_ok=True)
+    path = run / "attempts.json"
+    at = next((p.name for p in checkpoints.found(run / "checkpoints")), None)
+    last = runs.read_json(path) if path.exists() else {}
+    count = last["count"] + 1 if last.get("at") == at and "count" in last else 1
+    runs.write_json(path, {"at": at, "count": count})
+    return int(count)
+
+
+def run(folder: Path, parallel: int, say: Callable[[dict[str, Any], int, int], None]) -> list[dict[str, Any]]:
+    """Keeps workers at it until all jobs are done, and gives the results in the jobs' order.
+
+    say(result, done, all) is called for each new one. A worker that dies is replaced. Raises Interrupted when told to
+    stop, and InputError where workers keep dying.
+    """
+    jobs = [job.key for job in read_jobs(folder)]
+    told, deaths = set(results(folder)), 0
+    workers: list[subprocess.Popen[bytes]] = []
+    with stop_signals() as received:
+        try:
+            while True:
+                rows = results(folder)
+                for key in jobs:
+                    if key in rows and key not in told:
+                        told.add(key)
+                        deaths = 0
+                        say(rows[key], len(told.intersection(jobs)), len(jobs))
+                if told.issuperset(jobs):
+                    return [rows[key] for key in jobs]
+                if received:
+                    name = signal.Signals(received[0]).name
+                    raise Interrupted(f"{name}: saved, {len(told.intersection(jobs))} of {len(jobs)} are done; "
+                                      "the same command goes on")  # fmt: skip
+                for i, worker in enumerate(workers):
+                    if worker.poll() not in (None, 0):
+                        deaths += 1
+                        last = last_line(log_of(folder, i))
+                        if worker.returncode == 2 or deaths >= DEATHS:
+                            raise InputError(f"a worker left with {worker.returncode}, see {log_of(folder, i)}: {last}")
+                        workers[i] = start(folder, i, parallel)
+                while len(workers) < min(parallel, len(jobs)):
+                    workers.append(start(folder, len(workers), parallel))
+                time.sleep(0.5)
+        finally:
+            stop(workers)
+
+
+def start(folder: Path, i: int, parallel: int) -> subprocess.Popen[bytes]:
+    """A worker with its share of the machine, which leaves when this process does."""
+    from trainers.strategy import visible_gpus
+
+    env = dict(os.environ)
+    if parallel > 1:
+        env.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
+        if gpus := len(visible_gpus()):
+            env |= {"CUDA_VISIBLE_DEVICES": str(i % gpus), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    with open(log_of(folder, i), "ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "tuning.sweep", str(folder), "--tied"], env=env,
+                                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+
+
+def stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for worker in workers:
+        try:
+            worker.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def say(row: dict[str, Any], done: int, count: int) -> None:
+    told = row.get("error") or (f"accuracy {row['val_accuracy']:.2%}  {short(row['macs'])} multiply-adds  "
+                                f"{row['seconds']:.0f} s")  # fmt: skip
+    print(
+        f"{time.strftime('%H:%M:%S')}  {done}/{count}  {row.get('candidate', row['arch'])}  {told}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def log_of(folder: Path, i: int) -> Path:
+    return folder / f"worker-{socket.gethostname()}-{i}.log"
+
+
+def last_line(log: Path) -> str:
+    """The end of a worker's log, without what all our errors begin and end with."""
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines() or ["it is empty"]
+    return lines[-1].partition("error: ")[2].partition(" (`")[0] or lines[-1]
+
+
+def tie() -> None:
+    """Has this process told to stop as soon as the one that started it has gone."""
+
+    def wait() -> None:
+        os.read(0, 1)  # nothing is ever written: this returns when the other end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def sweep(
+    folder: Annotated[Path, Parameter(help="Of a sweep, as tuning.design_space or tuning.compound leave it.")],
+    *,
+    tied: Annotated[bool, Parameter(show=False, negative="")] = False,
+    json: cli.Json = False,
+) -> dict[str, Any]:
+    """Work on a sweep that another process has begun: train what nobody has trained yet or is training.
+
+    python -m tuning.sweep logs/design-space-...      # on every machine that shares the folder and sees the data
+    """
+    if not (folder / JOBS).is_file():
+        raise InputError(f"{str(folder)!r} holds no {JOBS}: the folder of a sweep is needed")
+    if tied:
+        tie()
+    work(folder)
+    done = results(folder)
+    return {"done": len(done), "jobs": len(read_jobs(folder)), "folder": str(folder)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    cli.run(sweep, "python -m tuning.sweep", argv)
+
+
+if __name__ == "__main__":
+    main()
