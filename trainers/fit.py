@@ -174,10 +174,8 @@ def new_or_resumed(config: TrainConfig) -> tuple[TrainConfig, Path]:
 
 
 def settle(config: TrainConfig) -> TrainConfig:
-    """The config with nothing left to a recipe, the network or the machine."""
+    """The config with nothing left to the recipe, the devices or the network."""
     config = resolve(config)
-    if config.precision == "auto":
-        config = replace(config, precision="mixed_bfloat16" if strategy_name(config) == "tpu" else "float32")
     return replace(config, resolution=architecture(config).resolution)
 
 

@@ -13,12 +13,13 @@ from kcnn.errors import InputError
 from kcnn.families import get
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES, choose, times
+from trainers.strategy import strategy_name
 
 GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """The config with the recipe's values where it has None, checked. Raises InputError."""
+    """The config with nothing left to the recipe or the devices, checked. Raises InputError."""
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
@@ -28,6 +29,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
     if config.phi and "resolution" in unset:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
+    if config.precision == "auto":
+        config = replace(config, precision="mixed_bfloat16" if strategy_name(config) == "tpu" else "float32")
     if config.lr is None:
         config = replace(config, lr=config.lr_base * config.global_batch / 256)
     check(config)

@@ -17,8 +17,8 @@ from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import costs
 from trainers import runs
-from trainers.config import GROWTH, TrainConfig
-from trainers.settings import resolve
+from trainers.config import TrainConfig
+from trainers.settings import GROWTH, resolve
 from tuning import hparams, sweep
 from tuning.compound_report import drawn, spoken
 
@@ -80,7 +80,7 @@ def search(
 def at_phi_0(config: TrainConfig) -> tuple[TrainConfig, int, int]:
     """The small network, its resolution and stem settled, as both must not change on the way up; the number of
     classes, and of validation images. Raises InputError for what would fail every training."""
-    from trainers.fit import prepare
+    from trainers.fit import prepare, settle
     from trainers.state import architecture
     from trainers.strategy import visible_gpus
 
@@ -93,7 +93,7 @@ def at_phi_0(config: TrainConfig) -> tuple[TrainConfig, int, int]:
     arch = architecture(resolve(config))
     standard = arch.stem == architecture(resolve(replace(config, stem="standard"))).stem
     config = replace(config, resolution=arch.resolution, stem="standard" if standard else "small")
-    source, *_ = prepare(resolve(config))
+    source = prepare(settle(config), Path()).source
     return config, len(source.classes), source.val.size
 
 

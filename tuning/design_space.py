@@ -92,7 +92,7 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
     """The jobs of a sweep: those that it has, and what is missing of each space, drawn and measured."""
     import kcnn
     from trainers.data import open_data
-    from trainers.fit import prepare
+    from trainers.fit import prepare, settle
     from trainers.state import architecture
     from trainers.strategy import visible_gpus
 
@@ -121,7 +121,7 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
             row = {"space": s.name, "symbols": symbols, "activations": facts.activations}
             jobs.setdefault(key, sweep.Job(key, replace(config, arch=name), row))
     if len(jobs) > len(had):
-        prepare(resolve(next(reversed(jobs.values())).config))  # what is wrong with one is with all
+        prepare(settle(next(reversed(jobs.values())).config), Path())  # what is wrong with one is with all
     return list(jobs.values())
 
 
