@@ -89,7 +89,7 @@ def rounding(arch, ideal_depth, ideal_width, ideal_pixels, base):
     )
     low = min(d for d, _ in shares) * min(w for _, w in shares) ** 2 * min(area, 1) / last[1] ** 2
     high = max(d for d, _ in shares) * max(w for _, w in shares) ** 2 * max(area, 1) * last[0] ** 2
-    return low * 0.9, high * 1.1  # stem and classifier grow less
+    return low * 0.85, high * 1.2  # stem, the first blocks of stages and the classifier grow otherwise
 
 
 @pytest.mark.parametrize(
