@@ -4,6 +4,7 @@ import bisect
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -44,6 +45,8 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
         raise InputError(f"weights {weights!r}: no pretrained weights are known for {arch.name}; leave it None")
     dropout = rate("dropout", arch.dropout if dropout is None else dropout)
     drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
+    # Keras walks a graph by recursion, some fifteen layers a block.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 30 * sum(s.depth for s in arch.stages)))
     if arch != own:
         refuse_absurd(arch, classes, channels)
     try:

@@ -59,18 +59,22 @@ def test_the_small_network_keeps_its_stem_and_resolution(base):
     assert (large.stem, classes, images) == ("standard", 10, 355)
 
 
-def test_candidates_cost_twice_as_much_and_differ(base):
-    found = candidates(base, 10, 6, 0.15)
+def test_candidates_cost_twice_as_much_and_differ(base, monkeypatch):
+    monkeypatch.setattr(compound, "GRIDS", (2, 10))
+    found = candidates(base, 10, 4, 0.15)
     archs = [architecture(resolve(at(base, 1, c))) for c in found]
     aim = 2 * kcnn.facts(architecture(resolve(base)), 10, stem="standard").macs
-    assert len(found) == 6
+    assert len(found) == 4
     for arch in archs:
         assert kcnn.facts(arch, 10, stem="standard").macs == pytest.approx(aim, rel=0.15)
     assert all(a.stages != b.stages or a.resolution != b.resolution for a, b in itertools.combinations(archs, 2))
     spread = [max(c[name] for c in found) - min(c[name] for c in found) for name in ("alpha", "beta", "gamma")]
     assert spread[0] > 0.5 and min(spread[1:]) > 0.3
-    with pytest.raises(kcnn.InputError, match=r"more than 0% away .* the nearest, alpha .* has \d.\d\d times as many"):
-        candidates(base, 10, 6, 1e-9)
+    monkeypatch.setattr(compound, "GRIDS", (1, 2))
+    with pytest.raises(
+        kcnn.InputError, match=r"all \d candidates more than 0% away .* the nearest, alpha .* has \d.\d\d times as many"
+    ):
+        candidates(base, 10, 4, 1e-9)
 
 
 def rounding(arch, ideal_depth, ideal_width, ideal_pixels, base):
@@ -86,10 +90,13 @@ def rounding(arch, ideal_depth, ideal_width, ideal_pixels, base):
     )
     low = min(d for d, _ in shares) * min(w for _, w in shares) ** 2 * min(area, 1) / last[1] ** 2
     high = max(d for d, _ in shares) * max(w for _, w in shares) ** 2 * max(area, 1) * last[0] ** 2
-    return low * 0.9, high * 1.1  # stem and classifier grow less
+    return low * 0.85, high * 1.2  # stem, the first blocks of stages and the classifier grow otherwise
 
 
-@pytest.mark.parametrize("place", [(0.3, 0.3, 0.4), (0, 1, 0), (1, 0, 0), (0, 0, 1)])
+@pytest.mark.parametrize(
+    "place",
+    [(0.3, 0.3, 0.4), (0, 1, 0), (0, 0, 1), pytest.param((1, 0, 0), marks=pytest.mark.slow)],  # up to 512 blocks
+)
 def test_the_family_doubles_with_phi_within_rounding(base, tmp_path, place):
     growth = coefficients(place)
     rows = family(tmp_path, base, 10, growth)
@@ -174,11 +181,12 @@ def quick(monkeypatch):
     return begun
 
 
-def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick):
-    argv = (*FLAGS, "--trials", "5", "--seeds", "2", "--epochs", "1", "--run-dir", "c", "--json")
+def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick, monkeypatch):
+    monkeypatch.setattr(compound, "GRIDS", (3,))
+    argv = (*FLAGS, "--trials", "3", "--tolerance", "0.4", "--seeds", "2", "--epochs", "1", "--run-dir", "c", "--json")
     code, out, _ = told(capsys, compound.main, *argv)
     figures = json.loads(out.splitlines()[-1])
-    assert code == 0 and len(quick) == 2 * (1 + 5)
+    assert code == 0 and len(quick) == 2 * (1 + 3)
     best = max((c for c in quick if c.phi), key=lambda c: c.gamma)
     assert (figures["alpha"], figures["beta"], figures["gamma"]) == (best.alpha, best.beta, best.gamma)
     assert figures["product"] == pytest.approx(2, rel=1e-3)
@@ -191,7 +199,7 @@ def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick):
     assert "<h2>The family</h2>" in Path("c/page.html").read_text()
     rows = [line.split() for line in out.splitlines() if line[:5].strip().isdigit()]
     assert [row[0] for row in rows] == [str(phi) for phi in range(8)]
-    assert told(capsys, compound.main, *argv)[0] == 0 and len(quick) == 12  # it was all there
+    assert told(capsys, compound.main, *argv)[0] == 0 and len(quick) == 8  # it was all there
     code, _, err = told(capsys, compound.main, *(w.replace("0.5", "1") for w in argv))
     assert code == 2 and "c holds another sweep: depth is 0.5 there, 1.0 here" in err.replace("'the default'", "1.0")
 
