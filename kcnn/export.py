@@ -71,7 +71,8 @@ def export(
 
 def text(result: dict[str, Any]) -> str:
     """A few lines for a person."""
-    kept = f", {result['kept']} kept (they follow no convolution alone)" if result["kept"] else ""
+    why = " (they follow no convolution alone)" if result["folded"] else ""
+    kept = f", {result['kept']} kept{why}" if result["kept"] else ""
     accuracy = "" if result["accuracy"] is None else (
         f", top-1 {result['accuracy_before']:.2%} before and {result['accuracy']:.2%} after")  # fmt: skip
     lines = {

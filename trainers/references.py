@@ -72,10 +72,11 @@ def eval_pixels(pictures: list[bytes], config: TrainConfig) -> np.ndarray:
 
 
 def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """float32 (n, classes) of uint8 (n, r, r, 3)."""
+    """float32 (n, classes) of uint8 (n, r, r, 3), on the CPU: a GPU's convolutions round to fewer bits (TF32)."""
 
     @tf.function(reduce_retracing=True)
     def classify(images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
+        with tf.device("CPU:0"):
+            return tf.nn.softmax(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
 
     return np.concatenate([classify(tf.constant(pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)])
