@@ -1,16 +1,13 @@
 """Scale a network to a budget of multiply-adds, parameters, activations or memory."""
 
-import re
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from kcnn import cli
-from kcnn.errors import InputError
 from kcnn.families import get
-from kcnn.scaling import Axis, Candidate, costs, fit, short
+from kcnn.scaling import Axis, Candidate, costs, fit, memory_at, quantity, short
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 NAMES = {"params": "parameters", "macs": "multiply-adds", "activations": "activations", "memory": "training memory"}
 
 
@@ -73,26 +70,6 @@ def train_command(name: str, before: Candidate, found: Candidate) -> str:
         if getattr(found, what) != getattr(before, what)
     ]
     return " ".join(["kcnn train --arch", name, *flags])
-
-
-def quantity(what: str, text: str) -> float:
-    """ "600M" -> 6e8. Units are powers of ten: K, M, G (or B), T."""
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\d*\.\d+)(e[+-]?\d+)?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
-    value = float(match[1] + (match[2] or "")) * UNITS[match[3].upper()] if match else 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{what} {text!r}: a positive number is needed, as 600M (units are K, M, G and T)")
-    return value
-
-
-def memory_at(text: str) -> tuple[float, int]:
-    """ "8GB@64" -> (8e9 bytes, a batch of 64); GiB are 2^30 bytes."""
-    match = re.fullmatch(r"(.+?)(?:(i)?B)?@(\d+)", text.replace(" ", ""), re.IGNORECASE)
-    if not match or int(match[3]) < 1:
-        raise InputError(f"memory {text!r}: bytes at a batch size are needed, as 8GB@64")
-    value = quantity("memory", match[1])
-    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
-    binary = 1.024 ** powers.get(match[1][-1].upper(), 0) if match[2] else 1.0
-    return value * binary, int(match[3])
 
 
 def main(argv: list[str] | None = None) -> None:

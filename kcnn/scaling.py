@@ -1,6 +1,7 @@
 """Which multipliers bring a network to a budget: a search over facts, without weights."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,6 +14,7 @@ from kcnn.graph import walk
 from kcnn.memory import memory_parts
 
 Axis = Literal["width", "depth", "resolution", "compound"]
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 CLOSE = 0.005  # this share of a budget may be left over
 LIMITS = {"width": (-7.0, 5.0), "depth": (-7.0, 4.0), "resolution": (-7.0, 4.0), "compound": (-30.0, 8.0)}
 
@@ -129,3 +131,23 @@ def short(value: float) -> str:
         if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def quantity(what: str, text: str) -> float:
+    """ "600M" -> 6e8. Units are powers of ten: K, M, G (or B), T."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\d*\.\d+)(e[+-]?\d+)?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
+    value = float(match[1] + (match[2] or "")) * UNITS[match[3].upper()] if match else 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"{what} {text!r}: a positive number is needed, as 600M (units are K, M, G and T)")
+    return value
+
+
+def memory_at(text: str) -> tuple[float, int]:
+    """ "8GB@64" -> (8e9 bytes, a batch of 64); GiB are 2^30 bytes."""
+    match = re.fullmatch(r"(.+?)(?:(i)?B)?@(\d+)", text.replace(" ", ""), re.IGNORECASE)
+    if not match or int(match[3]) < 1:
+        raise InputError(f"memory {text!r}: bytes at a batch size are needed, as 8GB@64")
+    value = quantity("memory", match[1])
+    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
+    binary = 1.024 ** powers.get(match[1][-1].upper(), 0) if match[2] else 1.0
+    return value * binary, int(match[3])

@@ -1,0 +1,148 @@
+"""A trial: a run of the trainer on a sample of the space, its time accounted for."""
+
+import gc
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import keras
+
+import trainers
+from kcnn.builder import SMALL, smallest
+from kcnn.errors import InputError, Interrupted
+from trainers.config import TrainConfig, resolve
+from trainers.runs import read_json, write_json, write_text
+from trainers.state import architecture
+from tuning.objective import Objective
+from tuning.space import Space, Values
+
+RECORD, ERROR = "trial.json", "error.txt"
+WAIT = 30.0  # seconds that a killed worker may take to let go of its run
+
+
+class Clock(keras.callbacks.Callback):
+    """What of a run's time went into training and evaluating at full speed; the rest built, compiled and saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, float]] = []  # steps, seconds
+        self.tests: list[float] = []
+        self.epochs = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.first, self.started = batch, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.calls.append((batch - self.first + 1, time.perf_counter() - self.started))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.tests.append(time.perf_counter() - self.started)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.epochs += 1
+
+    def useful(self) -> float:
+        """Seconds: all steps at the speed of all calls but the first, which compiles; the same for evaluations, of
+        which a single one cannot be told from its compiling, and counts as lost."""
+        warm, tests = self.calls[1:], self.tests[1:]
+        steps = sum(n for n, _ in self.calls)
+        per_step = sum(s for _, s in warm) / sum(n for n, _ in warm) if warm else 0.0
+        per_test = sum(tests) / len(tests) if tests else 0.0
+        return steps * per_step + len(self.tests) * per_test
+
+
+def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> TrainConfig:
+    """The run of a trial: the sample's, as long and as large as the oracle wants it ("tuner/...": see halving)."""
+    config = space.run(values)
+    pixels = architecture(resolve(config)).resolution
+    if config.stem == "auto":  # fewer pixels shall not change the network
+        config = replace(config, stem="small" if pixels <= SMALL else "standard")
+    if (share := values.get("tuner/share", 1.0)) < 1:
+        least = smallest(architecture(resolve(config)))
+        config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))
+    if epochs := values.get("tuner/epochs"):
+        config = replace(config, epochs=int(epochs))
+        if config.warmup_epochs is None and (warmup := resolve_warmup(space.config)) > 0:
+            config = replace(config, warmup_epochs=min(warmup, epochs / 4))
+    return replace(config, run_dir=str(folder), resume="auto")
+
+
+def resolve_warmup(config: TrainConfig) -> float:
+    """Epochs of warmup in the recipe's own time."""
+    return resolve(replace(config, epochs=None)).warmup_epochs  # type: ignore[arg-type]
+
+
+def place(project: Path, trial_id: str, values: Mapping[str, Any]) -> Path:
+    """The run folder of a trial: one for each rung that it reaches."""
+    rung = values.get("tuner/rung")
+    return project / "trials" / (trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
+
+
+def run_trial(space: Space, objective: Objective, reference: Mapping[str, float], project: Path, trial_id: str,
+              values: Mapping[str, Any]) -> float | None:  # fmt: skip
+    """Trains a sample, or goes on with its run, and returns its score; None where it failed, and its folder says why.
+
+    Raises Interrupted where it was told to stop; its run is saved then.
+    """
+    folder = place(project, trial_id, values)
+    clock, started = Clock(), time.perf_counter()
+    record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
+    try:
+        begin(project, folder, values)
+        config = configuration(space, values, folder)
+        record |= {"epochs": resolve(config).epochs, "resolution": architecture(resolve(config)).resolution}
+        figures = trainers.fit(config, [clock]).figures
+        record["figures"] = figures
+        record["score"] = objective.score(figures, space.costs(values) or {}, reference)
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        record["error"] = " ".join(str(error).split()) or type(error).__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        if not isinstance(error, InputError):
+            write_text(folder / ERROR, traceback.format_exc())
+    finally:
+        forget()
+    seconds, useful = time.perf_counter() - started, clock.useful()
+    if clock.calls or not (folder / RECORD).exists():  # a run found finished has its record
+        record |= {"seconds": seconds, "lost_seconds": max(0.0, seconds - useful), "steps_timed": len(clock.calls),
+                   "epoch_seconds": useful / clock.epochs if clock.epochs else 0.0}  # fmt: skip
+        write_json(folder / RECORD, record)
+    return record["score"]
+
+
+def begin(project: Path, folder: Path, values: Mapping[str, Any]) -> None:
+    """Waits for whoever still holds the folder; Hyperband's promoted trials begin with their predecessor's run."""
+    if folder.exists():
+        lock = filelock.FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=WAIT)
+        except filelock.Timeout:
+            raise InputError(f"{folder} is in use by a live run") from None
+        lock.release()
+    if (past := values.get("tuner/trial_id")) and not folder.exists():
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        leave = shutil.ignore_patterns(RECORD, ERROR, ".lock")
+        shutil.copytree(project / "trials" / past, partial, ignore=leave)
+        partial.rename(folder)
+
+
+def forget() -> None:
+    """Gives back what a network took: fifty trials need no more memory than one."""
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def read_record(folder: Path) -> Values | None:
+    """What a trial's folder says of it, once it has ended."""
+    path = folder / RECORD
+    return read_json(path) if path.is_file() else None
