@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import keras_tuner
@@ -17,11 +17,15 @@ LOST = 0.3  # share of the time that building and compiling may take; a third is
 
 @dataclass(frozen=True)
 class Rung:
-    """How many networks train for how many epochs at which share of their resolution."""
+    """How many networks train for how many epochs at which share of their resolution.
+
+    warmup: epochs at most; it stays where a rung becomes longer, so that a run can go on.
+    """
 
     networks: int
     epochs: int
     share: float
+    warmup: float
 
 
 def plan(trials: int, epochs: int, asked: bool) -> tuple[Rung, ...]:
@@ -33,11 +37,11 @@ def plan(trials: int, epochs: int, asked: bool) -> tuple[Rung, ...]:
     """
     top = epochs if asked else max(min(epochs, LEAST_EPOCHS), round(epochs / 2))
     least = 1 if asked else LEAST_EPOCHS
-    rungs = [Rung(max(1, trials), top, 1.0)]
+    rungs = [Rung(trials, top, 1.0, top / 4)]
     while rungs[0].networks >= KEPT and rungs[0].epochs // 2 >= least:
-        below = Rung(trials, rungs[0].epochs // 2, rungs[0].share * SMALLER)
+        below = Rung(trials, rungs[0].epochs // 2, rungs[0].share * SMALLER, rungs[0].epochs // 2 / 4)
         sizes = [max(1, trials // KEPT ** (i + 1)) for i in range(len(rungs))]
-        rungs = [below] + [Rung(n, r.epochs, r.share) for n, r in zip(sizes, rungs, strict=True)]
+        rungs = [below] + [replace(r, networks=n) for n, r in zip(sizes, rungs, strict=True)]
         if sizes[-1] < KEPT:
             break
     return tuple(rungs)
@@ -46,20 +50,21 @@ def plan(trials: int, epochs: int, asked: bool) -> tuple[Rung, ...]:
 class HalvingOracle(Held, keras_tuner.Oracle):
     """A trial is a network; once all of a rung have ended, its best go on to the next.
 
-    `timing` tells of a finished trial (seconds building, compiling and saving; seconds of an epoch). Where a rung
-    begins and more than LOST of all time would be lost, it and those above become longer; `stretch`: whether they may.
+    `timing` tells of a finished trial (seconds building, compiling and saving; seconds of an epoch). Where more than
+    LOST of all time would be lost, all rungs become longer: by the first trial's measure, which then trains on, and
+    those to come once more as a rung begins. `stretch`: whether they may.
     """
 
     def __init__(self, *args: Any, rungs: Sequence[Rung], timing: Callable[[Trial], tuple[float, float]],
                  stretch: bool, **options: Any):  # fmt: skip
         self.rungs, self.timing, self.stretch = list(rungs), timing, stretch
-        self.exhausted = False
+        self.exhausted = self.measured = False
         super().__init__(*args, **options)
 
     def stage(self, rung: int) -> dict[str, Any]:
         """What a rung adds to the values of a trial."""
         r = self.rungs[rung]
-        return {"tuner/rung": rung, "tuner/epochs": r.epochs, "tuner/share": r.share}
+        return {"tuner/rung": rung, "tuner/epochs": r.epochs, "tuner/share": r.share, "tuner/warmup": r.warmup}
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         values = self._random_values()
@@ -92,29 +97,40 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         best = sorted(done, key=lambda t: t.score, reverse=self.objective.direction == "max")
         best = best[: self.rungs[rung + 1].networks]
         if self.stretch:
-            self.rungs[rung + 1 :] = self.stretched(rung + 1, best)
+            self.lengthen(rung + 1, best)
         for trial in best:
-            trial.hyperparameters.values |= self.stage(rung + 1)
-            trial.status = RUNNING
-            trial.score = None
-        self._retry_queue = sorted((t.trial_id for t in best), reverse=True)
+            self.again(trial, rung + 1)
 
-    def stretched(self, rung: int, best: Sequence[Trial]) -> list[Rung]:
-        """The rungs from this one on, so long that what is lost by their end is at most LOST of all time."""
-        lost = trained = 0.0
-        for trial in self.trials.values():
-            if trial.status == COMPLETED:
-                setup, epoch = self.timing(trial)
-                lost += setup
-                trained += epoch * self.rungs[rung_of(trial)].epochs
-        ahead = self.rungs[rung:]
-        below = self.rungs[rung - 1].share
-        setups = sum(self.timing(t)[0] for t in best) / len(best)
-        epochs = sum(self.timing(t)[1] for t in best) / len(best)
-        lost += setups * sum(r.networks for r in ahead)
-        to_come = sum(r.networks * r.epochs * epochs * (r.share / below) ** 2 for r in ahead)
-        times = max(1.0, (lost * (1 - LOST) / LOST - trained) / max(1e-9, to_come))
-        return [Rung(r.networks, math.ceil(r.epochs * times), r.share) for r in ahead]
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Trial) -> None:
+        super().end_trial(trial)
+        trial = self.trials[trial.trial_id]
+        if trial.status != COMPLETED or rung_of(trial) or not self.stretch:
+            return
+        if not self.measured:
+            self.measured = True
+            self.lengthen(0, [trial])
+        if trial.hyperparameters.values["tuner/epochs"] < self.rungs[0].epochs:
+            self.again(trial, 0)
+        self.save()
+
+    def again(self, trial: Trial, rung: int) -> None:
+        """Queues a trial for a rung."""
+        trial.hyperparameters.values |= self.stage(rung)
+        trial.status, trial.score = RUNNING, None
+        self._retry_queue = sorted({*self._retry_queue, trial.trial_id}, reverse=True)
+
+    def lengthen(self, rung: int, sample: Sequence[Trial]) -> None:
+        """Makes the rungs from this one on so long that at most LOST of all time is lost by the end of the last."""
+        ended = [t for t in self.trials.values() if t.status == COMPLETED and rung_of(t) < rung]
+        lost = sum(self.timing(t)[0] for t in ended)
+        trained = sum(self.timing(t)[1] * self.rungs[rung_of(t)].epochs for t in ended)
+        setup, epoch = (sum(times) / len(sample) for times in zip(*map(self.timing, sample), strict=True))
+        share = self.rungs[rung_of(sample[0])].share
+        lost += sum(r.networks * setup for r in self.rungs[rung:])
+        ahead = sum(r.networks * r.epochs * epoch * (r.share / share) ** 2 for r in self.rungs[rung:])
+        times = max(1.0, (lost * (1 - LOST) / LOST - trained) / max(1e-9, ahead))
+        self.rungs[rung:] = [replace(r, epochs=math.ceil(r.epochs * times)) for r in self.rungs[rung:]]
 
     def score_trial(self, trial: Trial) -> None:
         """By the rung reached last: those of other rungs are not comparable."""
@@ -122,12 +138,12 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         trial.score, trial.best_step = last.mean(), last.step
 
     def get_state(self) -> dict[str, Any]:
-        rungs = [[r.networks, r.epochs, r.share] for r in self.rungs]
-        return super().get_state() | {"rungs": rungs, "exhausted": self.exhausted}
+        rungs = [list(astuple(r)) for r in self.rungs]
+        return super().get_state() | {"rungs": rungs, "exhausted": self.exhausted, "measured": self.measured}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.exhausted = state["exhausted"]
+        self.exhausted, self.measured = state["exhausted"], state["measured"]
         self.rungs = [Rung(*r) for r in state["rungs"]]
 
 

@@ -1,6 +1,7 @@
 """A trial: a run of the trainer on a sample of the space, its time accounted for."""
 
 import gc
+import logging
 import shutil
 import time
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 
 import filelock
 import keras
+import tensorflow as tf
 
 import trainers
 from kcnn.builder import SMALL, smallest
@@ -22,6 +24,8 @@ from tuning.objective import Objective
 from tuning.space import Space, Values
 
 RECORD, ERROR = "trial.json", "error.txt"
+RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one
+SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
 WAIT = 30.0  # seconds that a killed worker may take to let go of its run
 
 
@@ -65,19 +69,15 @@ def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> Trai
     pixels = architecture(resolve(config)).resolution
     if config.stem == "auto":  # fewer pixels shall not change the network
         config = replace(config, stem="small" if pixels <= SMALL else "standard")
-    if (share := values.get("tuner/share", 1.0)) < 1:
+    if (share := round(values.get("tuner/share", 1.0), 4)) < 1:  # it may have been in single precision
         least = smallest(architecture(resolve(config)))
         config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))
     if epochs := values.get("tuner/epochs"):
         config = replace(config, epochs=int(epochs))
-        if config.warmup_epochs is None and (warmup := resolve_warmup(space.config)) > 0:
-            config = replace(config, warmup_epochs=min(warmup, epochs / 4))
+        if space.config.warmup_epochs is None:  # the recipe's is for a whole run
+            own = resolve(replace(config, epochs=None)).warmup_epochs  # type: ignore[arg-type]
+            config = replace(config, warmup_epochs=min(own, round(values.get("tuner/warmup", SHORT), 4)))
     return replace(config, run_dir=str(folder), resume="auto")
-
-
-def resolve_warmup(config: TrainConfig) -> float:
-    """Epochs of warmup in the recipe's own time."""
-    return resolve(replace(config, epochs=None)).warmup_epochs  # type: ignore[arg-type]
 
 
 def place(project: Path, trial_id: str, values: Mapping[str, Any]) -> Path:
@@ -92,6 +92,7 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
 
     Raises Interrupted where it was told to stop; its run is saved then.
     """
+    tf.get_logger().addFilter(not_retracing)
     folder = place(project, trial_id, values)
     clock, started = Clock(), time.perf_counter()
     record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
@@ -106,15 +107,17 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
         raise
     except Exception as error:
         record["error"] = " ".join(str(error).split()) or type(error).__name__
+        record["figures"] = record["score"] = None
         folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(error, InputError):
             write_text(folder / ERROR, traceback.format_exc())
     finally:
         forget()
     seconds, useful = time.perf_counter() - started, clock.useful()
-    if clock.calls or not (folder / RECORD).exists():  # a run found finished has its record
-        record |= {"seconds": seconds, "lost_seconds": max(0.0, seconds - useful), "steps_timed": len(clock.calls),
-                   "epoch_seconds": useful / clock.epochs if clock.epochs else 0.0}  # fmt: skip
+    if clock.calls or record["error"] or not (folder / RECORD).exists():  # a run found finished has its record
+        before = read_record(folder) or {"seconds": 0.0, "lost_seconds": 0.0}  # of fewer epochs
+        record |= {"seconds": before["seconds"] + seconds, "epoch_seconds": useful / max(1, clock.epochs),
+                   "lost_seconds": before["lost_seconds"] + max(0.0, seconds - useful)}  # fmt: skip
         write_json(folder / RECORD, record)
     return record["score"]
 
@@ -134,6 +137,10 @@ def begin(project: Path, folder: Path, values: Mapping[str, Any]) -> None:
         leave = shutil.ignore_patterns(RECORD, ERROR, ".lock")
         shutil.copytree(project / "trials" / past, partial, ignore=leave)
         partial.rename(folder)
+
+
+def not_retracing(message: logging.LogRecord) -> bool:
+    return RETRACING not in str(message.msg)
 
 
 def forget() -> None:

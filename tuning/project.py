@@ -35,6 +35,7 @@ class Settings:
     tuner: Tuner
     objective: str
     grid_points: int
+    max_trials: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
     with. Raises InputError for what a user can put right.
     """
     config = config or TrainConfig()
-    settings = Settings(config, ranges or Ranges(), limits or Limits(), tuner, objective, grid_points)
+    settings = Settings(config, ranges or Ranges(), limits or Limits(), tuner, objective, grid_points, max_trials)
     if max_trials < 1 or parallel < 1 or grid_points < 2:
         raise InputError(f"max-trials {max_trials}, parallel {parallel}, grid-points {grid_points}: "
                          "at least 1, 1 and 2 are needed")  # fmt: skip
@@ -98,7 +99,7 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
     found = open_search(settings)
     with runs.locked(found.folder):
         remember(found)
-        oracle = make_oracle(found, max_trials)
+        oracle = make_oracle(found)
         if oracle.path.is_file():
             oracle.reload(live=role() == "chief")
         if parallel > 1:
@@ -139,16 +140,16 @@ def open_search(settings: Settings) -> Search:
     return Search(settings, folder, space, objective, reference)
 
 
-def make_oracle(search: Search, max_trials: int) -> Any:
+def make_oracle(search: Search) -> Any:
     """The oracle of a search. Every end of a trial is told."""
     settings, objective = search.settings, search.objective
     asked = settings.config.epochs is not None
     epochs = resolve(settings.config).epochs
     options: dict[str, Any] = {"space": search.space, "path": search.folder / ORACLE, "direction": objective.direction,
-                               "max_trials": max_trials, "seed": settings.config.seed}  # fmt: skip
+                               "max_trials": settings.max_trials, "seed": settings.config.seed}  # fmt: skip
     oracle: Any
     if settings.tuner == "halving":
-        rungs = plan(max_trials, epochs, asked)
+        rungs = plan(settings.max_trials, epochs, asked)
         oracle = HalvingOracle(**options, rungs=rungs, timing=search.timing, stretch=not asked)
     elif settings.tuner == "hyperband":
         oracle = HyperbandOracle(**options, max_epochs=epochs)
@@ -192,10 +193,10 @@ def same_search(folder: Path, settings: Settings) -> None:
     """Raises InputError where the folder holds something else, and says what."""
     if (folder / SETTINGS).is_file():
         old, new = flat(saved(read_settings(folder))), flat(saved(settings))
-        changed = [f"{key} is {old.get(key)} there, {new.get(key)} here"
-                   for key in new if old.get(key) != new.get(key) and key not in RESUMABLE]  # fmt: skip
-        if old.get("epochs") != new.get("epochs"):
-            changed.append(f"epochs is {old.get('epochs')} there, {new.get('epochs')} here")
+        # Rungs are as large as the trials are many; other tuners can be given more of them.
+        free = {*RESUMABLE, *(["max_trials"] if settings.tuner != "halving" else [])} - {"epochs"}
+        changed = [f"{key} is {old.get(key)} there, {new[key]} here"
+                   for key in new if old.get(key) != new[key] and key.replace("-", "_") not in free]  # fmt: skip
         if changed:
             raise InputError(f"{folder} holds another search: {'; '.join(changed)}")
     elif folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):

@@ -76,7 +76,7 @@ def tell(search: "Search", oracle: Any, trial: Trial) -> None:
     ended = sum(t.status not in ("RUNNING", "INVALID") for t in oracle.trials.values())
     what = ", ".join(f"{d.name} {made[d.name]}" for d in search.space.dimensions)
     line = f"trial {trial.trial_id} ({ended}/{oracle.max_trials}): {what}"
-    if made["error"]:
+    if made["score"] is None:
         line += f": failed: {made['error']}"
     else:
         line += f": {short(made['macs'])} multiply-adds, {made['epochs']} epochs"

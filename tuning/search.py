@@ -1,5 +1,6 @@
 """Search the multipliers of a network, and more where asked, under limits on what it costs."""
 
+import itertools
 import sys
 import types
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from cyclopts.config import Yaml
 from kcnn import cli
 from trainers.config import TrainConfig
 from tuning import project, report
+from tuning.objective import METRICS
 from tuning.space import Limits, Ranges, flag
 
 SEARCH = Group.create_ordered("Search")
@@ -24,7 +26,7 @@ def search(
     max_trials: Annotated[int, flag(SEARCH, "Networks to try at most (hyperband: trials, promoted ones too).")] = 20,
     objective: Annotated[
         str,
-        flag(SEARCH, "val_accuracy, val_top5, best_val_accuracy or val_loss; with a cost: val_accuracy:macs^-0.07."),
+        flag(SEARCH, f"{', '.join(METRICS)}; or one at a cost, as val_accuracy:macs^-0.07."),
     ] = "val_accuracy",
     parallel: Annotated[int, flag(SEARCH, "Workers on this machine. Each takes its share of cores or a GPU.")] = 1,
     grid_points: Annotated[int, flag(SEARCH, "Of each range, for --tuner grid.")] = 3,
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def config_of(argv: list[str]) -> Yaml | None:
     """The values that --config sets; flags win over them."""
-    paths = [value for key, value in zip(argv, argv[1:], strict=False) if key == "--config"]
+    paths = [value for key, value in itertools.pairwise(argv) if key == "--config"]
     paths += [arg.removeprefix("--config=") for arg in argv if arg.startswith("--config=")]
     return Yaml(paths[-1], must_exist=True) if paths else None
 
