@@ -61,6 +61,7 @@ def served(oracle: Oracle) -> Iterator[tuple[Any, str, int]]:
 
     Raises InputError where the port is in use.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would tell a port in use in its own words, too
     import grpc
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
@@ -86,6 +87,7 @@ def served(oracle: Oracle) -> Iterator[tuple[Any, str, int]]:
 @contextlib.contextmanager
 def connected() -> Iterator[tuple[Oracle, str]]:
     """The chief's oracle and this worker's name, as the environment has them. Raises InputError without a chief."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import grpc
     from keras_tuner.src.distribute.oracle_client import OracleClient
 
