@@ -30,16 +30,19 @@ WAIT = 30.0  # seconds that a killed worker may take to let go of its run
 
 
 class Clock(keras.callbacks.Callback):
-    """What of a run's time went into training and evaluating at full speed; the rest built, compiled and saved."""
+    """How much of a run's time went into building, tracing and compiling: all before the first step and after the
+    last epoch, and what the first step and the first evaluation took longer than others."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.made = self.ended = self.started = time.perf_counter()
         self.calls: list[tuple[int, float]] = []  # steps, seconds
         self.tests: list[float] = []
-        self.epochs = 0
+        self.before, self.epochs = 0.0, 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.first, self.started = batch, time.perf_counter()
+        self.before = self.before or self.started - self.made
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.calls.append((batch - self.first + 1, time.perf_counter() - self.started))
@@ -52,15 +55,19 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epochs += 1
+        self.ended = time.perf_counter()
 
-    def useful(self) -> float:
-        """Seconds: all steps at the speed of all calls but the first, which compiles; the same for evaluations, of
-        which a single one cannot be told from its compiling, and counts as lost."""
-        warm, tests = self.calls[1:], self.tests[1:]
-        steps = sum(n for n, _ in self.calls)
+    def read(self) -> Values:
+        """seconds, lost_seconds, epoch_seconds. A single evaluation cannot be told from its compiling, and is lost."""
+        seconds = time.perf_counter() - self.made
+        if not self.epochs:
+            return {"seconds": seconds, "lost_seconds": seconds, "epoch_seconds": 0.0}
+        (steps, first), *warm = self.calls
         per_step = sum(s for _, s in warm) / sum(n for n, _ in warm) if warm else 0.0
-        per_test = sum(tests) / len(tests) if tests else 0.0
-        return steps * per_step + len(self.tests) * per_test
+        per_test = sum(self.tests[1:]) / max(1, len(self.tests) - 1)
+        slow = max(0.0, first - steps * per_step) + max(0.0, self.tests[0] - per_test)
+        lost = min(seconds, self.before + slow + time.perf_counter() - self.ended)
+        return {"seconds": seconds, "lost_seconds": lost, "epoch_seconds": (seconds - lost) / self.epochs}
 
 
 def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> TrainConfig:
@@ -94,7 +101,7 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
     """
     tf.get_logger().addFilter(not_retracing)
     folder = place(project, trial_id, values)
-    clock, started = Clock(), time.perf_counter()
+    clock = Clock()
     record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
     try:
         begin(project, folder, values)
@@ -113,11 +120,10 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
             write_text(folder / ERROR, traceback.format_exc())
     finally:
         forget()
-    seconds, useful = time.perf_counter() - started, clock.useful()
     if clock.calls or record["error"] or not (folder / RECORD).exists():  # a run found finished has its record
         before = read_record(folder) or {"seconds": 0.0, "lost_seconds": 0.0}  # of fewer epochs
-        record |= {"seconds": before["seconds"] + seconds, "epoch_seconds": useful / max(1, clock.epochs),
-                   "lost_seconds": before["lost_seconds"] + max(0.0, seconds - useful)}  # fmt: skip
+        record |= clock.read()
+        record |= {name: record[name] + before[name] for name in ("seconds", "lost_seconds")}
         write_json(folder / RECORD, record)
     return record["score"]
 

@@ -13,7 +13,7 @@ from trainers import runs
 from trainers.config import RESUMABLE, TrainConfig, resolve
 from trainers.data import open_data
 from tuning import report
-from tuning.halving import HalvingOracle, plan
+from tuning.halving import HalvingOracle, plan, rung_of
 from tuning.hypermodel import place, read_record, run_trial
 from tuning.objective import Objective, parse
 from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
@@ -69,6 +69,16 @@ class Search:
 
     def record(self, trial: Trial) -> dict[str, Any] | None:
         return read_record(place(self.folder, trial.trial_id, trial.hyperparameters.values))
+
+    def records(self, trial: Trial) -> list[dict[str, Any]]:
+        """Of all rungs that a trial came to, the lowest first."""
+        values = dict(trial.hyperparameters.values)
+        if "tuner/share" not in values:
+            found = [self.record(trial)]
+        else:
+            rungs = ({"tuner/rung": rung} for rung in range(rung_of(trial) + 1))
+            found = [read_record(place(self.folder, trial.trial_id, values | rung)) for rung in rungs]
+        return [record for record in found if record]
 
     def timing(self, trial: Trial) -> tuple[float, float]:
         """Seconds lost, seconds of an epoch."""

@@ -22,6 +22,7 @@ Row = dict[str, Any]
 LABELS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "milliseconds an image"}
 FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
            "images_per_second")  # fmt: skip
+COLORS = ("#1f4e8c", "#7fa6d6", "#b9c9dc", "#d5d9de")  # the last rung first
 PLACES = ("arch", "data", "data_dir", "run_dir", "resume", "dry_run", "epochs")  # set apart in the winner's command
 
 
@@ -44,22 +45,14 @@ def row(search: "Search", trial: Trial) -> Row:
     made |= {name: figures.get(name) for name in FIGURES}
     made |= {"score": None if trial.status != "COMPLETED" else record.get("score", trial.score)}
     made |= {"rung": rung_of(trial), "epochs": record.get("epochs"), "trained_resolution": record.get("resolution")}
-    made |= {"seconds": 0.0, "lost_seconds": 0.0, "run_dir": figures.get("run_dir"), "error": error}
-    for past in history(search, trial):
-        made["seconds"] += past.get("seconds", 0.0)
-        made["lost_seconds"] += past.get("lost_seconds", 0.0)
-    return made
-
-
-def history(search: "Search", trial: Trial) -> list[Row]:
-    """The records of all rungs of a trial."""
-    from tuning.hypermodel import place, read_record
-
-    values = dict(trial.hyperparameters.values)
-    if "tuner/share" not in values:
-        return [search.record(trial) or {}]
-    places = (place(search.folder, trial.trial_id, values | {"tuner/rung": r}) for r in range(rung_of(trial) + 1))
-    return [read_record(p) or {} for p in places]
+    past = search.records(trial)
+    made |= {what: sum(r[what] for r in past) for what in ("seconds", "lost_seconds")}
+    made["rungs"] = [
+        {"rung": int(r["values"].get("tuner/rung", 0)), "epochs": r["epochs"], "resolution": r["resolution"],
+         "val_accuracy": r["figures"]["val_accuracy"]}
+        for r in past if r["figures"]
+    ]  # fmt: skip
+    return made | {"run_dir": figures.get("run_dir"), "error": error}
 
 
 def best_of(found: Sequence[Row], direction: str) -> Row:
@@ -89,54 +82,59 @@ def share(made: Mapping[str, float]) -> str:
 
 
 def table(found: Sequence[Row], best: Row) -> str:
-    """All trials, the best first; a star marks those that no other beats in accuracy and multiply-adds."""
-    front = pareto_front(found, "macs")
+    """All trials, the best first; a star marks those that no other of as many epochs beats without costing more."""
     names = [name for name in ("trial", *MULTIPLIERS, "lr", "weight_decay", "drop_path", "recipe") if name in found[0]]
     costs = [name for name in ("macs", "params", "memory", "latency_ms") if name in found[0]]
     lines = [["", *names, *costs, "epochs", "val_accuracy", "score", "seconds"]]
-    order = sorted(found, key=lambda r: (r is not best, r["score"] is None, -r["rung"], -(r["val_accuracy"] or 0)))
-    for r in order:
+    fronts = [pareto_front(found, "macs", rung) for rung in range(best["rung"] + 1)]
+    for r in sorted(found, key=lambda r: (r is not best, r["score"] is None, -r["rung"], -(r["val_accuracy"] or 0))):
         cells = [r["trial"], *(f"{r[n]:g}" if isinstance(r[n], float) else str(r[n]) for n in names[1:])]
-        cells += [short(r[c]) if c in r else "-" for c in costs]
-        if r["score"] is None:
-            cells += [str(r["epochs"] or "-"), r["status"], "-"]
-        else:
-            cells += [str(r["epochs"]), f"{r['val_accuracy']:.2%}", f"{r['score']:.4f}"]
-        lines.append(["*" if r in front else "", *cells, f"{r['seconds']:.0f}"])
+        cells += [short(r[c]) if c in r else "-" for c in costs] + [str(r["epochs"] or "-")]
+        cells += [r["status"], "-"] if r["score"] is None else [f"{r['val_accuracy']:.2%}", f"{r['score']:.4f}"]
+        star = "*" if r["score"] is not None and r in fronts[r["rung"]] else ""
+        lines.append([star, *cells, f"{r['seconds']:.0f}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def pareto_front(found: Sequence[Row], cost: str) -> list[Row]:
-    """Rows that no other beats in accuracy without costing more."""
-    done = [r for r in found if r["score"] is not None and r.get(cost) is not None]
+def reached(r: Row, rung: int) -> float | None:
+    """Validation accuracy of a trial on a rung, if it came there. What has no rungs is all on rung 0."""
+    return next((past["val_accuracy"] for past in r["rungs"] if past["rung"] == rung), None)
+
+
+def pareto_front(found: Sequence[Row], cost: str, rung: int) -> list[Row]:
+    """Of the rows that came to a rung, those that no other beats there in accuracy without costing more."""
     front: list[Row] = []
-    for r in sorted(done, key=lambda r: (r[cost], -r["val_accuracy"])):
-        if not front or r["val_accuracy"] > front[-1]["val_accuracy"]:
-            front.append(r)
+    best = -1.0
+    there = [(r[cost], -accuracy, n) for n, r in enumerate(found) if (accuracy := reached(r, rung)) is not None]
+    for _, accuracy, n in sorted(there):
+        if -accuracy > best:
+            front.append(found[n])
+            best = -accuracy
     return front
 
 
 def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
-    """Accuracy against each cost: trials by the rung they reached, the front, the best."""
+    """Accuracy against each cost, with the front: for each rung on its own, as only its runs are comparable."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
-    done = [r for r in found if r["score"] is not None]
+    done = [r for r in found if r["rungs"]]
     costs = [cost for cost in LABELS if done[0].get(cost) is not None]
-    figure = Figure(figsize=(5 * len(costs), 4.2), dpi=120, layout="constrained")
-    rungs = sorted({r["rung"] for r in done})
-    colors = ["#9db7d5", "#4c78a8", "#1f3f66", "#0b1a2e"]
+    figure = Figure(figsize=(5 * len(costs), 4.6), dpi=120, layout="constrained")
+    last = best["rung"]
     for axes, cost in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
-        front = pareto_front(found, cost)
-        steps = [r[cost] for r in front], [100 * r["val_accuracy"] for r in front]
-        axes.plot(*steps, drawstyle="steps-post", color="#bbbbbb", zorder=1, label="no other beats these")
-        for rung in rungs:
-            at = [r for r in done if r["rung"] == rung]
-            epochs = at[0]["epochs"]
-            axes.scatter([r[cost] for r in at], [100 * r["val_accuracy"] for r in at], s=28, zorder=2,
-                         color=colors[(rung - rungs[-1] - 1) % 4 if rung != rungs[-1] else 1],
-                         label=f"{epochs} epochs" if len(rungs) > 1 else f"trials, {epochs} epochs")  # fmt: skip
+        for rung in range(last + 1):
+            color = COLORS[min(last - rung, len(COLORS) - 1)]
+            there = [(r[cost], 100 * accuracy, r) for r in done if (accuracy := reached(r, rung)) is not None]
+            if not there:
+                continue
+            front = pareto_front(done, cost, rung)
+            axes.plot([r[cost] for r in front], [100 * (reached(r, rung) or 0) for r in front],
+                      drawstyle="steps-post", color=color, zorder=1, linewidth=1)  # fmt: skip
+            epochs = sorted(past["epochs"] for *_, r in there for past in r["rungs"] if past["rung"] == rung)
+            label = f"{len(there)} trials of {' to '.join(str(e) for e in {epochs[0]: 0, epochs[-1]: 0})} epochs"
+            axes.scatter(*zip(*((x, y) for x, y, _ in there), strict=True), s=28, color=color, zorder=2, label=label)
         axes.scatter([best[cost]], [100 * best["val_accuracy"]], s=160, facecolors="none", edgecolors="#d62728",
                      linewidths=1.8, zorder=3, label="best")  # fmt: skip
         axes.set_xscale("log")
@@ -145,7 +143,8 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
         axes.tick_params(axis="x", which="both", labelsize=8, labelrotation=30)
         axes.set(xlabel=LABELS[cost], ylabel="validation accuracy, %")
         axes.grid(alpha=0.25, which="both")
-    figure.axes[0].legend(fontsize=8, loc="lower right")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
     figure.savefig(path)
 
 
