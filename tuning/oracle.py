@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 from keras_tuner import oracles
+from sklearn.exceptions import ConvergenceWarning
 
 from kcnn.errors import InputError
 from trainers.runs import read_json, write_json
@@ -116,7 +118,9 @@ class BayesianOracle(Held, oracles.BayesianOptimizationOracle):
     same criterion takes its place."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        response = super().populate_space(trial_id)
+        with warnings.catch_warnings():  # the process's length scales may well come to their ends
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            response = super().populate_space(trial_id)
         values = response["values"]
         if values is None:
             return response
