@@ -17,11 +17,11 @@ import tensorflow as tf
 import trainers
 from kcnn.builder import SMALL, smallest
 from kcnn.errors import InputError, Interrupted
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.runs import read_json, write_json, write_text
 from trainers.state import architecture
 from tuning.objective import Objective
-from tuning.space import Space, Values
+from tuning.space import Space, Values, resolve
 
 RECORD, ERROR = "trial.json", "error.txt"
 RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one

@@ -10,7 +10,7 @@ import yaml
 
 from kcnn.errors import InputError
 from trainers import runs
-from trainers.config import RESUMABLE, TrainConfig, resolve
+from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
 from tuning import report
 from tuning.halving import HalvingOracle, plan, rung_of
@@ -18,7 +18,7 @@ from tuning.hypermodel import place, read_record, run_trial
 from tuning.objective import Objective, parse
 from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
 from tuning.parallel import connected, lead, role, supervise, work
-from tuning.space import Limits, Ranges, Space, make_space
+from tuning.space import Limits, Ranges, Space, make_space, resolve
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
 Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kcnn.scaling import short
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.state import architecture
 from tuning.halving import rung_of
 from tuning.oracle import Trial
-from tuning.space import MULTIPLIERS
+from tuning.space import MULTIPLIERS, resolve
 
 if TYPE_CHECKING:
     from tuning.project import Search

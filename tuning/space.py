@@ -150,7 +150,8 @@ class Space:
         if key not in self.known:
             try:
                 memory, batch = "memory" in self.measured, config.batch_size
-                self.known[key] = {**costs(arch, memory, self.classes, batch, config.precision)}
+                precision = "float32" if config.precision == "auto" else config.precision
+                self.known[key] = {**costs(arch, memory, self.classes, batch, precision)}
             except InputError:  # too small for its pixels, or beyond all memory
                 self.known[key] = None
         found = self.known[key]

@@ -7,9 +7,8 @@ import pytest
 import kcnn
 from kcnn.errors import InputError
 from trainers import TrainConfig
-from trainers.config import resolve
 from tuning.objective import Objective, parse
-from tuning.space import Limits, Ranges, make_space
+from tuning.space import Limits, Ranges, make_space, resolve
 
 CONFIG = TrainConfig(arch="resnet-18", data="digits")
 
