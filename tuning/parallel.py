@@ -173,6 +173,8 @@ def start(command: Sequence[str], name: str, index: int, workers: int, address: 
 
 def mourn(oracle: Oracle, name: str, process: subprocess.Popen[bytes], deaths: dict[str, int], logs: Path) -> None:
     """Counts the deaths of a worker on its trial, and gives up on one that kills too many."""
+    if process.stdin:
+        process.stdin.close()
     trial = oracle.ongoing_trials.get(name)
     key = trial.trial_id if trial else name
     deaths[key] = deaths.get(key, 0) + 1

@@ -227,6 +227,9 @@ def close(search: Search, oracle: Any) -> Result:
     if not done:
         why = next((row["error"] for row in rows if row["error"]), "nothing could be drawn")
         raise InputError(f"none of {len(rows)} trials succeeded, the first: {why}")
+    if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
+        print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
+              file=sys.stderr)  # fmt: skip
     best = report.best_of(rows, search.objective.direction)
     seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
