@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from kcnn.errors import InputError
+from kcnn.errors import InputError, Interrupted
 from trainers import runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
@@ -118,8 +118,17 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
         elif role() == "chief":
             lead(oracle)
         else:
-            work(oracle, "worker-0", found.run)
+            alone(found, oracle)
         return close(found, oracle)
+
+
+def alone(found: Search, oracle: Any) -> None:
+    """One trial after the other, in this process."""
+    try:
+        work(oracle, "worker-0", found.run)
+    except Interrupted as stop:
+        saved, _, _ = str(stop).partition(";")
+        raise Interrupted(f"{saved}; the same command goes on with the search in {found.folder}") from stop
 
 
 def open_search(settings: Settings) -> Search:

@@ -50,10 +50,11 @@ def search(
     result = project.search(config, ranges, limits, tuner=tuner, objective=objective, max_trials=max_trials,
                             grid_points=grid_points, parallel=parallel)  # fmt: skip
     if result.trials:
+        lost = result.lost_seconds / max(1e-9, result.seconds)
         print(f"""{report.table(result.trials, result.best)}
 
 time       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s \
-({result.lost_seconds / max(1e-9, result.seconds):.0%}) went into building and compiling
+({lost:.0%}) went into building and compiling{"" if lost < 1 / 3 else ": more --epochs would lose less"}
 picture    {result.folder / "pareto.png"}
 dashboard  tensorboard --logdir {result.folder}
 winner     {result.command}""")

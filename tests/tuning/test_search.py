@@ -122,7 +122,7 @@ def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_pat
 
     monkeypatch.setattr("trainers.fit", interrupted)
     asked = {"tuner": "random", "max_trials": 3}
-    with pytest.raises(Interrupted, match="saved at step 11"):
+    with pytest.raises(Interrupted, match="saved at step 11; the same command goes on"):
         tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
     first = runs.read_metrics(tmp_path / "s/trials/2")
     result = tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
