@@ -107,9 +107,7 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         trial = self.trials[trial.trial_id]
         if trial.status != COMPLETED or rung_of(trial) or not self.stretch:
             return
-        if not self.measured:
-            self.measured = True
-            self.lengthen(0, [trial])
+        self.measured = self.measured or self.lengthen(0, [trial])
         if trial.hyperparameters.values["tuner/epochs"] < self.rungs[0].epochs:
             self.again(trial, 0)
         self.save()
@@ -120,8 +118,14 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         trial.status, trial.score = RUNNING, None
         self._retry_queue = sorted({*self._retry_queue, trial.trial_id}, reverse=True)
 
-    def lengthen(self, rung: int, sample: Sequence[Trial]) -> None:
-        """Makes the rungs from this one on so long that at most LOST of all time is lost by the end of the last."""
+    def lengthen(self, rung: int, sample: Sequence[Trial]) -> bool:
+        """Makes the rungs from this one on so long that at most LOST of all time is lost by the end of the last.
+
+        False where the sample cannot tell, as a run that was killed after its last epoch.
+        """
+        sample = [trial for trial in sample if self.timing(trial)[1] > 0]
+        if not sample:
+            return False
         ended = [t for t in self.trials.values() if t.status == COMPLETED and rung_of(t) < rung]
         lost = sum(self.timing(t)[0] for t in ended)
         trained = sum(self.timing(t)[1] * self.rungs[rung_of(t)].epochs for t in ended)
@@ -129,8 +133,9 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         share = self.rungs[rung_of(sample[0])].share
         lost += sum(r.networks * setup for r in self.rungs[rung:])
         ahead = sum(r.networks * r.epochs * epoch * (r.share / share) ** 2 for r in self.rungs[rung:])
-        times = max(1.0, (lost * (1 - LOST) / LOST - trained) / max(1e-9, ahead))
+        times = max(1.0, (lost * (1 - LOST) / LOST - trained) / ahead)
         self.rungs[rung:] = [replace(r, epochs=math.ceil(r.epochs * times)) for r in self.rungs[rung:]]
+        return True
 
     def score_trial(self, trial: Trial) -> None:
         """By the rung reached last: those of other rungs are not comparable."""

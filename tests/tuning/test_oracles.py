@@ -207,3 +207,9 @@ def test_rungs_are_so_long_that_building_and_compiling_take_less_than_a_third(se
     assert json.loads(o.path.read_text())["measured"]
     if setup == 1.0:
         assert done["0", 0] == 3, "longer only where it must be"
+
+
+def test_a_run_that_was_killed_after_its_last_epoch_measures_nothing(space, tmp_path):
+    o = halving(space, tmp_path / "oracle.json", lambda trial: (0.5, 0.0 if trial.trial_id == "0" else 10.0))
+    work(o, "a", score)
+    assert [r.epochs for r in o.rungs] == [3, 6] and o.measured
