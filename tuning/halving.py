@@ -92,7 +92,10 @@ class HalvingOracle(Held, keras_tuner.Oracle):
             return
         rung = max(rung_of(trial) for trial in self.trials.values())
         done = [t for t in self.trials.values() if rung_of(t) == rung and t.status == COMPLETED]
-        if rung + 1 >= len(self.rungs) or not done:
+        behind = [t for t in done if t.hyperparameters.values["tuner/epochs"] < self.rungs[rung].epochs]
+        for trial in behind:  # a kill came before they were queued again
+            self.again(trial, rung)
+        if rung + 1 >= len(self.rungs) or not done or behind:
             return
         best = sorted(done, key=lambda t: t.score, reverse=self.objective.direction == "max")
         best = best[: self.rungs[rung + 1].networks]
