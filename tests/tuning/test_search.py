@@ -1,0 +1,226 @@
+"""Whole searches, from the command line to the command that trains the winner."""
+
+import importlib
+import json
+import os
+import shlex
+import socket
+import threading
+from pathlib import Path
+
+import keras_tuner
+import pytest
+from keras_tuner import oracles
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+import kcnn
+import tuning
+from kcnn.errors import InputError, Interrupted
+from trainers import TrainConfig, runs
+from tuning import hypermodel, parallel, report
+from tuning.space import Limits, Ranges
+
+RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
+LIMITS = Limits(max_macs="4M")
+
+
+def main(*argv):
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module("tuning.search").main([str(a) for a in argv])
+    return left.value.code
+
+
+def config(folder, **flags):
+    return TrainConfig(**{"arch": "resnet-18", "run_dir": str(folder), "epochs": 2, "batch_size": 128, **flags})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished search by halving: three networks, of which one is promoted."""
+    folder = tmp_path_factory.mktemp("searches") / "one"
+    return tuning.search(config(folder), RANGES, LIMITS, max_trials=3)
+
+
+def test_each_trial_is_a_run_within_the_limits(done):
+    assert [row["trial"] for row in done.trials] == ["0", "1", "2"]
+    for row in done.trials:
+        made = kcnn.facts("resnet-18", 10, **{k: row[k] for k in ("width", "depth", "resolution")})
+        assert (row["macs"], row["params"]) == (made.macs, made.params) and row["macs"] <= 4e6
+        run = Path(row["run_dir"])
+        assert runs.read_json(run / runs.RESULT)["val_accuracy"] == row["val_accuracy"] == row["score"]
+        assert 0 < row["lost_seconds"] < row["seconds"]
+    assert sorted(row["rung"] for row in done.trials) == [0, 0, 1]
+    assert done.best["rung"] == 1 and done.best["epochs"] == 2 and len(done.best["rungs"]) == 2
+    assert runs.read_json(done.folder / "result.json")["best"] == done.best
+    first = max((r for r in done.trials), key=lambda r: r["rungs"][0]["val_accuracy"])
+    assert first["rungs"][0]["val_accuracy"] == done.best["rungs"][0]["val_accuracy"]
+
+
+def test_short_trials_see_small_images_through_the_same_network(done):
+    short, full = (runs.open_run(done.folder / "trials" / f"{done.best['trial']}-rung{i}")[1] for i in range(2))
+    assert short.resolution == round(0.7 * full.resolution) and short.epochs < full.epochs == 2
+    assert (short.width, short.depth, short.stem) == (full.width, full.depth, full.stem)
+
+
+def test_it_ends_with_a_table_a_picture_and_hparams(done):
+    lines = report.table(done.trials, done.best).splitlines()
+    assert len(lines) == 4 and done.best["trial"] == lines[1].split()[1 if "*" in lines[1] else 0]
+    assert Image.open(done.folder / "pareto.png").width > 800
+    events = EventAccumulator(str(done.folder / "hparams" / done.best["trial"]))
+    events.Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert session.hparams["width"].number_value == pytest.approx(done.best["width"])
+    assert {"score", "val_accuracy", "macs"} <= set(events.Tags()["tensors"])
+
+
+def test_the_winners_command_trains_it_in_full(done, capsys):
+    import kcnn.train
+
+    program, command, *flags = shlex.split(done.command)
+    assert (program, command) == ("kcnn", "train")
+    with pytest.raises(SystemExit) as left:
+        kcnn.train.main([*flags, "--dry-run", "--json"])
+    assert left.value.code == 0
+    plan = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (plan["macs"], plan["params"]) == (done.best["macs"], done.best["params"])
+    assert plan["config"]["epochs"] == 12 and plan["config"]["batch_size"] == 128
+
+
+def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypatch):
+    monkeypatch.setattr("trainers.fit", lambda *_: pytest.fail("it trains"))
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in
+             (("arch", "resnet-18"), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))]  # fmt: skip
+    for name in ("width", "depth", "resolution"):
+        flags += [f"--{name}-range", *map(str, getattr(RANGES, f"{name}_range"))]
+    assert main(*flags, "--max-macs", "4M", "--max-trials", 3, "--json") == 0
+    out = capsys.readouterr().out
+    told = json.loads(out.splitlines()[-1])
+    assert told["trials"] == json.loads(json.dumps(done.trials)) and told["best"] == done.best
+    assert "winner     kcnn train --arch resnet-18" in out
+
+    assert main(*flags, "--max-macs", "5M", "--max-trials", 3) == 2
+    assert "holds another search: max-macs is 4M there, 5M here" in capsys.readouterr().err
+    assert callable(tuning.search)
+
+
+def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_path, monkeypatch, capsys):
+    """Trial 1 fails; SIGTERM comes in trial 2, which has trained one epoch of two by then."""
+    fit, calls = hypermodel.trainers.fit, []
+
+    def interrupted(config, callbacks):
+        calls.append(Path(config.run_dir).name)
+        if config.run_dir.endswith("1"):
+            raise RuntimeError("out of\nmemory")
+        if calls.count("2") == 1 and config.run_dir.endswith("2"):
+            hook = type(callbacks[0]).on_epoch_end
+            callbacks[0].on_epoch_end = lambda *a, **k: (hook(callbacks[0], *a, **k), os.kill(os.getpid(), 15))
+        return fit(config, callbacks)
+
+    monkeypatch.setattr("trainers.fit", interrupted)
+    asked = {"tuner": "random", "max_trials": 3}
+    with pytest.raises(Interrupted, match="saved at step 11; the same command goes on"):
+        tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
+    first = runs.read_metrics(tmp_path / "s/trials/2")
+    result = tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
+    assert calls == ["0", "1", "2", "2"]
+    assert [row["status"] for row in result.trials] == ["completed", "failed", "completed"]
+    assert result.trials[1]["error"] == "out of memory" and result.trials[1]["score"] is None
+    assert "RuntimeError" in (tmp_path / "s/trials/1/error.txt").read_text()
+    again = runs.read_metrics(tmp_path / "s/trials/2")
+    assert again[: len(first)] == first and len(again) > len(first)
+    assert "trial 1 (2/3)" in (err := capsys.readouterr().err) and "failed: out of memory" in err
+    assert result.best["trial"] in "02"
+
+
+def test_all_trials_failing_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.fit", lambda *_: (_ for _ in ()).throw(InputError("the disk is full")))
+    with pytest.raises(InputError, match="none of 2 trials succeeded, the first: the disk is full"):
+        tuning.search(config(tmp_path / "s"), RANGES, LIMITS, tuner="random", max_trials=2)
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--max-macs", "1"], "no network of the space is within"),
+        (["--objective", "val_f1"], "no run reports 'val_f1'"),
+        (["--max-trials", "0"], "at least 1"),
+        (["--batch-size", "9999"], "there are 1442 training images"),
+        (["--data", "/nowhere"], "does not exist"),
+        (["--arch", "resnet-19"], "did you mean"),
+        (["--resume", "auto"], "--run-dir goes on"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(flags, says, tmp_path, capsys):
+    assert main("--run-dir", tmp_path / "s", *flags) == 2
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert says in line and line.startswith("python -m tuning.search: error: ")
+    assert not out and not (tmp_path / "s").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main("--run-dir", tmp_path) == 2
+    assert "is not empty and holds no search" in capsys.readouterr().err
+
+
+def cluster(monkeypatch, name, port):
+    monkeypatch.setenv(parallel.NAME, name)
+    monkeypatch.setenv(parallel.ADDRESS, parallel.LOOPBACK)
+    monkeypatch.setenv(parallel.PORT, str(port))
+
+
+def test_a_port_in_use_and_a_chief_that_is_not_there(tmp_path, monkeypatch, capsys):
+    with socket.socket() as taken:
+        taken.bind((parallel.LOOPBACK, 0))
+        taken.listen()
+        cluster(monkeypatch, "chief", taken.getsockname()[1])
+        assert main("--run-dir", tmp_path / "s") == 2
+        assert "the port is in use" in capsys.readouterr().err
+    monkeypatch.setattr(parallel, "REACH_SECONDS", 1.0)
+    cluster(monkeypatch, "worker-0", 1)
+    assert main("--run-dir", tmp_path / "s") == 2
+    assert "no chief answers at 127.0.0.1:1" in capsys.readouterr().err
+    monkeypatch.delenv(parallel.PORT)
+    assert main("--run-dir", tmp_path / "s") == 2
+    assert "KERASTUNER_ORACLE_PORT is not set" in capsys.readouterr().err
+
+
+def test_workers_on_a_cluster_share_the_chiefs_trials(tmp_path, monkeypatch):
+    """The chief and two workers, as the environment has them; here they are threads, and nothing is trained."""
+    ran, lock = [], threading.Lock()
+    space = keras_tuner.HyperParameters()
+    space.Float("width", 0.1, 1.0)
+
+    oracle = oracles.RandomSearchOracle(
+        objective=keras_tuner.Objective("score", "max"), max_trials=6, hyperparameters=space, seed=1
+    )
+    oracle._set_project_dir(str(tmp_path), "oracle")
+    oracle.verbose = 0
+    with socket.socket() as free:
+        free.bind((parallel.LOOPBACK, 0))
+        port = free.getsockname()[1]
+    cluster(monkeypatch, "chief", port)
+
+    def run(trial):
+        with lock:
+            ran.append(trial.trial_id)
+        return trial.hyperparameters.values["width"]
+
+    def worker(name):
+        with parallel.connected() as (remote, _):
+            parallel.work(remote, name, run)
+
+    workers = [threading.Thread(target=worker, args=(f"worker-{i}",)) for i in range(2)]
+    for thread in workers:
+        thread.start()
+    parallel.lead(oracle)
+    for thread in workers:
+        thread.join(30)
+    assert sorted(ran) == list("012345")
+    scores = {name: trial.score for name, trial in oracle.trials.items()}
+    assert scores == {n: pytest.approx(t.hyperparameters.values["width"]) for n, t in oracle.trials.items()}
