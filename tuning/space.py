@@ -11,8 +11,9 @@ from cyclopts import Group, Parameter
 from kcnn.arch import number
 from kcnn.errors import InputError
 from kcnn.scaling import costs, quantity, short
-from trainers.config import TrainConfig, resolve
+from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
+from trainers.settings import resolve
 from trainers.state import architecture
 from tuning.latency import latency_ms
 
