@@ -45,17 +45,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _moments(self, inputs, mask):
-        replicas = tf.distribute.get_replica_context() if tf and self.synchronized and mask is None else None
-        if replicas is None or replicas.num_replicas_in_sync == 1:
+        if not tf or not self.synchronized or mask is not None or len(inputs.shape) != 4 or self.axis not in (-1, 3):
             return super()._moments(inputs, mask)
-        # Replicas have equally many examples, so one exchange serves (Keras makes three). The variance of all is the
-        # mean of theirs and the variance of their means: no difference of large squares is taken.
-        parts = replicas.all_gather(tf.stack(tf.nn.moments(inputs, self._reduction_axes))[None], axis=0)
-        mean, between = tf.nn.moments(parts[:, 0], [0])
-        return mean, tf.reduce_mean(parts[:, 1], 0) + between
+        # Of each example first: TensorFlow's sums on CPUs lose four digits over a large batch at once.
+        mean, variance = _joined(*tf.nn.moments(inputs, [1, 2]))
+        replicas = tf.distribute.get_replica_context()
+        if replicas is None or replicas.num_replicas_in_sync == 1:
+            return mean, variance
+        # Replicas have equally many examples, so one exchange serves (Keras makes three).
+        parts = replicas.all_gather(tf.stack([mean, variance])[None], axis=0)
+        return _joined(parts[:, 0], parts[:, 1])
 
     def _move(self, statistic, value):
         statistic.assign(statistic * self.momentum + value * (1 - self.momentum))
+
+
+def _joined(means, variances):
+    """Mean and variance of all from those of equal parts, (parts, channels): no difference of large squares is taken."""
+    mean, between = tf.nn.moments(means, [0])
+    return mean, tf.reduce_mean(variances, 0) + between
 
 
 @keras.saving.register_keras_serializable("kcnn")

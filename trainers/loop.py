@@ -111,7 +111,7 @@ def phase_function(job: Job, state: State, phase: TrainConfig, jit: bool) -> Cal
 def synchronize(model: keras.Model, job: Job) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = job.config.sync_bn and job.strategy.num_replicas_in_sync > 1
+            layer.synchronized = job.config.sync_bn
 
 
 def statistics_function(job: Job, state: State) -> Callable[[], None]:
