@@ -61,7 +61,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def _joined(means, variances):
-    """Mean and variance of all from those of equal parts, (parts, channels): no difference of large squares is taken."""
+    """Mean and variance of all from those of equal parts, (parts, channels), without a difference of large squares."""
     mean, between = tf.nn.moments(means, [0])
     return mean, tf.reduce_mean(variances, 0) + between
 
