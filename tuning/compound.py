@@ -223,7 +223,7 @@ def family(folder: Path, base: TrainConfig, classes: int, growth: dict[str, floa
         rows.append({"phi": phi, "resolution": facts.resolution, "depth": growth["alpha"] ** phi,
                      "width": growth["beta"] ** phi, "params": facts.params, "macs": facts.macs,
                      "activations": facts.activations, "times": facts.macs / (rows[0]["macs"] if rows else facts.macs),
-                     "memory": facts.memory(resolve(config).batch_size, config.precision, training=True),
+                     "memory": facts.memory(resolve(config).batch_size, resolve(config).precision, training=True),
                      "command": sweep.command(named)})  # fmt: skip
     return rows
 

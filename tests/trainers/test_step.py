@@ -70,6 +70,7 @@ TWO, PARTS, BOTH = ({"replicas": 2}, {"batch_size": 4, "accumulate_steps": 4},
                     {"replicas": 2, "batch_size": 8, "accumulate_steps": 2})  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what, other, flags", [
     ("SGD, L2, clipped gradient", TWO, SGD | {"clip_norm": 1.0}),
     ("AdamW, smoothing, average of weights", TWO,

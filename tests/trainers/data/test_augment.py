@@ -18,6 +18,7 @@ from trainers.data import augment as module
 from trainers.data import open_data, train_batches
 from trainers.data.augment import AUTOAUGMENT, augment, autoaugment, erased, erased_box, randaugment, trivialaugment
 from trainers.data.operations import OPERATIONS
+from trainers.job import Job, make_plan
 from trainers.settings import resolve
 
 NAMES = list(OPERATIONS)
@@ -248,7 +249,7 @@ def test_flags_that_cannot_be_are_refused(flags, message):
         resolve(TrainConfig(batch_size=8, epochs=4, **flags))
 
 
-def test_a_run_gets_what_its_flags_say(tiny, monkeypatch):
+def test_a_run_gets_what_its_flags_say(tiny, tmp_path, monkeypatch):
     seen = []
 
     def spy(*args, **options):
@@ -259,8 +260,9 @@ def test_a_run_gets_what_its_flags_say(tiny, monkeypatch):
     flags = {"augment": "randaugment", "augment_magnitude": 4.0, "augment_std": 0.5, "augment_layers": 1,
              "augment_probability": 0.7, "color_jitter": 0.3, "erase": 0.2, "repeats": 3}  # fmt: skip
     config = resolve(TrainConfig(**tiny, **flags))
-    source = open_data("digits")
-    batches = loop.training_data(config, loop.make_plan(config, 1442), source, 0, tf.distribute.get_strategy())
+    job = Job(config, tmp_path, open_data("digits"), tf.distribute.get_strategy(), None, None,
+              make_plan(config, 1442), None)  # fmt: skip
+    batches = loop.training_data(job, config, 0)
     assert next(iter(batches))["image"].shape == (64, 16, 16, 3)
     expected = {"policy": "randaugment", "magnitude": 4.0, "std": 0.5, "layers": 1, "probability": 0.7,
                 "color_jitter": 0.3, "erase": 0.2, "repeats": 3}  # fmt: skip
