@@ -75,7 +75,7 @@ def calibration(job: Job) -> Iterator[np.ndarray]:
 def litert_runner(path: Path) -> tuple[Run, bool]:
     """One image (1, r, r, 3) to (1, classes), in LiteRT's interpreter; and whether its fast kernels take the model.
 
-    XNNPACK refuses int8 sums of two tensors whose steps are too far apart; the plain kernels take them.
+    XNNPACK refuses some int8 networks, RegNetY's among them; the plain kernels take those.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
