@@ -15,6 +15,7 @@ import trainers
 from kcnn.errors import InputError, Interrupted
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig
+from trainers.fit import settle
 from trainers.optimizers import make_optimizer
 from trainers.settings import resolve
 from trainers.state import make_state, network
@@ -227,6 +228,44 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, state, monkeypatch):
             checkpoints.save(tmp_path, name, state, {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-000000001.npz"]
     assert path.read_bytes() == before
+
+
+def test_a_run_stopped_by_a_full_disk_is_found_and_goes_on(tmp_path, short, whole, monkeypatch, same_run):
+    """--resume auto without a folder: the newest unfinished run of the same configuration."""
+    monkeypatch.chdir(tmp_path)
+    write, written = np.savez, []
+
+    def full(file, **arrays):
+        written.append(file)
+        if len(written) > 4:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file, **arrays)
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="No space left on device"):
+        patch.setattr(np, "savez", full)
+        trainers.fit(TrainConfig(**short, resume="auto"))
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert runs.unfinished(settle(TrainConfig(**short))) == f"logs/{folder.name}"
+    assert runs.unfinished(settle(TrainConfig(**short | {"lr": 1e-4}))) is None
+    with runs.locked(folder):  # it lives
+        assert runs.unfinished(settle(TrainConfig(**short))) is None
+    result = trainers.fit(TrainConfig(**short, resume="auto"))
+    assert result.folder.resolve() == folder
+    same_run(result, whole)
+    assert runs.unfinished(settle(TrainConfig(**short))) is None
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_replicas(tmp_path, short, whole):
+    folder = tmp_path / "run"
+    with pytest.raises(Crash):
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [CrashAt(1, 3)])
+    result = trainers.fit(TrainConfig(resume=str(folder), strategy="mirrored", replicas=2))
+    assert (result.figures["steps"], result.figures["replicas"]) == (2 * STEPS, 2)
+    lines, others = (runs.read_metrics(r.folder) for r in (result, whole))
+    assert [x["step"] for x in lines] == [x["step"] for x in others]
+    assert result.figures["train_loss"] == pytest.approx(whole.figures["train_loss"], rel=0.1)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, state):
