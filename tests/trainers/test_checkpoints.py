@@ -260,7 +260,7 @@ def test_a_run_stopped_by_a_full_disk_is_found_and_goes_on(tmp_path, short, whol
 def test_a_run_goes_on_with_other_replicas(tmp_path, short, whole):
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [CrashAt(1, 3)])
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [CrashAt(1, 13)])
     result = trainers.fit(TrainConfig(resume=str(folder), strategy="mirrored", replicas=2))
     assert (result.figures["steps"], result.figures["replicas"]) == (2 * STEPS, 2)
     lines, others = (runs.read_metrics(r.folder) for r in (result, whole))
