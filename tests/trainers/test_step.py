@@ -245,7 +245,7 @@ def test_precise_statistics_are_the_means_over_batches(smooth):
     draws = np.random.default_rng(1)
     images = draws.integers(0, 255, (32, 16, 16, 3)).astype("uint8")
     for replicas in (1, 2):
-        state, _ = run(steps=3, replicas=replicas, ema=0.5)
+        state, _ = run(steps=3, replicas=replicas, ema=0.5, **SGD)
         strategy = make_strategy(TrainConfig(strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas))
         with strategy.scope():
             function = precise_function(state, strategy)
