@@ -1,11 +1,15 @@
 """From records to batches of pixels: in a fixed order, in parallel, each worker doing its own share only."""
 
+import os
+
 import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.augment import augment
 from trainers.data.images import decode, eval_image, train_image
 from trainers.data.splits import Split
+
+THREADS = os.cpu_count() or 1  # that decode and augment
 
 
 def train_batches(
@@ -27,7 +31,7 @@ def train_batches(
     color_jitter: float = 0.0,
     erase: float = 0.0,
     repeats: int = 1,
-    threads: int = tf.data.AUTOTUNE,
+    threads: int = THREADS,
 ) -> tf.data.Dataset:
     """Endless {"image": uint8 (batch, r, r, 3), "label": int32 (batch,), "index": int64 (batch,)}.
 
@@ -100,7 +104,7 @@ def eval_batches(
     filler = {"image": b"", "label": 0, "index": tf.constant(-1, tf.int64), "epoch": tf.constant(0, tf.int64)}
     padding = tf.data.Dataset.from_tensors(filler).repeat(groups * batch * shard[1] - split.size)
     records = _share(split.once().concatenate(padding), batch, shard)
-    return _batched(records.map(example, num_parallel_calls=tf.data.AUTOTUNE), batch, groups)
+    return _batched(records.map(example, num_parallel_calls=THREADS), batch, groups)
 
 
 def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> list[str]:
@@ -126,5 +130,6 @@ def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.d
 def _batched(examples: tf.data.Dataset, batch: int, count: int) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False  # a pipeline that ends waits for its thread, which sleeps up to a minute
     batches = examples.batch(batch, drop_remainder=True).prefetch(2)
     return batches.apply(tf.data.experimental.assert_cardinality(count)).with_options(options)
