@@ -91,12 +91,13 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
     side, crop = config.resolution, config.eval_crop
     if tta == "ten-crop":  # from the square that the central crop would be cut from
         side, crop = round(side / min(crop, TEN_CROP)), 1.0
-    data = distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
-        split, batch=batch, resolution=side, crop=crop, shard=shard))  # fmt: skip
+    # One iterator for all evaluations: TensorFlow may need up to a minute to end one.
+    feed = iter(distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
+        split, batch=batch, resolution=side, crop=crop, shard=shard).repeat()))  # fmt: skip
 
     def evaluate() -> Evaluation:
         with naming_broken(split, lambda: (split.once(), None)):
-            sums = {name: value.numpy() for name, value in function(iter(data), batches).items()}
+            sums = {name: value.numpy() for name, value in function(feed, batches).items()}
         n, confusion = split.size, sums["confusion"]
         return Evaluation(float(sums["loss"] / n), float(np.trace(confusion) / n), float(sums["top5"] / n), confusion)
 

@@ -14,13 +14,13 @@ def distribute(strategy: tf.distribute.Strategy, global_batch: int,
                make: Callable[[int, tuple[int, int]], tf.data.Dataset]) -> Any:  # fmt: skip
     """A dataset without end whose elements are global batches, split over the replicas in order.
 
-    make(batch, (w, W)) gives worker w of W its share of each global batch; after its last one come zeros.
+    make(batch, (w, W)) gives worker w of W its share of each global batch, without end.
     """
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         workers = context.num_input_pipelines
         local = context.num_replicas_in_sync // workers
-        batches = endless(make(global_batch // workers, (context.input_pipeline_id, workers)))
+        batches = make(global_batch // workers, (context.input_pipeline_id, workers))
         if local > 1:
             batches = batches.flat_map(lambda batch: tf.data.Dataset.from_tensor_slices(
                 {k: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for k, x in batch.items()}))  # fmt: skip
@@ -28,13 +28,6 @@ def distribute(strategy: tf.distribute.Strategy, global_batch: int,
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(pipeline)
-
-
-def endless(batches: tf.data.Dataset) -> tf.data.Dataset:
-    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
-        return batches
-    zeros = {key: tf.zeros(spec.shape, spec.dtype) for key, spec in batches.element_spec.items()}
-    return batches.concatenate(tf.data.Dataset.from_tensors(zeros).repeat())
 
 
 @contextlib.contextmanager
