@@ -1,0 +1,40 @@
+"""Fifty trials in one process need hardly more memory than ten."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SEARCH = """
+import json, sys
+import tuning
+from trainers import TrainConfig
+from tuning import report
+from tuning.space import Ranges
+
+told, resident = report.tell, []
+
+def tell(*args):  # as each trial ends
+    resident.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20)
+    told(*args)
+
+report.tell = tell
+ranges = Ranges(width_range=(0.06, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
+config = TrainConfig(arch="resnet-18", epochs=1, batch_size=256, run_dir=sys.argv[1])
+tuning.search(config, ranges, tuner="random", max_trials=50)
+print(json.dumps(resident))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
+def test_resident_memory_stays_flat_over_fifty_trials(tmp_path, capsys):
+    command = [sys.executable, "-c", SEARCH, str(tmp_path / "search")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    resident = json.loads(printed.splitlines()[-1])
+    assert len(resident) == 50
+    with capsys.disabled():
+        print(f"\nresident after trial 10: {resident[9]:.0f} MiB, after trial 50: {resident[49]:.0f} MiB")
+    assert resident[49] < 1.2 * resident[9]
