@@ -44,9 +44,9 @@ def sides(network: str, resolution: int | None) -> dict[str, Callable[[], Any]]:
 
     import kcnn
     from trainers.config import TrainConfig
-    from trainers.folding import fold
+    from trainers.serving.folding import fold
+    from trainers.serving.signatures import make_signatures
     from trainers.settings import resolve
-    from trainers.signatures import make_signatures
     from trainers.state import architecture
     from trainers.state import network as build
 

@@ -59,7 +59,7 @@ def export(
 
     kcnn export logs/resnet-50-photos-... --format litert --dtype int8
     """
-    from trainers.exports import export_run
+    from trainers.serving.exports import export_run
 
     result = export_run(
         run, out=out, checkpoint=checkpoint, format=format, dtype=dtype, fold_bn=fold_bn, signatures=signatures,

@@ -46,11 +46,11 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
-    from trainers import client
     from trainers.checkpoints import load_run
     from trainers.predict import find_images
     from trainers.predict import predict as classify
     from trainers.runs import open_run
+    from trainers.serving import client
 
     if top < 1 or batch_size < 1:
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from trainers.headers import area, checked
+from trainers.serving.headers import area, checked
 
 DRAWS = np.random.default_rng(0)
 

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 import kcnn.export
 from kcnn.errors import InputError
-from trainers import formats
 from trainers.checkpoints import load_run
 from trainers.data import eval_image
-from trainers.exports import export_run
+from trainers.serving import formats
+from trainers.serving.exports import export_run
 
 NEEDS = {"litert": "ai_edge_litert", "onnx": "onnxruntime"}
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 import yaml
 
 import kcnn.predict
-from trainers import client, warmup
 from trainers.checkpoints import load_run
 from trainers.predict import predict
+from trainers.serving import client, warmup
 
 PROTOCOLS = ("rest", "grpc")
 
@@ -262,7 +262,7 @@ def test_a_real_server(shot, album, capsys, protocol):
 
 
 def blocks(language=""):
-    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
     return [block for kind, block in fenced if kind == language]
 

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 import kcnn.export
 from kcnn.errors import InputError
-from trainers import model_card, serving
 from trainers.checkpoints import load_run
 from trainers.data import decode, eval_batches, open_data
-from trainers.exports import export_run
-from trainers.signatures import NAMES
+from trainers.serving import model_card, saved_model
+from trainers.serving.exports import export_run
+from trainers.serving.signatures import NAMES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(*argv):
@@ -198,8 +198,8 @@ def test_an_export_that_answers_differently_is_refused(shot, tmp_path, monkeypat
         folded.model.get_layer("logits").kernel.assign_add(np.full((64, 2), [0.0, 0.01]))
         return folded
 
-    fold = serving.fold
-    monkeypatch.setattr(serving, "fold", changed)
+    fold = saved_model.fold
+    monkeypatch.setattr(saved_model, "fold", changed)
     with pytest.raises(InputError, match=r"probabilities differ by .* from the model's"):
         export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4)
     assert not (tmp_path / "saved_model").exists()
@@ -207,7 +207,7 @@ def test_an_export_that_answers_differently_is_refused(shot, tmp_path, monkeypat
 
 def test_an_export_that_does_not_load_is_refused(shot, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("import sys; sys.exit('no such op')")
-    monkeypatch.setattr(serving, "RELOADED", tmp_path / "broken.py")
+    monkeypatch.setattr(saved_model, "RELOADED", tmp_path / "broken.py")
     with pytest.raises(InputError, match="the export does not load again: no such op"):
         export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4)
     assert not (tmp_path / "saved_model").exists()

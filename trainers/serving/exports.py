@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import InputError
-from trainers import formats, runs, serving
+from trainers import runs
 from trainers.checkpoints import load_run
-from trainers.model_card import about_run, model_card
-from trainers.references import eval_pixels, made_up, open_source, refer, samples
-from trainers.serving import Job
-from trainers.versions import publish, workplace
+from trainers.serving import formats, saved_model
+from trainers.serving.model_card import about_run, model_card
+from trainers.serving.references import eval_pixels, made_up, open_source, refer, samples
+from trainers.serving.saved_model import Job
+from trainers.serving.versions import publish, workplace
 
 WRITERS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {
-    "saved_model": serving.save, "litert": formats.save_litert, "onnx": formats.save_onnx,
+    "saved_model": saved_model.save, "litert": formats.save_litert, "onnx": formats.save_onnx,
 }  # fmt: skip
 DTYPES = {
     "saved_model": ("float32", "bfloat16"), "litert": ("float32", "float16", "int8"), "onnx": ("float32",),

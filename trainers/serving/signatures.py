@@ -9,7 +9,7 @@ import tensorflow as tf
 from kcnn.graph import nodes, opened
 from trainers.config import TrainConfig
 from trainers.data import eval_array, eval_image
-from trainers.headers import checked
+from trainers.serving.headers import checked
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 NAMES: tuple[Name, ...] = get_args(Name)

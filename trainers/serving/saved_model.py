@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers import warmup
 from trainers.config import TrainConfig
 from trainers.data import decode, eval_array
-from trainers.folding import Folded, fold
-from trainers.references import Reference, probabilities
-from trainers.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
+from trainers.serving import warmup
+from trainers.serving.folding import Folded, fold
+from trainers.serving.references import Reference, probabilities
+from trainers.serving.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
 from trainers.state import network, precision
 
 SAME = 1e-5  # of a probability, between the same operations here and in another process

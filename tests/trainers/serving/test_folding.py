@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.layers import BatchNormalization
-from trainers.folding import GroupedConv2D, fold
+from trainers.serving.folding import GroupedConv2D, fold
 
 # One or two of each family with normalizations: (name, pixels, whether some must stay).
 FAMILIES = [

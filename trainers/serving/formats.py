@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from kcnn.quiet import quiet
-from trainers.serving import Job, accuracies, folding, prepared
+from trainers.serving.saved_model import Job, accuracies, folding, prepared
 
 NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
 CLOSE = 1e-3  # of a probability, between a network and the same in another runtime's float32

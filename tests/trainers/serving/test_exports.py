@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 import trainers
-from trainers import exports
 from trainers.config import TrainConfig
-from trainers.references import eval_pixels, made_up, refer
-from trainers.serving import Job
+from trainers.serving import exports
+from trainers.serving.references import eval_pixels, made_up, refer
+from trainers.serving.saved_model import Job
 from trainers.settings import resolve
 from trainers.state import network
 

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope="session")
 def exported(shot, tmp_path_factory):
     """(folder of the versions, reports of two exports of the run on the photos), which are only read."""
-    from trainers.exports import export_run
+    from trainers.serving.exports import export_run
 
     folder = tmp_path_factory.mktemp("served") / "saved_model"
     flags = [{}, {"fold_bn": False, "signatures": ("image",), "top": 1}]
@@ -18,7 +18,7 @@ def exported(shot, tmp_path_factory):
 def standin():
     """The module of the server that stands in for TensorFlow Serving."""
     pytest.importorskip("tensorflow_serving", reason="pip install 'kcnn[serving]'")
-    spec = importlib.util.spec_from_file_location("standin", Path(__file__).parents[1] / "standin.py")
+    spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
