@@ -72,6 +72,7 @@ def refused(capsys, here, *argv):
     ("--epochs 0", "epochs 0 1"),
     ("--batch-size -4", "batch-size -4"),
     ("--batch-size 5000", "batch-size 5000 1442"),
+    ("--batch-size 1 --mixup 0.2", "batch-size 1 mixup 2 images"),
     ("--resolution 0", "resolution 0"),
     ("--arch vgg-11 --resolution 8", "8"),
     ("--width 0", "0"),

@@ -186,6 +186,9 @@ def prepare(config: TrainConfig, folder: Path) -> Job:
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise InputError(f"batch-size {config.batch_size}: a multiple of the {replicas} replicas is needed")
+    if (config.mixup or config.cutmix) and config.batch_size == replicas:
+        raise InputError(f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
+                         f"{2 * replicas} in all")  # fmt: skip
     if config.jit == "on" and config.sync_bn and replicas > 1:
         raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,

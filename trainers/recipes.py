@@ -34,7 +34,8 @@ SGD: Settings = {"batch_size": 256, "optimizer": "sgd", "lr_base": 0.1, "weight_
 RMSPROP: Settings = {"optimizer": "rmsprop", "epsilon": 1.0, "weight_decay": 4e-5, "schedule": "step", "ema": 0.9999}
 
 # What A1, A2 and A3 share. Their code, timm's, has a target of 1 for each of two mixed classes, where here it is the
-# class's share of the image, and draws each operation of RandAugment with probability 0.5.
+# class's share of the image, draws each operation of RandAugment with probability 0.5, and its LAMB divides a gradient
+# longer than 1 by its length, of which the paper says nothing: --clip-norm 1 does that here.
 STRIKES_BACK: Settings = {
     "batch_size": 2048, "optimizer": "lamb", "schedule": "cosine", "warmup_epochs": 5.0, "loss": "bce",
     "label_smoothing": 0.0, "mixup": 0.1, "cutmix": 1.0, "mix_switch": 0.5, "augment": "randaugment",
