@@ -239,6 +239,11 @@ def close(search: Search, oracle: Any) -> Result:
     if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
         print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
               file=sys.stderr)  # fmt: skip
+    # How long an image takes is measured last, when no trial disturbs it.
+    timed = replace(search.space, measured=search.space.measured | {"latency_ms"})
+    for row in rows:
+        if row["rungs"]:
+            row |= timed.costs(oracle.trials[row["trial"]].hyperparameters.values) or {}
     best = report.best_of(rows, search.objective.direction)
     seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)

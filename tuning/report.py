@@ -84,7 +84,7 @@ def share(made: Mapping[str, float]) -> str:
 def table(found: Sequence[Row], best: Row) -> str:
     """All trials, the best first; a star marks those that no other of as many epochs beats without costing more."""
     names = [name for name in ("trial", *MULTIPLIERS, "lr", "weight_decay", "drop_path", "recipe") if name in found[0]]
-    costs = [name for name in ("macs", "params", "memory", "latency_ms") if name in found[0]]
+    costs = [name for name in ("macs", "params", "memory", "latency_ms") if name in best]
     lines = [["", *names, *costs, "epochs", "val_accuracy", "score", "seconds"]]
     fronts = [pareto_front(found, "macs", rung) for rung in range(best["rung"] + 1)]
     for r in sorted(found, key=lambda r: (r is not best, r["score"] is None, -r["rung"], -(r["val_accuracy"] or 0))):
@@ -120,10 +120,9 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
     from matplotlib.ticker import EngFormatter
 
     done = [r for r in found if r["rungs"]]
-    costs = [cost for cost in LABELS if done[0].get(cost) is not None]
-    figure = Figure(figsize=(5 * len(costs), 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5 * len(LABELS), 4.6), dpi=120, layout="constrained")
     last = best["rung"]
-    for axes, cost in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
+    for axes, cost in zip(figure.subplots(1, len(LABELS)), LABELS, strict=True):
         for rung in range(last + 1):
             color = COLORS[min(last - rung, len(COLORS) - 1)]
             there = [(r[cost], 100 * accuracy, r) for r in done if (accuracy := reached(r, rung)) is not None]
@@ -156,7 +155,7 @@ def hparams(search: "Search", found: Sequence[Row]) -> None:
     root = search.folder / "hparams"
     shutil.rmtree(root, ignore_errors=True)
     names = [d.name for d in search.space.dimensions]
-    metrics = ["score", "val_accuracy", "val_loss", *(c for c in ("macs", "params", "latency_ms") if c in found[0])]
+    metrics = ["score", "val_accuracy", "val_loss", "macs", "params", "latency_ms"]
     with tf.summary.create_file_writer(str(root)).as_default():
         api.hparams_config([api.HParam(name) for name in names], [api.Metric(name) for name in metrics])
     for r in found:

@@ -52,6 +52,7 @@ def test_each_trial_is_a_run_within_the_limits(done):
         run = Path(row["run_dir"])
         assert runs.read_json(run / runs.RESULT)["val_accuracy"] == row["val_accuracy"] == row["score"]
         assert 0 < row["lost_seconds"] < row["seconds"]
+        assert row["latency_ms"] == 0.01 * row["resolution"]
     assert sorted(row["rung"] for row in done.trials) == [0, 0, 1]
     assert done.best["rung"] == 1 and done.best["epochs"] == 2 and len(done.best["rungs"]) == 2
     assert runs.read_json(done.folder / "result.json")["best"] == done.best
@@ -68,13 +69,13 @@ def test_short_trials_see_small_images_through_the_same_network(done):
 def test_it_ends_with_a_table_a_picture_and_hparams(done):
     lines = report.table(done.trials, done.best).splitlines()
     assert len(lines) == 4 and done.best["trial"] == lines[1].split()[1 if "*" in lines[1] else 0]
-    assert Image.open(done.folder / "pareto.png").width > 800
+    assert Image.open(done.folder / "pareto.png").width == 1800  # three panels
     events = EventAccumulator(str(done.folder / "hparams" / done.best["trial"]))
     events.Reload()
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert session.hparams["width"].number_value == pytest.approx(done.best["width"])
-    assert {"score", "val_accuracy", "macs"} <= set(events.Tags()["tensors"])
+    assert {"score", "val_accuracy", "macs", "latency_ms"} <= set(events.Tags()["tensors"])
 
 
 def test_the_winners_command_trains_it_in_full(done, capsys):

@@ -7,6 +7,7 @@ import pytest
 import kcnn
 from kcnn.errors import InputError
 from trainers import TrainConfig
+from tuning.latency import latency_ms
 from tuning.objective import Objective, parse
 from tuning.space import Limits, Ranges, make_space, resolve
 
@@ -52,7 +53,8 @@ def test_a_sample_over_a_bound_is_pulled_to_it():
         assert share > 0.7, "widths come in steps of 8, but not in such"
 
 
-def test_latency_is_measured_where_it_is_bounded():
+def test_latency_is_measured_where_it_is_bounded(monkeypatch):
+    monkeypatch.setattr("tuning.space.latency_ms", latency_ms)
     s = space(bounds={"latency_ms": 1e4, "macs": 1e9})
     values = {"width": 0.1, "depth": 0.5, "resolution": 16}
     assert s.excess(values) is None
