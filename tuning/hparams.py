@@ -1,11 +1,11 @@
-"""TensorBoard's HParams page of a sweep."""
+"""TensorBoard's HParams page of a search."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-METRICS = ("val_accuracy", "val_loss", "macs", "params", "seconds")
+METRICS = ("score", "val_accuracy", "val_loss", "macs", "params", "latency_ms", "seconds")
 
 
 def write(folder: Path, settings: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -16,11 +16,12 @@ def write(folder: Path, settings: Mapping[str, Mapping[str, Any]], rows: Sequenc
     root = folder / "hparams"
     shutil.rmtree(root, ignore_errors=True)
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    metrics = [name for name in METRICS if any(name in row for row in rows)]
     with tf.summary.create_file_writer(str(root)).as_default():
-        api.hparams_config([api.HParam(name) for name in names], [api.Metric(name) for name in METRICS])
+        api.hparams_config([api.HParam(name) for name in names], [api.Metric(name) for name in metrics])
     for row in rows:
         with tf.summary.create_file_writer(str(root / row["key"])).as_default(step=0):
             api.hparams(dict(settings[row["key"]]), trial_id=row["key"])
-            for name in METRICS:
+            for name in metrics:
                 if row.get(name) is not None:
                     tf.summary.scalar(name, float(row[name]))

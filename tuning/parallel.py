@@ -6,9 +6,7 @@ Nothing here knows what a trial does: an oracle hands out trials, `work` runs a 
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +15,11 @@ from typing import Any
 
 from kcnn.errors import InputError, Interrupted
 from trainers.signals import stop_signals
+from tuning.processes import LEAVE_SECONDS, Process, start, stop
 
 ADDRESS, PORT, NAME = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
 LOOPBACK = "127.0.0.1"
 REACH_SECONDS = 60.0  # for the chief to be there
-LEAVE_SECONDS = 60.0  # for workers to save and leave
 DEATHS = 3  # of workers on one trial, after which the trial has failed
 
 Trial = Any
@@ -130,7 +128,7 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
     deaths: dict[str, int] = {}
     with served(oracle) as (_, address, port), stop_signals() as received:
         processes = {
-            name: start(command, name, i, workers, address, port, logs)
+            name: begin(command, name, i, workers, address, port, logs)
             for i, name in enumerate(f"worker-{i}" for i in range(workers))
         }
         try:
@@ -142,36 +140,20 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
                     if process.poll() in (None, 0):
                         continue
                     mourn(oracle, name, process, deaths, logs)
-                    processes[name] = start(command, name, i, workers, address, port, logs)
+                    processes[name] = begin(command, name, i, workers, address, port, logs)
                 time.sleep(0.2)
         finally:
             stop(list(processes.values()))
 
 
-def start(command: Sequence[str], name: str, index: int, workers: int, address: str, port: int,
-          logs: Path) -> subprocess.Popen[bytes]:  # fmt: skip
-    from trainers.strategy import visible_gpus
-
+def begin(command: Sequence[str], name: str, index: int, workers: int, address: str, port: int,
+          logs: Path) -> Process:  # fmt: skip
+    """Starts a worker that knows where its oracle is."""
     reached = LOOPBACK if address in ("0.0.0.0", "[::]") else address
-    root = str(Path(__file__).parents[1])
-    environment = os.environ | {
-        ADDRESS: reached, PORT: str(port), NAME: name,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-    }  # fmt: skip
-    if gpus := len(visible_gpus()):
-        listed = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g]
-        environment["CUDA_VISIBLE_DEVICES"] = listed[index % gpus] if listed else str(index % gpus)
-        environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    else:  # workers share the cores instead of each taking all
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)} | environment
-    with open(logs / f"{name}.log", "ab") as log:
-        # A session of its own: Ctrl-C reaches this process alone, which then tells the workers.
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
-                                start_new_session=True)  # fmt: skip
+    return start(command, logs / f"{name}.log", index, workers, **{ADDRESS: reached, PORT: str(port), NAME: name})
 
 
-def mourn(oracle: Oracle, name: str, process: subprocess.Popen[bytes], deaths: dict[str, int], logs: Path) -> None:
+def mourn(oracle: Oracle, name: str, process: Process, deaths: dict[str, int], logs: Path) -> None:
     """Counts the deaths of a worker on its trial, and gives up on one that kills too many."""
     if process.stdin:
         process.stdin.close()
@@ -188,30 +170,3 @@ def mourn(oracle: Oracle, name: str, process: subprocess.Popen[bytes], deaths: d
         raise InputError(f"{name} died {DEATHS} times before its first trial ({how}): {last}")
     trial.status, trial.message = "FAILED", f"{DEATHS} workers died in it, the last by {how}: {last}"
     oracle.end_trial(trial)
-
-
-def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Lets workers save and leave; those that do not are killed."""
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + LEAVE_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdin:
-            process.stdin.close()
-
-
-def die_with_parent() -> None:
-    """To be called by a worker: its standard input ends when its supervisor does, and then so does it."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -12,7 +12,7 @@ from kcnn.errors import InputError, Interrupted
 from trainers import runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
-from tuning import report
+from tuning import hparams, report
 from tuning.halving import HalvingOracle, plan, rung_of
 from tuning.hypermodel import place, read_record, run_trial
 from tuning.objective import Objective, parse
@@ -249,5 +249,7 @@ def close(search: Search, oracle: Any) -> Result:
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
     runs.write_json(search.folder / RESULT, result.to_dict())
     report.pareto(rows, best, search.folder / "pareto.png")
-    report.hparams(search, rows)
+    names = [d.name for d in search.space.dimensions]
+    hparams.write(search.folder, {row["trial"]: {name: row[name] for name in names} for row in rows},
+                  [{"key": row["trial"]} | row for row in rows])  # fmt: skip
     return result

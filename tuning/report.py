@@ -1,7 +1,6 @@
-"""What a search shows: a line as a trial ends, a table, a Pareto picture, TensorBoard's HParams page, a command."""
+"""What a search shows: a line as a trial ends, a table, a Pareto picture, a command."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -13,6 +12,7 @@ from trainers.config import TrainConfig
 from trainers.state import architecture
 from tuning.halving import rung_of
 from tuning.oracle import Trial
+from tuning.pictures import front
 from tuning.space import MULTIPLIERS, resolve
 
 if TYPE_CHECKING:
@@ -104,14 +104,8 @@ def reached(r: Row, rung: int) -> float | None:
 
 def pareto_front(found: Sequence[Row], cost: str, rung: int) -> list[Row]:
     """Of the rows that came to a rung, those that no other beats there in accuracy without costing more."""
-    front: list[Row] = []
-    best = -1.0
-    there = [(r[cost], -accuracy, n) for n, r in enumerate(found) if (accuracy := reached(r, rung)) is not None]
-    for _, accuracy, n in sorted(there):
-        if -accuracy > best:
-            front.append(found[n])
-            best = -accuracy
-    return front
+    there = [(r, accuracy) for r in found if (accuracy := reached(r, rung)) is not None]
+    return [there[i][0] for i in front([r[cost] for r, _ in there], [accuracy for _, accuracy in there])]
 
 
 def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
@@ -128,8 +122,8 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
             there = [(r[cost], 100 * accuracy, r) for r in done if (accuracy := reached(r, rung)) is not None]
             if not there:
                 continue
-            front = pareto_front(done, cost, rung)
-            axes.plot([r[cost] for r in front], [100 * (reached(r, rung) or 0) for r in front],
+            best_there = pareto_front(done, cost, rung)
+            axes.plot([r[cost] for r in best_there], [100 * (reached(r, rung) or 0) for r in best_there],
                       drawstyle="steps-post", color=color, zorder=1, linewidth=1)  # fmt: skip
             epochs = sorted(past["epochs"] for *_, r in there for past in r["rungs"] if past["rung"] == rung)
             label = f"{len(there)} trials of {' to '.join(str(e) for e in {epochs[0]: 0, epochs[-1]: 0})} epochs"
@@ -145,25 +139,6 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
     figure.savefig(path)
-
-
-def hparams(search: "Search", found: Sequence[Row]) -> None:
-    """What TensorBoard's HParams page shows: a session for each trial, with its score and costs."""
-    import tensorflow as tf
-    from tensorboard.plugins.hparams import api
-
-    root = search.folder / "hparams"
-    shutil.rmtree(root, ignore_errors=True)
-    names = [d.name for d in search.space.dimensions]
-    metrics = ["score", "val_accuracy", "val_loss", "macs", "params", "latency_ms"]
-    with tf.summary.create_file_writer(str(root)).as_default():
-        api.hparams_config([api.HParam(name) for name in names], [api.Metric(name) for name in metrics])
-    for r in found:
-        with tf.summary.create_file_writer(str(root / r["trial"])).as_default():
-            api.hparams({name: r[name] for name in names}, trial_id=r["trial"])
-            for name in metrics:
-                if r.get(name) is not None:
-                    tf.summary.scalar(name, float(r[name]), step=r["rung"])
 
 
 def command(search: "Search", best: Row) -> str:

@@ -8,13 +8,10 @@ goes on with one that was interrupted.
 import argparse
 import gc
 import json
-import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -32,13 +29,13 @@ from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.settings import read
 from trainers.signals import stop_signals
+from tuning.processes import Process, die_with_parent, start, stop
 
 JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
 FIGURES = ("val_accuracy", "val_loss", "best_val_accuracy", "train_accuracy", "train_loss", "params", "macs", "epochs",
            "images_per_second", "seconds")  # fmt: skip
 ATTEMPTS = 3  # of a run whose process dies each time before the next checkpoint
 DEATHS = 6  # of workers in a row, without a result between
-LEAVE_SECONDS = 60.0  # that workers have to save and leave
 WAIT_SECONDS = 2.0  # between looks at what others hold
 
 
@@ -206,7 +203,7 @@ def run(folder: Path, parallel: int, say: Callable[[dict[str, Any], int, int], N
     """
     jobs = [job.key for job in read_jobs(folder)]
     told, deaths = set(results(folder)), 0
-    workers: list[subprocess.Popen[bytes]] = []
+    workers: list[Process] = []
     with stop_signals() as received:
         try:
             while True:
@@ -228,40 +225,17 @@ def run(folder: Path, parallel: int, say: Callable[[dict[str, Any], int, int], N
                         last = last_line(log_of(folder, i))
                         if worker.returncode == 2 or deaths >= DEATHS:
                             raise InputError(f"a worker left with {worker.returncode}, see {log_of(folder, i)}: {last}")
-                        workers[i] = start(folder, i, parallel)
+                        workers[i] = begin(folder, i, parallel)
                 while len(workers) < min(parallel, len(jobs)):
-                    workers.append(start(folder, len(workers), parallel))
+                    workers.append(begin(folder, len(workers), parallel))
                 time.sleep(0.5)
         finally:
             stop(workers)
 
 
-def start(folder: Path, i: int, parallel: int) -> subprocess.Popen[bytes]:
-    """A worker with its share of the machine, which leaves when this process does."""
-    from trainers.strategy import visible_gpus
-
-    env = dict(os.environ)
-    if parallel > 1:
-        env.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
-        if gpus := len(visible_gpus()):
-            env |= {"CUDA_VISIBLE_DEVICES": str(i % gpus), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    with open(log_of(folder, i), "ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "tuning.sweep", str(folder), "--tied"], env=env,
-                                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
-
-
-def stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    deadline = time.monotonic() + LEAVE_SECONDS
-    for worker in workers:
-        try:
-            worker.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+def begin(folder: Path, i: int, parallel: int) -> Process:
+    command = [sys.executable, "-m", "tuning.sweep", str(folder), "--tied"]
+    return start(command, log_of(folder, i), i, parallel)
 
 
 def say(row: dict[str, Any], done: int, count: int) -> None:
@@ -284,16 +258,6 @@ def last_line(log: Path) -> str:
     return lines[-1].partition("error: ")[2].partition(" (`")[0] or lines[-1]
 
 
-def tie() -> None:
-    """Has this process told to stop as soon as the one that started it has gone."""
-
-    def wait() -> None:
-        os.read(0, 1)  # nothing is ever written: this returns when the other end is closed
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def sweep(
     folder: Annotated[Path, Parameter(help="Of a sweep, as tuning.design_space or tuning.compound leave it.")],
     *,
@@ -307,7 +271,7 @@ def sweep(
     if not (folder / JOBS).is_file():
         raise InputError(f"{str(folder)!r} holds no {JOBS}: the folder of a sweep is needed")
     if tied:
-        tie()
+        die_with_parent()
     work(folder)
     done = results(folder)
     return {"done": len(done), "jobs": len(read_jobs(folder)), "folder": str(folder)}

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,9 +19,9 @@ WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tuning import parallel
+from tuning import parallel, processes
 
-parallel.die_with_parent()
+processes.die_with_parent()
 notes = Path({notes!r})
 
 def run(trial):
@@ -77,9 +76,8 @@ def test_a_dead_worker_is_started_again_under_its_name_and_a_deadly_trial_given_
 @pytest.mark.slow
 def test_told_to_stop_it_tells_its_workers_and_waits_for_them(oracle, tmp_path, monkeypatch):
     start, notes = command(tmp_path, waits=True)
-    processes = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(parallel.subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)) or processes[-1])
+    begun, real = [], parallel.start
+    monkeypatch.setattr(parallel, "start", lambda *a, **k: begun.append(real(*a, **k)) or begun[-1])
 
     def stop():
         while not (notes / "3").exists():
@@ -90,7 +88,7 @@ def test_told_to_stop_it_tells_its_workers_and_waits_for_them(oracle, tmp_path, 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(Interrupted, match="SIGTERM"):
         parallel.supervise(oracle, start, 1, tmp_path / "logs")
-    assert processes[-1].returncode == 75
+    assert begun[-1].returncode == 75
 
 
 @pytest.mark.slow
