@@ -4,7 +4,7 @@ from typing import Any
 
 from kcnn.scaling import short
 from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import pareto
+from tuning.pictures import COSTS, pareto
 
 HEADS = ("phi", "pixels", "depth", "width", "parameters", "multiply-adds", "times", "2^phi", "activations", "memory")
 
@@ -52,7 +52,6 @@ def drawn(figures: dict[str, Any]) -> str:
     rows = [(f"{c['alpha']:g}", f"{c['beta']:g}", f"{c['gamma']:g}", (c["val_accuracy"], f"{c['val_accuracy']:.2%}"),
              (c["macs"], short(c["macs"])), (c["params"], short(c["params"])), f"{c['seconds']:.0f}")
             for c in candidates]  # fmt: skip
-    costs = {"params": "parameters", "macs": "multiply-adds", "seconds": "seconds of training"}
     return page(
         f"Compound scaling of {figures['base']['arch']}",
         paragraph(judged(figures)[:1].upper() + judged(figures)[1:] + "."),
@@ -63,5 +62,5 @@ def drawn(figures: dict[str, Any]) -> str:
         heading("Candidates"),
         paragraph("Versions of the small network that cost twice as much, to the rounding of widths and depths."),
         table(heads, rows),
-        picture(pareto({"candidates": candidates}, costs), "accuracy against costs"),
+        picture(pareto({"candidates": candidates}, COSTS), "accuracy against costs"),
     )

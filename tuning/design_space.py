@@ -57,7 +57,8 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
         sweep.write_jobs(folder, jobs)
         runs.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
-        rows = sweep.run(folder, parallel, sweep.say)
+        sweep.run(folder, parallel, sweep.say)
+        rows = sweep.timed(folder)
         hparams.write(folder, {row["key"]: {"space": row["space"]} | of_network(row["symbols"]) for row in rows}, rows)
         sizes = {"networks": networks, "min-macs": f"{band[0]:.0f}", "max-macs": f"{band[1]:.0f}", "stages": stages}
         again = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]

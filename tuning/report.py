@@ -12,14 +12,13 @@ from trainers.config import TrainConfig
 from trainers.state import architecture
 from tuning.halving import rung_of
 from tuning.oracle import Trial
-from tuning.pictures import front
+from tuning.pictures import COSTS, front
 from tuning.space import MULTIPLIERS, resolve
 
 if TYPE_CHECKING:
     from tuning.project import Search
 
 Row = dict[str, Any]
-LABELS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "milliseconds an image"}
 FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
            "images_per_second")  # fmt: skip
 COLORS = ("#1f4e8c", "#7fa6d6", "#b9c9dc", "#d5d9de")  # the last rung first
@@ -114,9 +113,9 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
     from matplotlib.ticker import EngFormatter
 
     done = [r for r in found if r["rungs"]]
-    figure = Figure(figsize=(5 * len(LABELS), 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5 * len(COSTS), 4.6), dpi=120, layout="constrained")
     last = best["rung"]
-    for axes, cost in zip(figure.subplots(1, len(LABELS)), LABELS, strict=True):
+    for axes, cost in zip(figure.subplots(1, len(COSTS)), COSTS, strict=True):
         for rung in range(last + 1):
             color = COLORS[min(last - rung, len(COLORS) - 1)]
             there = [(r[cost], 100 * accuracy, r) for r in done if (accuracy := reached(r, rung)) is not None]
@@ -134,7 +133,7 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(EngFormatter(sep=""))
         axes.tick_params(axis="x", which="both", labelsize=8, labelrotation=30)
-        axes.set(xlabel=LABELS[cost], ylabel="validation accuracy, %")
+        axes.set(xlabel=COSTS[cost], ylabel="validation accuracy, %")
         axes.grid(alpha=0.25, which="both")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)

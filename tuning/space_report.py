@@ -11,11 +11,10 @@ from kcnn.scaling import short
 from trainers import runs
 from tuning import sweep
 from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import against_parameters, color, distributions, pareto
+from tuning.pictures import COSTS, against_parameters, color, distributions, pareto
 from tuning.statistics import best_range, compare
 
 PAGE, SUMMARY = "page.html", "summary.json"
-COSTS = {"macs": "multiply-adds", "params": "parameters", "seconds": "seconds of training"}
 SYMBOLS = {"d": "depth", "w": "w0", "a": "wa", "m": "wm", "g": "group width", "b": "bottleneck ratio"}
 Row = Mapping[str, Any]
 
@@ -166,7 +165,11 @@ def drawn(folder: Path, figures: Mapping[str, Any], groups: Mapping[str, Sequenc
 
 def networks(groups: Mapping[str, Sequence[Row]]) -> str:
     rows = sorted((row for rows in groups.values() for row in rows), key=lambda row: -row["val_accuracy"])
-    costs = [key for key in ("macs", "params", "activations", "epochs", "seconds") if all(row.get(key) for row in rows)]
+    costs = [
+        key
+        for key in ("macs", "params", "activations", "latency_ms", "epochs", "seconds")
+        if all(row.get(key) for row in rows)
+    ]
     return table(("network", "space", "error", *costs),
                  [(row["arch"], row["space"], percent(1 - row["val_accuracy"]),
                    *((row[key], short(row[key])) for key in costs)) for row in rows])  # fmt: skip

@@ -27,7 +27,7 @@ from kcnn.errors import InputError, Interrupted
 from kcnn.scaling import short
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig
-from trainers.settings import read
+from trainers.settings import read, resolve
 from trainers.signals import stop_signals
 from tuning.processes import Process, die_with_parent, start, stop
 
@@ -124,6 +124,26 @@ def flags_of_file(argv: Sequence[str]) -> Dict | None:
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in read_lines(folder / RESULTS)}
+
+
+def timed(folder: Path) -> list[dict[str, Any]]:
+    """The results of a finished sweep in the order of its jobs, with the latency_ms of all networks that were trained.
+
+    What is not known of it is measured now that no training disturbs it, and added to the file.
+    """
+    from trainers.state import architecture
+    from tuning.latency import latency_ms
+
+    rows, known = results(folder), dict[str, float]()
+    jobs = read_jobs(folder)
+    for job in jobs:
+        row, arch = rows[job.key], architecture(resolve(job.config))
+        if "error" not in row and "latency_ms" not in row:
+            if (key := repr(arch)) not in known:
+                known[key] = latency_ms(arch, len(runs.read_json(folder / RUNS / job.key / runs.CLASSES)))
+            row["latency_ms"] = known[key]
+    runs.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows.values()))
+    return [rows[job.key] for job in jobs]
 
 
 def append(folder: Path, row: dict[str, Any]) -> None:

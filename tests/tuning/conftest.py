@@ -1,5 +1,6 @@
 import pytest
 
+import tuning.latency
 import tuning.space
 
 
@@ -7,5 +8,6 @@ import tuning.space
 def quick_latency():
     """Measuring a network takes longer than training the tests' tiny ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning.space, "latency_ms", lambda arch, classes: 0.01 * arch.resolution)
+        for module in (tuning.space, tuning.latency):
+            patch.setattr(module, "latency_ms", lambda arch, classes: 0.01 * arch.resolution)
         yield

@@ -13,6 +13,7 @@ import yaml
 
 import kcnn
 import kcnn.train
+from trainers import runs
 from trainers.config import TrainConfig
 from trainers.settings import resolve
 from trainers.state import architecture
@@ -167,6 +168,7 @@ def quick(monkeypatch):
 
     def fit(config):
         begun.append(config)
+        runs.write_json(Path(config.run_dir, runs.CLASSES), list("0123456789"))
         accuracy = 0.6 + 0.1 * (config.gamma or 1) + 0.001 * config.seed
         facts = kcnn.facts(architecture(resolve(config)), 10, stem="standard")
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": accuracy, "macs": facts.macs, "params": facts.params}
