@@ -136,6 +136,7 @@ def timed(folder: Path) -> list[dict[str, Any]]:
 
     rows, known = results(folder), dict[str, float]()
     jobs = read_jobs(folder)
+    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
     for job in jobs:
         row, arch = rows[job.key], architecture(resolve(job.config))
         if "error" not in row and "latency_ms" not in row:
