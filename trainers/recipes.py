@@ -93,7 +93,7 @@ COOKBOOK: dict[str, Recipe] = {
     ),
     "densenet": Recipe(
         "DenseNet, 90 epochs of SGD",
-        "https://arxiv.org/abs/1608.06993, sections 4.2 and 4.3",
+        "https://arxiv.org/abs/1608.06993, sections 4.1 and 4.2",
         # Images are augmented as in fb.resnet.torch, less its shift of colours along their principal components.
         SGD | {"epochs": 90, "schedule": "step", "step_epochs": [30.0, 60.0], "color_jitter": 0.4},
     ),
