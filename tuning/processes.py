@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ def start(command: Sequence[str], log: Path, index: int, count: int, **environme
     """
     from trainers.strategy import visible_gpus
 
-    paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))
-    environment = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # What can be imported here can be imported there, and in the same order.
+    environment = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if count > 1:
         if gpus := len(visible_gpus()):
             listed = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]

@@ -239,7 +239,8 @@ def close(search: Search, oracle: Any) -> Result:
     if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
         print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
               file=sys.stderr)  # fmt: skip
-    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)  # as no trial disturbs it
+    # Last of all, when no trial disturbs it.
+    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
     timed = replace(search.space, measured=search.space.measured | {"latency_ms"})
     for row in rows:
         if row["rungs"]:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,16 +134,16 @@ def timed(folder: Path) -> list[dict[str, Any]]:
     from trainers.state import architecture
     from tuning.latency import latency_ms
 
-    rows, known = results(folder), dict[str, float]()
-    jobs = read_jobs(folder)
-    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
-    for job in jobs:
-        row, arch = rows[job.key], architecture(resolve(job.config))
-        if "error" not in row and "latency_ms" not in row:
-            if (key := repr(arch)) not in known:
-                known[key] = latency_ms(arch, len(runs.read_json(folder / RUNS / job.key / runs.CLASSES)))
-            row["latency_ms"] = known[key]
-    runs.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows.values()))
+    jobs, rows, known = read_jobs(folder), results(folder), dict[str, float]()
+    lacking = [job for job in jobs if not {"error", "latency_ms"} & rows[job.key].keys()]
+    if lacking:
+        print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
+    for job in lacking:
+        arch = architecture(resolve(job.config))
+        if (key := repr(arch)) not in known:
+            known[key] = latency_ms(arch, len(runs.read_json(folder / RUNS / job.key / runs.CLASSES)))
+        rows[job.key]["latency_ms"] = known[key]
+    write_results(folder, rows.values())
     return [rows[job.key] for job in jobs]
 
 
@@ -152,7 +152,11 @@ def append(folder: Path, row: dict[str, Any]) -> None:
     with filelock.FileLock(folder / ".results.lock"):
         rows = read_lines(folder / RESULTS)
         if not any(other["key"] == row["key"] for other in rows):
-            runs.write_text(folder / RESULTS, "".join(json.dumps(r) + "\n" for r in (*rows, row)))
+            write_results(folder, (*rows, row))
+
+
+def write_results(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    runs.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def work(folder: Path) -> None:

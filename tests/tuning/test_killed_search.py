@@ -24,13 +24,14 @@ def start(folder, *flags):
 
 
 def under_way(folder):
-    """Runs that have begun and not ended, with a checkpoint: folder -> the lines of its metrics that this covers."""
+    """Runs that have begun and not ended, with a checkpoint and metrics: folder -> the lines that this covers."""
     found = {}
     for run in sorted((folder / "trials").glob("*")):
-        if (run / "trial.json").exists() or not (paths := sorted((run / "checkpoints").glob("step-*.npz"))):
+        paths, metrics = sorted((run / "checkpoints").glob("step-*.npz")), run / runs.METRICS
+        if (run / "trial.json").exists() or not paths or not metrics.exists():  # it may save before its first line
             continue
         step = int(paths[-1].stem.removeprefix("step-"))
-        lines = (run / runs.METRICS).read_text().splitlines()
+        lines = metrics.read_text().splitlines()
         found[run.name] = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
     return found
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.images import decode
-from trainers.data.splits import Source, Split, indexed_split
+from trainers.data.splits import THREADS, Source, Split, in_order, indexed_split
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 _HELD_OUT = ("val", "validation", "test")
@@ -123,7 +123,7 @@ def _drop_corrupt(files: _Files, corrupt: list[str]) -> _Files:
 
     indices = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), tf.constant(paths, tf.string)))
     intact = np.zeros(len(paths), bool)
-    checked = indices.map(check, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    checked = in_order(indices.map(check, num_parallel_calls=THREADS).ignore_errors())
     console = Console(stderr=True)
     hidden = not sys.stderr.isatty()
     for index, _ in track(checked, "checking images", len(paths), console=console, transient=True, disable=hidden):

@@ -1,15 +1,11 @@
 """From records to batches of pixels: in a fixed order, in parallel, each worker doing its own share only."""
 
-import os
-
 import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.augment import augment
 from trainers.data.images import decode, eval_image, train_image
-from trainers.data.splits import Split
-
-THREADS = os.cpu_count() or 1  # that decode and augment
+from trainers.data.splits import THREADS, Split, in_order
 
 
 def train_batches(
@@ -128,8 +124,5 @@ def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.d
 
 
 def _batched(examples: tf.data.Dataset, batch: int, count: int) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False  # a pipeline that ends waits for its thread, which sleeps up to a minute
     batches = examples.batch(batch, drop_remainder=True).prefetch(2)
-    return batches.apply(tf.data.experimental.assert_cardinality(count)).with_options(options)
+    return in_order(batches.apply(tf.data.experimental.assert_cardinality(count)))

@@ -2,12 +2,14 @@
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+THREADS = os.cpu_count() or 1  # that read, decode and augment
 _RUN = 256  # records made at once: one by one they cost ten times as much
 
 
@@ -84,6 +86,17 @@ def indexed_split(
         return digest(itertools.chain([targets.numpy().tobytes()], map(covered, strings.numpy())))
 
     return Split(size, counts, stream, once, lambda index: describe(index, strings[index].numpy()), load, fingerprint)
+
+
+def in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset as all that work in parallel are to be: in a fixed order, by as many threads as they name.
+
+    TensorFlow's tuning of that number is off: its thread sleeps for up to a minute, and a pipeline that ends waits.
+    """
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def digest(parts: Iterable[bytes]) -> str:
