@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from kcnn.builder import SMALL
+from kcnn.builder import which_stem
+from kcnn.families import get
 from trainers.config import TrainConfig
 
 
@@ -35,8 +36,9 @@ def at(config: TrainConfig, sides: list[int], epoch: int, unmixed: int) -> Train
 
 def sized(config: TrainConfig, side: int) -> TrainConfig:
     """The config for images of another size; the stem stays what it is for its own."""
-    stem = config.stem if config.stem != "auto" else "small" if config.resolution <= SMALL else "standard"
-    return replace(config, resolution=side, stem=stem) if side != config.resolution else config
+    if side == config.resolution:
+        return config
+    return replace(config, resolution=side, stem=which_stem(get(config.arch), config.resolution, config.stem))
 
 
 def phase_of(config: TrainConfig, epoch: int) -> TrainConfig:
