@@ -72,7 +72,7 @@ def recipes(quiet: bool) -> dict[str, Any]:
 
 
 def run(config: Any) -> dict[str, Any] | None:
-    from trainers.fit import dry_run, fit
+    from trainers.training import dry_run, fit
 
     if config.dry_run:
         return dry_run(config)

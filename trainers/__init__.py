@@ -1,6 +1,6 @@
 """Training on tf.distribute: one configuration, one step, one loop."""
 
 from trainers.config import TrainConfig
-from trainers.fit import Result, fit
+from trainers.training import Result, fit
 
 __all__ = ["Result", "TrainConfig", "fit"]

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.builder import physical_memory
-from kcnn.errors import InputError
 from trainers import runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.curves import curves_png
 from trainers.data import Source
 from trainers.evaluation import Evaluation
-from trainers.settings import resolve, text
-from trainers.state import architecture
+from trainers.settings import RunConfig, architecture, filled, plain, text
 from trainers.strategy import visible_gpus
 from trainers.verdict import History, percent, span, verdict, wilson
 
@@ -32,11 +30,11 @@ SOURCES = ("epochs", "batch_size", "accumulate_steps", "lr_base", "phi", "gamma"
 SHOWN = 40  # names of classes; the others are in classes.json
 
 
-def findings(config: TrainConfig, source: Source, history: History, sample: Evaluation) -> dict[str, Any]:
+def findings(config: RunConfig, source: Source, history: History, sample: Evaluation) -> dict[str, Any]:
     """What result.json says beyond bare figures. `sample`: of training images as validation sees its own."""
     from scipy.stats import entropy
 
-    settings = asdict(config) | {"bn_momentum": architecture(config).style.bn_momentum}
+    settings = plain(config.flags) | {"bn_momentum": config.arch.style.bn_momentum}
     prior = sample.confusion.sum(1)  # images of each class
     found = verdict(history, train_accuracy=sample.accuracy, train_images=int(prior.sum()), val_images=source.val.size,
                     chance=float(prior.max() / prior.sum()), guess_loss=float(entropy(prior)),
@@ -54,19 +52,19 @@ def findings(config: TrainConfig, source: Source, history: History, sample: Eval
     }
 
 
-def write_card(folder: Path, config: TrainConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
+def write_card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
     """Leaves card.md and its picture in the run's folder. `result`: the run's, with its findings."""
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
     (folder / CURVES).write_bytes(picture)
     runs.write_text(folder / CARD, card(folder, config, source, history, result))
 
 
-def card(folder: Path, config: TrainConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
+def card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
     """Markdown."""
     best = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
-    n, plain = source.val.size, text(replace(config, run_dir=None, resume=None))
+    n, plain = source.val.size, text(replace(config.flags, run_dir=None, resume=None))
     sections = [
-        f"# {config.arch} on {source.name}",
+        f"# {config.name} on {source.name}",
         f"**{result['val_accuracy']:.2%}** of {n:,} validation images right "
         f"({span(result['val_accuracy_interval'])}), after {count(result['epochs'], 'epoch')} "
         f"({count(result['steps'], 'step')} of {config.global_batch} images) in {duration(result['seconds'])}; "
@@ -88,7 +86,7 @@ def card(folder: Path, config: TrainConfig, source: Source, history: History, re
         "## Repeat it",
         repeat(folder, config),
         "## Settings",
-        settings(config),
+        settings(config.flags),
         f"<details><summary>All of them</summary>\n\n```yaml\n{plain}```\n\n</details>",
         "## Data",
         data(source, result),
@@ -121,7 +119,7 @@ def figures(result: Mapping[str, Any]) -> str:
         for name, size, loss, top, five in rows])  # fmt: skip
 
 
-def repeat(folder: Path, config: TrainConfig) -> str:
+def repeat(folder: Path, config: RunConfig) -> str:
     """The command, and what it promises."""
     saved = runs.open_run(folder)[1]
     command = ["python", "-m", "kcnn.train", "--config", str(folder / runs.CONFIG)]
@@ -153,12 +151,8 @@ def settings(config: TrainConfig) -> str:
 def usual_for(config: TrainConfig) -> TrainConfig:
     """The recipe's values and the defaults; those that follow from others, like the learning rate, from the run's."""
     bare = TrainConfig(arch=config.arch, data=config.data, recipe=config.recipe)
-    usual = resolve(bare)
-    given = {key: getattr(config, key) for key in SOURCES}
-    try:
-        follows = resolve(replace(bare, **given))
-    except InputError:  # the run has settings that make these possible
-        follows = usual
+    usual, given = filled(bare), {key: getattr(config, key) for key in SOURCES}
+    follows = filled(replace(bare, **given))
     follows = replace(follows, resolution=follows.resolution or architecture(follows).resolution)
     return replace(follows, **{key: getattr(usual, key) for key in given})
 

@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers import runs
-from trainers.config import TrainConfig
-from trainers.state import State, network
+from trainers.network import network
+from trainers.settings import RunConfig
+from trainers.state import State
 from trainers.strategy import visible_gpus
 
 Arrays = dict[str, np.ndarray]
@@ -124,14 +125,14 @@ def step_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
-def final_model(config: TrainConfig, arrays: Arrays, classes: int) -> keras.Model:
+def final_model(config: RunConfig, arrays: Arrays, classes: int) -> keras.Model:
     """The network of a checkpoint in float32 (moving averages, if any), free of strategies and optimizers."""
     model = network(config, classes)
     restore_weights(model, arrays)
     return model
 
 
-def load_run(folder: Path | str, checkpoint: str = "last") -> tuple[keras.Model, TrainConfig, tuple[str, ...]]:
+def load_run(folder: Path | str, checkpoint: str = "last") -> tuple[keras.Model, RunConfig, tuple[str, ...]]:
     """A run's network, configuration and class names; `checkpoint`: last or best. Raises InputError."""
     folder, config, classes = runs.open_run(folder)
     visible_gpus()

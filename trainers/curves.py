@@ -2,16 +2,14 @@
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from trainers.config import TrainConfig
-from trainers.optimizers import make_optimizer
+from trainers.optim.schedules import make_schedule
 from trainers.phases import phase_of
+from trainers.settings import RunConfig
 from trainers.verdict import History, series, wilson
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -79,12 +77,11 @@ def finite(history: History, name: str) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def plan_text(config: TrainConfig, steps_per_epoch: int, width: int = 60) -> str:
-    """The learning rate and the resolution over the epochs of a resolved config, as text to look at."""
+def plan_text(config: RunConfig, steps_per_epoch: int, width: int = 60) -> str:
+    """The learning rate and the resolution over the epochs of a run, as text to look at."""
     ramp = BLOCKS if encodable(BLOCKS) else PLAIN
     steps = np.linspace(0, config.epochs * steps_per_epoch - 1, width).round().astype(int)
-    rate = learning_rate(config, steps_per_epoch)
-    rates = [rate(int(step)) for step in steps]
+    rates = np.asarray(make_schedule(config, steps_per_epoch)(steps)).tolist()
     sides = [resolution(config, int(step) // steps_per_epoch) for step in steps]
     parts = [chart("learning rate", rates, ramp, 5)]
     parts += [chart("resolution", sides, ramp, 3)] if len(set(sides)) > 1 else []
@@ -92,19 +89,7 @@ def plan_text(config: TrainConfig, steps_per_epoch: int, width: int = 60) -> str
     return "\n".join([*parts, axis] + ([] if len(set(sides)) > 1 else [f"{'resolution':>10} {sides[0]} throughout"]))
 
 
-def learning_rate(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """From an update, counted from 0, to its learning rate: asked of the run's own optimizer."""
-    single = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    optimizer = make_optimizer(replace(config, precision="float32"), steps_per_epoch, single)
-
-    def rate(step: int) -> float:
-        optimizer.iterations.assign(step)
-        return float(optimizer.learning_rate)
-
-    return rate
-
-
-def resolution(config: TrainConfig, epoch: int) -> int:
+def resolution(config: RunConfig, epoch: int) -> int:
     """The side of the training images in an epoch, counted from 0, in pixels."""
     return phase_of(config, epoch).resolution
 

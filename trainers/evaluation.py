@@ -11,13 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.checkpoints import load_run
-from trainers.config import TrainConfig
 from trainers.dashboards import confusion_png
 from trainers.data import Split, eval_batches, open_data
+from trainers.evaluation_step import eval_function
 from trainers.feed import distribute, naming_broken
 from trainers.runs import same_classes, write_json
-from trainers.settings import check
-from trainers.step import eval_function
+from trainers.settings import RunConfig, check
 from trainers.strategy import make_strategy
 
 SAMPLE = 2000  # images: enough to know an accuracy within about 2 points
@@ -83,7 +82,7 @@ TEN_CROP = 0.875  # largest share of the square's side that a crop takes
 
 
 def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
-              config: TrainConfig, strategy: tf.distribute.Strategy, tta: str = "none"
+              config: RunConfig, strategy: tf.distribute.Strategy, tta: str = "none"
               ) -> Callable[[], Evaluation]:  # fmt: skip
     """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
     function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
@@ -104,7 +103,7 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
     return evaluate
 
 
-def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: TrainConfig, images: int = SAMPLE
+def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: RunConfig, images: int = SAMPLE
                           ) -> Evaluation:  # fmt: skip
     """What a network makes of training images seen as those of validation are: not augmented, in evaluation mode.
 
@@ -113,7 +112,7 @@ def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config
     size = min(images, split.size)
     sample = replace(split, size=size, once=lambda: split.stream(0, split.size, 0).take(size))
     config = replace(config, batch_size=min(config.batch_size, size))
-    return evaluator(model, [], sample, classes, config, make_strategy(TrainConfig(strategy="one-device")))()
+    return evaluator(model, [], sample, classes, config, make_strategy("one-device"))()
 
 
 def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None,
@@ -121,12 +120,12 @@ def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, bat
     """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
     model, config, classes = load_run(run, checkpoint)
     batch_size = config.batch_size if batch_size is None else batch_size
+    check(replace(config.flags, batch_size=batch_size))
     config = replace(config, batch_size=batch_size, data=data or config.data)
-    check(config)
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                        on_corrupt=config.on_corrupt)  # fmt: skip
     same_classes(classes, source.classes, run)
-    strategy = make_strategy(TrainConfig(strategy="one-device"))
+    strategy = make_strategy("one-device")
     result = evaluator(model, [], getattr(source, split), len(classes), config, strategy, tta)()
     picture = Path(run) / "confusion.png"
     picture.write_bytes(confusion_png(result.confusion, classes))

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig
 from trainers.data import eval_image
+from trainers.settings import RunConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
@@ -32,7 +32,7 @@ def find_images(places: Iterable[str]) -> list[str]:
 
 
 def predict(
-    model: keras.Model, config: TrainConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
+    model: keras.Model, config: RunConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and errors by line."""
     top = min(top, len(classes))

@@ -12,19 +12,22 @@ from typing import Any
 
 import filelock
 
+from kcnn.arch import Arch
 from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
-from trainers.settings import read, resolve, text
+from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
+NETWORK = "network.json"  # of a run with the user's own
 
 
 def folder_of(config: TrainConfig) -> Path:
     """Where a new run goes: --run-dir, or logs/<arch>-<data>-<time>."""
     if config.run_dir:
         return Path(config.run_dir)
+    name = config.arch.name if isinstance(config.arch, Arch) else config.arch
     data = re.sub(r"[^\w.-]+", "-", Path(config.data).name.removeprefix("tfds:")) or "data"
-    stem = Path("logs") / f"{config.arch}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = Path("logs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := stem.with_name(stem.name + (f"-{i}" if i else ""))).exists())
 
 
@@ -36,7 +39,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def create(folder: Path, config: TrainConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
+def create(folder: Path, config: RunConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
     """Writes what is known before the first step. Raises InputError where a run is there already."""
     if is_run(folder):
         state = "finished" if is_finished(folder) else "unfinished"
@@ -47,17 +50,20 @@ def create(folder: Path, config: TrainConfig, facts: dict[str, Any], classes: tu
     write_json(folder / FACTS, facts)
     write_json(folder / CLASSES, list(classes))
     # Not its own place: given to --config, it starts another run.
-    write_text(folder / CONFIG, text(replace(config, run_dir=None, resume=None)))
+    if config.own_network:
+        write_text(folder / NETWORK, config.own_network)
+    write_text(folder / CONFIG, text(replace(config.flags, run_dir=None, resume=None)))
 
 
-def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
+def open_run(folder: Path | str) -> tuple[Path, RunConfig, tuple[str, ...]]:
     """A run's folder, its configuration and class names. Raises InputError for what is no run."""
     folder = Path(folder)
     if not is_run(folder):
         what = "no run (it has no config.yaml)" if folder.is_dir() else "no folder"
         raise InputError(f"{str(folder)!r} is {what}: the folder of a run of `kcnn train` is needed, logs/...")
-    config = TrainConfig(**read(folder / CONFIG) | {"run_dir": str(folder)})
-    return folder, config, tuple(read_json(folder / CLASSES))
+    flags = TrainConfig(**read(folder / CONFIG) | {"run_dir": str(folder)})
+    network = (folder / NETWORK).read_text("utf-8") if (folder / NETWORK).is_file() else None
+    return folder, resolve(flags, network), tuple(read_json(folder / CLASSES))
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
@@ -71,12 +77,12 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
 
 
 def unfinished(config: TrainConfig) -> str | None:
-    """The newest run in logs/ with this settled configuration that neither finished nor is being written to."""
+    """The newest run in logs/ with these flags, each with its value, that neither finished nor is being written to."""
     for path in sorted(Path("logs").glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True):
         folder = path.parent
         with contextlib.suppress(InputError):
             _, saved, _ = open_run(folder)
-            changed = [f.name for f in fields(TrainConfig) if getattr(saved, f.name) != getattr(config, f.name)]
+            changed = [f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config, f.name)]
             if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
                 with locked(folder):
                     return str(folder)
@@ -92,12 +98,7 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
-    """The saved configuration with those values of `config` that are not just defaults.
-
-    One that leaves nothing to a recipe was not made of defaults, and is what is asked as it stands.
-    """
-    if resolve(config) == config:
-        return config
+    """The saved flags with those values of `config` that are not just defaults."""
     return replace(saved, **{f.name: v for f in fields(TrainConfig) if (v := getattr(config, f.name)) != f.default})
 
 

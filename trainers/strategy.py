@@ -13,26 +13,27 @@ from tensorflow.python.eager import context  # how long a worker may be silent h
 
 from kcnn.errors import InputError
 from kcnn.quiet import quiet
-from trainers.config import TrainConfig
 
 
-def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
+def make_strategy(
+    strategy: str = "one-device", replicas: int | None = None, worker_timeout: float = 60.0
+) -> tf.distribute.Strategy:
     """The strategy of this process, of which there is one. Raises InputError where devices or neighbours are missing.
 
     Several workers wait here until all have started.
     """
-    name = strategy_name(config)
+    name = strategy_name(strategy, replicas)
     if name in ("multi-worker", "tpu"):
-        if config.replicas:
-            raise InputError(f"replicas {config.replicas}: {name} uses all devices of its workers; leave it out")
-        return multi_worker(config.worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
+        if replicas:
+            raise InputError(f"replicas {replicas}: {name} uses all devices of its workers; leave it out")
+        return multi_worker(worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
     gpus = visible_gpus()
     if name == "one-device":
-        if (config.replicas or 1) > 1:
-            raise InputError(f"replicas {config.replicas} on one device: use --strategy mirrored")
+        if (replicas or 1) > 1:
+            raise InputError(f"replicas {replicas} on one device: use --strategy mirrored")
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     kind = "GPU" if gpus else "CPU"
-    wanted = config.replicas or max(1, len(gpus))
+    wanted = replicas or max(1, len(gpus))
     if kind == "GPU" and wanted > len(gpus):
         raise InputError(f"replicas {wanted}: there are {len(gpus)} GPUs")
     if kind == "CPU":
@@ -40,15 +41,26 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     return mirrored(tuple(f"/{kind.lower()}:{i}" for i in range(wanted)))
 
 
-def strategy_name(config: TrainConfig) -> str:
+def strategy_name(strategy: str, replicas: int | None = None) -> str:
     """The strategy asked for; auto: the one that the surroundings call for."""
-    if config.strategy != "auto":
-        return config.strategy
+    if strategy != "auto":
+        return strategy
     if cluster_size() > 1:
         return "multi-worker"
     if tpu_name():
         return "tpu"
-    return "mirrored" if len(visible_gpus()) > 1 or (config.replicas or 1) > 1 else "one-device"
+    return "mirrored" if len(visible_gpus()) > 1 or (replicas or 1) > 1 else "one-device"
+
+
+def compiled_by_xla(jit: str, strategy: str, sync_bn: bool) -> bool:
+    """Whether XLA compiles the step: it pays off on GPUs; on CPUs it makes depthwise networks several times slower.
+
+    A TPU's strategy compiles all that it runs by itself. Synchronized batch normalization of several replicas is what
+    XLA cannot compile.
+    """
+    if strategy == "tpu":
+        return False
+    return jit == "on" or (jit == "auto" and bool(visible_gpus()) and not (sync_bn and strategy != "one-device"))
 
 
 def cluster_size() -> int:

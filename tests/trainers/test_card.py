@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +19,12 @@ import trainers
 from trainers import checkpoints, runs
 from trainers.card import settings
 from trainers.config import TrainConfig
-from trainers.curves import chart, curves_png, encodable, learning_rate, plan_text
+from trainers.curves import chart, curves_png, encodable, plan_text
 from trainers.data import open_data
 from trainers.evaluation import evaluate_run, evaluate_train_sample
+from trainers.optim.schedules import make_schedule
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
-from trainers.state import architecture
 from trainers.verdict import wilson
 
 ROOT = Path(__file__).parents[2]
@@ -59,13 +58,13 @@ def test_the_card_tells_all_of_the_run(finished):
 def test_the_settings_are_those_that_were_chosen(monkeypatch):
     chosen = {"epochs": 3, "batch_size": 32, "width": 0.5, "phi": 1.0}
     config = resolve(TrainConfig(arch="resnet-18", recipe="default", **chosen))
-    rows = settings(replace(config, resolution=architecture(config).resolution))
+    rows = settings(config.flags)
     assert re.findall(r"^\| `--(\S+)`", rows, re.M) == ["width", "phi", "epochs", "batch-size"]
     assert "| `--batch-size` | `32` | `64` |" in rows
-    assert settings(resolve(TrainConfig())).endswith("data `digits`; all else as usual.")
+    assert settings(resolve(TrainConfig()).flags).endswith("data `digits`; all else as usual.")
     # Settings that are possible together alone.
     monkeypatch.setitem(RECIPES, "slow", RECIPES["digits"] | {"warmup_epochs": 5.0})
-    rows = settings(resolve(TrainConfig(recipe="slow", epochs=1, warmup_epochs=0.5)))
+    rows = settings(resolve(TrainConfig(recipe="slow", epochs=1, warmup_epochs=0.5)).flags)
     assert "| `--epochs` | `1` |" in rows and "| `--warmup-epochs` | `0.5` |" in rows
 
 
@@ -201,11 +200,11 @@ def test_curves_can_be_drawn_of_what_is_no_number():
 
 def test_the_planned_rates_are_the_schedule_s():
     config = resolve(TrainConfig(epochs=5, warmup_epochs=2.0, schedule="cosine", lr=0.5, precision="mixed_float16"))
-    rate = learning_rate(config, 10)
+    rate = make_schedule(config, 10)
     expected = {0: 0.5 / 20, 9: 0.25, 19: 0.5, 20: 0.5, 35: 0.25, 49: 0.25 * (1 + np.cos(np.pi * 29 / 30))}
-    assert [rate(step) for step in expected] == pytest.approx(list(expected.values()), abs=1e-7)
-    rate = learning_rate(resolve(TrainConfig(schedule="constant", warmup_epochs=0.0, lr=0.5)), 10)
-    assert (rate(0), rate(99)) == (0.5, 0.5)
+    assert [float(rate(step)) for step in expected] == pytest.approx(list(expected.values()), abs=1e-7)
+    rate = make_schedule(resolve(TrainConfig(schedule="constant", warmup_epochs=0.0, lr=0.5)), 10)
+    assert (float(rate(0)), float(rate(99))) == (0.5, 0.5)
 
 
 def test_a_plan_shows_rate_and_resolution(monkeypatch):

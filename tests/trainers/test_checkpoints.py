@@ -15,10 +15,10 @@ import trainers
 from kcnn.errors import InputError, Interrupted
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig
-from trainers.fit import settle
-from trainers.optimizers import make_optimizer
+from trainers.network import network
+from trainers.optim.optimizers import make_optimizer
 from trainers.settings import resolve
-from trainers.state import make_state, network
+from trainers.state import make_state
 
 STEPS = 22  # an epoch's
 
@@ -64,7 +64,7 @@ def whole(tmp_path_factory, short):
 def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, short, whole, epoch, batch, goes_on_at, same_run):
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [CrashAt(epoch, batch)])
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[CrashAt(epoch, batch)])
     assert not (folder / "result.json").exists()
     found = checkpoints.newest(folder / "checkpoints")
     assert (found[2]["step"] if found else 0) == goes_on_at
@@ -78,7 +78,7 @@ def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path, short, whole, number, 
         on_train_batch_end=lambda batch, logs: batch == 4 and os.kill(os.getpid(), number)
     )
     with pytest.raises(Interrupted, match=rf"{number.name}: saved at step 5; go on with --resume"):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [told])
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[told])
     assert signal.getsignal(number) is before
     assert checkpoints.newest(folder / "checkpoints")[2]["step"] == 5
     same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
@@ -117,7 +117,7 @@ def test_a_finished_run_goes_on_to_more_epochs(tmp_path, tiny):
     config = TrainConfig(**tiny, depth=0.5, epochs=1, run_dir=str(tmp_path / "run"))
     trainers.fit(config)
     with pytest.raises(Crash):
-        trainers.fit(TrainConfig(resume=config.run_dir, epochs=2), [CrashAt(1, 9)])
+        trainers.fit(TrainConfig(resume=config.run_dir, epochs=2), callbacks=[CrashAt(1, 9)])
     assert not (tmp_path / "run" / "result.json").exists()  # of the shorter run
     more = trainers.fit(TrainConfig(resume=config.run_dir, epochs=2))
     assert (more.figures["epochs"], more.figures["steps"]) == (2, 2 * STEPS)
@@ -134,7 +134,7 @@ def test_other_classes_are_told(tmp_path, photos, tiny):
     folder = tmp_path / "run"
     config = TrainConfig(**tiny | {"batch_size": 4}, data=str(data), epochs=1, run_dir=str(folder))
     with pytest.raises(Crash):
-        trainers.fit(config, [CrashAt(0, 0)])
+        trainers.fit(config, callbacks=[CrashAt(0, 0)])
     for part in ("train", "val"):
         (data / part / "flower").rename(data / part / "tree")
     with pytest.raises(InputError, match=r"the data's 2 classes are not the 2 .* new \['tree'\], missing \['flower'\]"):
@@ -246,21 +246,21 @@ def test_a_run_stopped_by_a_full_disk_is_found_and_goes_on(tmp_path, short, whol
         patch.setattr(np, "savez", full)
         trainers.fit(TrainConfig(**short, resume="auto"))
     (folder,) = (tmp_path / "logs").iterdir()
-    assert runs.unfinished(settle(TrainConfig(**short))) == f"logs/{folder.name}"
-    assert runs.unfinished(settle(TrainConfig(**short | {"lr": 1e-4}))) is None
+    assert runs.unfinished(resolve(TrainConfig(**short))) == f"logs/{folder.name}"
+    assert runs.unfinished(resolve(TrainConfig(**short | {"lr": 1e-4}))) is None
     with runs.locked(folder):  # it lives
-        assert runs.unfinished(settle(TrainConfig(**short))) is None
+        assert runs.unfinished(resolve(TrainConfig(**short))) is None
     result = trainers.fit(TrainConfig(**short, resume="auto"))
     assert result.folder.resolve() == folder
     same_run(result, whole)
-    assert runs.unfinished(settle(TrainConfig(**short))) is None
+    assert runs.unfinished(resolve(TrainConfig(**short))) is None
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_replicas(tmp_path, short, whole):
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), [CrashAt(1, 13)])
+        trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[CrashAt(1, 13)])
     result = trainers.fit(TrainConfig(resume=str(folder), strategy="mirrored", replicas=2))
     assert (result.figures["steps"], result.figures["replicas"]) == (2 * STEPS, 2)
     lines, others = (runs.read_metrics(r.folder) for r in (result, whole))

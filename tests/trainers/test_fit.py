@@ -18,8 +18,8 @@ from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
-from trainers.job import Plan
 from trainers.loop import Speed, chunks
+from trainers.run import Plan
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -223,7 +223,7 @@ def test_a_callback_can_stop_at_any_batch(tmp_path, tiny):
 
     watch = Watch()
     config = TrainConfig(**tiny, depth=0.5, epochs=3, run_dir=str(tmp_path / "run"))
-    result = trainers.fit(config, [Stop(), watch])
+    result = trainers.fit(config, callbacks=[Stop(), watch])
     assert (result.figures["steps"], result.figures["epochs"]) == (10, 1)
     assert [name for name, *_ in watch.calls][-5:] == ["batch end", "test begin", "test end", "epoch end", "train end"]
 
@@ -282,7 +282,7 @@ def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
 
     config = TrainConfig(**tiny, depth=0.5, epochs=2, run_dir=str(tmp_path / "nan"))
     with pytest.raises(InputError, match=rf"the {what} is nan at step 23: .*checkpoints/step-000000022.npz"):
-        trainers.fit(config, [Poison()])
+        trainers.fit(config, callbacks=[Poison()])
     assert len(runs.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
 
 

@@ -9,24 +9,24 @@ import trainers.loop
 from kcnn.errors import InputError
 from trainers import checkpoints, runs
 from trainers.config import TrainConfig
-from trainers.fit import settle
 from trainers.phases import phase_of, phases
+from trainers.settings import resolve
 
 
 def test_a_plain_run_has_one_phase():
-    config = settle(TrainConfig())
+    config = resolve(TrainConfig())
     assert phases(config) == [(0, config)]
 
 
 def test_stages_grow_in_resolution_and_strength():
-    config = settle(TrainConfig(epochs=9, resolution=64, progressive=[32, 48], augment="randaugment", mixup=0.3,
+    config = resolve(TrainConfig(epochs=9, resolution=64, progressive=[32, 48], augment="randaugment", mixup=0.3,
                                 augment_magnitude=9.0, erase=0.3, mix_off_epochs=1))  # fmt: skip
     rows = [(start, p.resolution, p.augment_magnitude, p.erase, p.mixup) for start, p in phases(config)]
     np.testing.assert_allclose(
         rows, [(0, 32, 3, 0.1, 0.1), (3, 48, 6, 0.2, 0.2), (6, 64, 9, 0.3, 0.3), (8, 64, 9, 0.3, 0)]
     )
     assert [phase_of(config, epoch).resolution for epoch in (0, 2, 3, 8)] == [32, 32, 48, 64]
-    assert {p.stem for _, p in phases(config)} <= {"auto", "small"}  # that of the last stage, throughout
+    assert all(p.arch.stem == config.arch.stem for _, p in phases(config))  # that of the last stage, throughout
 
 
 @pytest.mark.parametrize("flags, says", [
@@ -62,7 +62,7 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
     assert first == strip == (0, 12, 0.1) and measured[1] == 16 and second == (22, 16, 0.2)
     assert whole.figures["val_accuracy"] > 0.5
     with pytest.raises(RuntimeError):
-        trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")), [Crash()])
+        trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")), callbacks=[Crash()])
     same_run(trainers.fit(TrainConfig(resume=str(tmp_path / "run"))), whole)
 
 

@@ -11,10 +11,10 @@ from kcnn.errors import InputError
 from kcnn.families import FAMILIES
 from trainers import strategy
 from trainers.config import TrainConfig
-from trainers.fit import settle, use_jit
-from trainers.optimizers import make_optimizer
+from trainers.network import networks
+from trainers.optim.optimizers import make_optimizer
 from trainers.settings import resolve
-from trainers.state import make_state, networks, precision
+from trainers.state import make_state, precision
 from trainers.step import replica_step
 
 CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
@@ -34,13 +34,13 @@ def test_auto_reads_the_surroundings(monkeypatch, environment, name):
         monkeypatch.delenv(key, raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    assert strategy.strategy_name(TrainConfig()) == name
-    assert strategy.strategy_name(TrainConfig(strategy="mirrored")) == "mirrored"
+    assert strategy.strategy_name("auto") == name
+    assert strategy.strategy_name("mirrored") == "mirrored"
 
 
 def test_auto_takes_all_gpus(monkeypatch):
     monkeypatch.setattr(strategy, "visible_gpus", lambda: ["gpu:0", "gpu:1"])
-    assert strategy.strategy_name(TrainConfig()) == "mirrored"
+    assert strategy.strategy_name("auto") == "mirrored"
 
 
 def test_slurm_s_tasks_become_a_cluster(monkeypatch):
@@ -67,7 +67,7 @@ def test_surroundings_that_make_no_sense_are_told(monkeypatch, environment, flag
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(InputError, match=says):
-        strategy.make_strategy(TrainConfig(**flags))
+        strategy.make_strategy(**{"strategy": "auto", **flags})
 
 
 def test_a_tpu_is_found_started_and_used(monkeypatch):
@@ -88,15 +88,14 @@ def test_a_tpu_is_found_started_and_used(monkeypatch):
     monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", lambda r: calls.append(("start", type(r))))
     monkeypatch.setattr(tf.distribute, "TPUStrategy", TPUs)
     strategy.tpu.cache_clear()
-    config = TrainConfig()
-    assert isinstance(strategy.make_strategy(config), TPUs)
+    assert isinstance(strategy.make_strategy("auto"), TPUs)
     assert calls == [("resolver", "my-pod"), ("connect", Resolver), ("start", Resolver), ("strategy", Resolver)]
-    assert strategy.make_strategy(config) is strategy.make_strategy(config)  # the system is started once
+    assert strategy.make_strategy("auto") is strategy.make_strategy("auto")  # the system is started once
     strategy.tpu.cache_clear()
-    config = settle(config)
+    config = resolve(TrainConfig())
     assert config.precision == "mixed_bfloat16"
-    assert not use_jit(config)  # strategy.run compiles the whole step itself
-    assert settle(TrainConfig(precision="float32")).precision == "float32"
+    assert not config.jit  # strategy.run compiles the whole step itself
+    assert resolve(TrainConfig(precision="float32")).precision == "float32"
 
 
 def test_no_tpu_is_one_line(monkeypatch):
@@ -109,7 +108,7 @@ def test_no_tpu_is_one_line(monkeypatch):
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", lambda tpu: None)
     strategy.tpu.cache_clear()
     with pytest.raises(InputError, match="no TPU answers to the name 'local'"):
-        strategy.make_strategy(TrainConfig())
+        strategy.make_strategy("auto")
 
 
 # Every block and every way of joining them.
@@ -135,7 +134,7 @@ def test_all_families_steps_compile_for_a_tpu(capsys):
         with precision(config.precision):
             model, plain = networks(config, 10)
         state = make_state(model, make_optimizer(config, 5, model), averaged=True, plain=plain)
-        step = tf.function(replica_step(state, config, 1, jit=False), jit_compile=True)
+        step = tf.function(replica_step(state, config, 1), jit_compile=True)
         batch = {"image": tf.zeros((2, size, size, 3), tf.uint8), "label": tf.constant([1, 2])}
         program = step.experimental_get_compiler_ir(batch)(stage="hlo")
         for call in ("custom-call", "infeed", "outfeed", "send(", "recv(", "<="):  # <=: a bounded dynamic size
@@ -158,7 +157,7 @@ def test_a_step_compiled_by_xla_gives_the_same(arch):
         model, plain = networks(config, 10)
         state = make_state(model, make_optimizer(config, 5, model), averaged=False, plain=plain)
         images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype("uint8")
-        step = tf.function(replica_step(state, config, 1, jit=False), jit_compile=jit)
+        step = tf.function(replica_step(state, config, 1), jit_compile=jit)
         loss, *_ = step({"image": tf.constant(images), "label": tf.range(8)})
         results.append((loss.numpy(), [v.numpy() for v in model.trainable_variables]))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)

@@ -3,42 +3,41 @@
 import hashlib
 import platform
 import time
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from trainers import runs
-from trainers.config import TrainConfig
-from trainers.state import architecture
+from trainers.settings import RunConfig, plain
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
 PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
 NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 
 
-def model_card(config: TrainConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
+def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
     """All that is known of the model in the folder `content`; the hash is over all files that are there."""
     files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
+    flags = plain(config.flags)
     lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
     return {
-        "name": config.arch,
+        "name": config.name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "architecture": {key: getattr(config, key) for key in NETWORK},
+        "architecture": {key: flags[key] for key in NETWORK},
         "data": config.data,
         "classes": list(classes),
         "preprocessing": preprocessing(config),
         "export": export,
-        "training": asdict(config),
+        "training": flags,
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "files": files,
         "hash": hashlib.sha256(lines.encode()).hexdigest(),
     }
 
 
-def preprocessing(config: TrainConfig) -> dict[str, Any]:
+def preprocessing(config: RunConfig) -> dict[str, Any]:
     """What a SavedModel does by itself, and an app must do in front of the other formats."""
-    style = architecture(config).style
+    style = config.arch.style
     return {
         "steps": [
             "decode to RGB, 8 bits a channel; EXIF orientation is not applied",

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig
 from trainers.data import Source, Split, eval_image, open_data
 from trainers.runs import same_classes
+from trainers.settings import RunConfig
 
 BATCH = 32
 
@@ -28,7 +28,7 @@ class Reference:
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
-def open_source(config: TrainConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
+def open_source(config: RunConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
     """The run's data, or others with the same classes. Raises InputError."""
     config = replace(config, data=data or config.data)
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
@@ -57,13 +57,13 @@ def made_up(count: int, resolution: int) -> tuple[list[bytes], list[int]]:
     return [tf.io.encode_png(one).numpy() for one in pixels], [-1] * count
 
 
-def refer(model: keras.Model, config: TrainConfig, pictures: list[bytes], labels: list[int]) -> Reference:
+def refer(model: keras.Model, config: RunConfig, pictures: list[bytes], labels: list[int]) -> Reference:
     """What `kcnn evaluate` computes of the pictures: the same preprocessing, the same network in float32."""
     pixels = eval_pixels(pictures, config)
     return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels))
 
 
-def eval_pixels(pictures: list[bytes], config: TrainConfig) -> np.ndarray:
+def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
     """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
     try:
         return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])

@@ -13,13 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig
 from trainers.data import decode, eval_array
+from trainers.network import network
 from trainers.serving import warmup
 from trainers.serving.folding import Folded, fold
 from trainers.serving.references import Reference, probabilities
 from trainers.serving.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
-from trainers.state import network, precision
+from trainers.settings import RunConfig
+from trainers.state import precision
 
 SAME = 1e-5  # of a probability, between the same operations here and in another process
 FOLDED = 1e-4  # between a network and its folded form
@@ -36,7 +37,7 @@ class Job:
     """
 
     model: keras.Model
-    config: TrainConfig
+    config: RunConfig
     classes: tuple[str, ...]
     reference: Reference
     dtype: str = "float32"
@@ -62,7 +63,7 @@ def save(job: Job, place: Path) -> dict[str, Any]:
         updater.replace_method_name(name, METHODS[name])
     updater.save(str(content))
     (content / "assets" / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
-    warmup.write(content, job.config.arch, signatures, job.config.resolution)
+    warmup.write(content, job.config.name, signatures, job.config.resolution)
     return {"signatures": list(signatures)} | folding(served) | verify(job, bool(served.folded), place)
 
 

@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from kcnn.graph import nodes, opened
-from trainers.config import TrainConfig
 from trainers.data import eval_array, eval_image
 from trainers.serving.headers import checked
+from trainers.settings import RunConfig
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -21,7 +21,7 @@ METHODS = {"classify": "tensorflow/serving/classify"}
 Outputs = dict[str, tf.Tensor]
 
 
-def make_signatures(model: keras.Model, config: TrainConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
+def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
                     top: int = 5, max_pixels: int = MAX_PIXELS) -> tuple[tf.Module, dict[str, Any]]:  # fmt: skip
     """What `tf.saved_model.save` takes: a module that owns the weights, and its functions by signature.
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from trainers.config import TrainConfig
+from trainers.settings import RunConfig
 
 registered = keras.saving.register_keras_serializable("kcnn")
 
@@ -103,7 +103,7 @@ class OneCycle(Schedule):
         return ops.maximum(low * 1e-4, ops.where(step <= 2 * half, cycle, last))
 
 
-def make_schedule(config: TrainConfig, steps_per_epoch: int) -> Schedule:
+def make_schedule(config: RunConfig, steps_per_epoch: int) -> Schedule:
     """The learning rate of a configuration, for one update a step."""
     total = config.epochs * steps_per_epoch
     common: dict[str, Any] = {

@@ -1,17 +1,18 @@
 """What a run is made of before its first step, and where it stands after some."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 import kcnn
 from kcnn.errors import InputError
 from trainers import workers
-from trainers.config import TrainConfig
 from trainers.data import Source
-from trainers.settings import checkpoint_seconds, checkpoint_steps
+from trainers.settings import RunConfig, checkpoint_seconds, checkpoint_steps
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
@@ -33,14 +34,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Job:
+class Run:
     """A run that can start: everything that can be wrong with it was looked at."""
 
-    config: TrainConfig
+    config: RunConfig
     folder: Path
     source: Source
     strategy: tf.distribute.Strategy
-    arch: kcnn.Arch
     facts: kcnn.Facts
     plan: Plan
     class_weights: tuple[float, ...] | None
@@ -53,17 +53,47 @@ class Job:
 
 @dataclass
 class Position:
-    """What a checkpoint remembers besides variables, so that a resumed run goes on as if nothing had happened."""
+    """What a checkpoint remembers besides variables, so that a resumed run goes on as if nothing had happened.
+
+    step: steps done. lines: those of metrics.jsonl. epoch: the series of the running epoch's steps. best: the highest
+    validation accuracy. history: the figures of each epoch. recoveries: how often the loss was no number, each time of
+    which halved the learning rate.
+    """
 
     step: int = 0
-    lines: int = 0  # of metrics.jsonl
+    lines: int = 0
     epoch: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in SERIES})
     best: float = -1.0
     history: list[Scalars] = field(default_factory=list)
-    recoveries: int = 0  # from blow-ups, each of which halved the learning rate
+    recoveries: int = 0
+
+    def advance(self, series: Mapping[str, Any]) -> None:
+        """Past the steps of which these are the series."""
+        for name in SERIES:
+            self.epoch[name].extend(float(v) for v in series[name])
+        self.step += len(series["loss"])
+
+    def close_epoch(self, figures: Scalars) -> bool:
+        """Takes an epoch's figures into the history. Returns whether its validation accuracy is the best so far."""
+        self.history.append(figures)
+        self.epoch = {name: [] for name in SERIES}
+        better = figures["val_accuracy"] > self.best
+        self.best = max(self.best, figures["val_accuracy"])
+        return better
 
 
-def make_plan(config: TrainConfig, images: int) -> Plan:
+def means(series: Mapping[str, list[float]], batch: int) -> Scalars:
+    """Summed in the steps' order, so that it does not matter how many of them a call ran."""
+    n = len(series["loss"])
+    return {
+        "loss": sum(series["loss"]) / n,
+        "accuracy": sum(series["correct"]) / (n * batch),
+        "grad_norm": sum(series["grad_norm"]) / n,
+        "lr": series["lr"][-1],
+    }
+
+
+def make_plan(config: RunConfig, images: int) -> Plan:
     """Raises InputError where the batch is larger than the data."""
     if config.global_batch > images:
         times = f" times accumulate-steps {config.accumulate_steps}" if config.accumulate_steps > 1 else ""
@@ -75,7 +105,7 @@ def make_plan(config: TrainConfig, images: int) -> Plan:
     return Plan(per_epoch, config.epochs, steps, seconds, max(1, min(100, per_epoch // 4)))
 
 
-def make_class_weights(config: TrainConfig, source: Source) -> tuple[float, ...] | None:
+def make_class_weights(config: RunConfig, source: Source) -> tuple[float, ...] | None:
     """A weight for each class, or none. auto: N / (classes * n of the class), as scikit-learn's "balanced"."""
     if config.class_weights is None:
         return None

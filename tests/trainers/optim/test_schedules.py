@@ -6,7 +6,7 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.schedules import Constant, Cosine, Exponential, OneCycle, Steps, make_schedule, milestones
+from trainers.optim.schedules import Constant, Cosine, Exponential, OneCycle, Steps, make_schedule, milestones
 from trainers.settings import resolve
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from trainers.config import TrainConfig
-from trainers.losses import LOSSES, cross_entropy, focal, loss_function, one_hot, smooth
+from trainers.optim.losses import LOSSES, cross_entropy, focal, loss_function, one_hot, smooth
 from trainers.settings import resolve
 
 DRAWS = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainers.config import TrainConfig
+from trainers.settings import RunConfig
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -41,7 +41,7 @@ def focal(logits: tf.Tensor, targets: tf.Tensor, gamma: float = 2.0) -> tf.Tenso
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "bce": binary_cross_entropy, "focal": focal}
 
 
-def loss_function(config: TrainConfig) -> Loss:
+def loss_function(config: RunConfig) -> Loss:
     """The loss of a configuration, with its parameters."""
     if config.loss == "focal":
         return functools.partial(focal, gamma=config.focal_gamma)
