@@ -46,10 +46,10 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
-    from trainers.checkpoints import load_run
-    from trainers.predict import find_images
-    from trainers.predict import predict as classify
-    from trainers.runs import open_run
+    from trainers.prediction import find_images
+    from trainers.prediction import predict as classify
+    from trainers.runs.checkpoints import load_run
+    from trainers.runs.folders import open_run
     from trainers.serving import client
 
     if top < 1 or batch_size < 1:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def saved_values(argv: list[str]) -> Dict | None:
     """The values that --config, or the run to --resume, sets; flags will win over them."""
-    from trainers.runs import CONFIG
+    from trainers.runs.folders import CONFIG
     from trainers.settings import read
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from trainers import checkpoints, runs
+from trainers.runs import checkpoints, folders
 
 # Before TensorFlow starts: two replicas on the one CPU.
 tf.config.set_logical_device_configuration(
@@ -76,7 +76,7 @@ def same_run():
 
 
 def metrics(folder):
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.read_metrics(folder)]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in folders.read_metrics(folder)]
 
 
 def assert_same_checkpoint(a, b):

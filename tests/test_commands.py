@@ -16,7 +16,6 @@ import kcnn.__main__
 import kcnn.evaluate
 import kcnn.export
 import kcnn.train
-from trainers import runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 
@@ -176,7 +175,7 @@ def test_a_full_disk_is_one_line(here, capsys, tiny, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "facts.json")
 
-    monkeypatch.setattr(runs, "write_json", full)
+    monkeypatch.setattr(folders, "write_json", full)
     assert train(*as_flags(tiny), "--run-dir", "run") == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "facts.json: No space left on device" in line

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.data import train_batches, training_records
-from trainers.feed import distribute, naming_broken
+from trainers.distribute.feed import distribute, naming_broken
 from trainers.phases import phase_of
 from trainers.run import Run
 from trainers.settings import RunConfig

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainers.checkpoints import load_run
-from trainers.dashboards import confusion_png
 from trainers.data import Split, eval_batches, open_data
+from trainers.distribute.feed import distribute, naming_broken
+from trainers.distribute.strategy import make_strategy
 from trainers.evaluation_step import eval_function
-from trainers.feed import distribute, naming_broken
-from trainers.runs import same_classes, write_json
+from trainers.runs.checkpoints import load_run
+from trainers.runs.dashboards import confusion_png
+from trainers.runs.folders import same_classes, write_json
 from trainers.settings import RunConfig, check
-from trainers.strategy import make_strategy
 
 SAMPLE = 2000  # images: enough to know an accuracy within about 2 points
 

@@ -13,19 +13,20 @@ import tensorflow as tf
 
 from kcnn.builder import abstract
 from kcnn.errors import InputError
-from trainers import checkpoints, workers
 from trainers.batches import training_data, under_way
+from trainers.distribute import workers
+from trainers.distribute.feed import naming_broken
+from trainers.distribute.signals import Stopped, stop_signals
 from trainers.evaluation import Evaluation, evaluator
-from trainers.feed import naming_broken
-from trainers.listeners import Listener, listeners
+from trainers.evaluation_step import precise_function
 from trainers.network import networks
 from trainers.optim.optimizers import rule_of
 from trainers.phases import phase_of
-from trainers.precise_bn import precise_function
 from trainers.run import Plan, Position, Run, Scalars, means
+from trainers.runs import checkpoints
+from trainers.runs.listeners import Listener, listeners
+from trainers.runs.progress import Speed
 from trainers.settings import RunConfig
-from trainers.signals import Stopped, stop_signals
-from trainers.speed import Speed
 from trainers.state import State, precision
 from trainers.step import train_function
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.errors import InputError
-from trainers import workers
 from trainers.data import Source
+from trainers.distribute import workers
 from trainers.settings import RunConfig, checkpoint_seconds, checkpoint_steps
 
 Scalars = dict[str, float]

@@ -14,8 +14,8 @@ from kcnn.builder import resolve as scaled
 from kcnn.errors import InputError
 from kcnn.notation import from_data, to_data
 from trainers.config import TrainConfig
+from trainers.distribute.strategy import compiled_by_xla, strategy_name
 from trainers.recipes import RECIPES, choose, times
-from trainers.strategy import compiled_by_xla, strategy_name
 
 GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainers.mixing import mix
+from trainers.data.mixing import mix
 from trainers.optim.losses import loss_function, one_hot, smooth
 from trainers.optim.optimizers import decays, l2, learning_rate
 from trainers.settings import RunConfig

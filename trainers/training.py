@@ -13,20 +13,21 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
-from trainers import checkpoints, runs, workers
-from trainers.card import findings, write_card
 from trainers.config import TrainConfig
-from trainers.curves import plan_text
 from trainers.data import open_data
+from trainers.distribute import workers
+from trainers.distribute.strategy import make_strategy, strategy_name, visible_gpus
 from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, set_lr_scale, synchronize
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
 from trainers.phases import sized
+from trainers.reports.card import findings, write_card
+from trainers.reports.curves import plan_text
 from trainers.run import Position, Run, make_class_weights, make_plan
+from trainers.runs import checkpoints, folders
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
-from trainers.strategy import make_strategy, strategy_name, visible_gpus
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def fit(
             position = Position(**extra)
             set_lr_scale(state, position)
         if run.chief:
-            runs.rewind_metrics(run.folder, position.lines)
+            folders.rewind_metrics(run.folder, position.lines)
         figures = Training(run, state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
         result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
@@ -102,19 +103,19 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     config, wanted = replace(config, **places), config.resume
     own = model.to_json() if model is not None else None
     if wanted == "auto" and config.run_dir:
-        wanted = config.run_dir if runs.is_run(Path(config.run_dir)) else None
+        wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
     elif wanted == "auto":
-        wanted = runs.unfinished(resolve(config, own).flags)
+        wanted = folders.unfinished(resolve(config, own).flags)
     if wanted is None:
         run = resolve(config, own)
-        folder = runs.folder_of(run.flags)
-        if runs.is_run(folder):
-            runs.create(folder, run, {}, ())  # raises, and says what to do
+        folder = folders.folder_of(run.flags)
+        if folders.is_run(folder):
+            folders.create(folder, run, {}, ())  # raises, and says what to do
         writable(folder)
         return run, folder
-    folder, saved, _ = runs.open_run(wanted)
-    asked = runs.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
-    return resolve(runs.same_run(saved.flags, asked), saved.own_network), folder
+    folder, saved, _ = folders.open_run(wanted)
+    asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
+    return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
 
 
 def prepare(config: RunConfig, folder: Path) -> Run:
@@ -166,16 +167,19 @@ def check_memory(run: Run) -> None:
 def enter(run: Run, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, checkpoints.Checkpoint | None]:
     """Locks the folder; makes it, or finds what is in it: the outcome of a finished run, or the newest checkpoint."""
     folder, source = run.folder, run.source
-    stack.enter_context(runs.locked(folder))
-    if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["planned"] >= run.plan.steps:
+    stack.enter_context(folders.locked(folder))
+    if (
+        folders.is_finished(folder)
+        and (result := folders.read_json(folder / folders.RESULT))["planned"] >= run.plan.steps
+    ):
         return result, None
-    if runs.is_run(folder):
-        runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
-        (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
+    if folders.is_run(folder):
+        folders.same_classes(tuple(folders.read_json(folder / folders.CLASSES)), source.classes, folder)
+        (folder / folders.RESULT).unlink(missing_ok=True)  # of fewer epochs
         return None, checkpoints.newest(folder / "checkpoints")
-    runs.create(folder, run.config, run.facts.to_dict(), source.classes)
+    folders.create(folder, run.config, run.facts.to_dict(), source.classes)
     if source.corrupt:
-        runs.write_text(folder / "corrupt.txt", "\n".join(source.corrupt) + "\n")
+        folders.write_text(folder / "corrupt.txt", "\n".join(source.corrupt) + "\n")
     return None, None
 
 
@@ -223,7 +227,7 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)
-    runs.write_json(folder / runs.RESULT, result | found)
+    folders.write_json(folder / folders.RESULT, result | found)
     return found
 
 

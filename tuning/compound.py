@@ -16,7 +16,7 @@ import kcnn
 from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import costs
-from trainers import runs
+from trainers.runs import folders
 from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
 from tuning import hparams, sweep
@@ -55,7 +55,7 @@ def search(
         if getattr(config, name) != getattr(TrainConfig, name, None):
             why = "it is what is searched" if name != "resume" else "the same --run-dir goes on by itself"
             raise InputError(f"{name} {getattr(config, name)!r}: leave it out, {why}")
-    from trainers.fit import writable
+    from trainers.training import writable
 
     folder = Path(config.run_dir or sweep.new_folder("compound", config))
     settings = {"config": sweep.flags(config), "tolerance": tolerance, "trials": trials, "seeds": seeds}
@@ -67,9 +67,9 @@ def search(
     else:
         twice = candidates(base, classes, trials, tolerance)
         jobs = [job(base, c, seed) for seed in range(seeds) for c in ({}, *twice)]
-    with runs.locked(folder):
+    with folders.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        folders.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
         rows = sweep.timed(folder)
@@ -81,9 +81,9 @@ def search(
 def at_phi_0(config: TrainConfig) -> tuple[TrainConfig, int, int]:
     """The small network, its resolution and stem settled, as both must not change on the way up; the number of
     classes, and of validation images. Raises InputError for what would fail every training."""
-    from trainers.fit import prepare, settle
+    from trainers.training import prepare, settle
     from trainers.state import architecture
-    from trainers.strategy import visible_gpus
+    from trainers.distribute.strategy import visible_gpus
 
     visible_gpus()  # a machine without a driver says so at the first look
     if Path(config.data).is_dir():
@@ -194,7 +194,7 @@ def report(
     error = math.sqrt(best["val_accuracy"] * (1 - best["val_accuracy"]) / images)
     origin = {"arch": base.arch, "width": base.width, "depth": base.depth, "resolution": base.resolution,
               "stem": base.stem}  # fmt: skip
-    runs.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
+    folders.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
     figures = growth | {
         "product": growth["alpha"] * growth["beta"] ** 2 * growth["gamma"] ** 2,
         "base": origin | {"val_accuracy": mean(r["val_accuracy"] for r in small) if small else None},
@@ -208,8 +208,8 @@ def report(
         "file": str(folder / FAMILY),
         "page": str(folder / PAGE),
     }
-    runs.write_json(folder / "summary.json", figures)
-    runs.write_text(folder / PAGE, drawn(figures))
+    folders.write_json(folder / "summary.json", figures)
+    folders.write_text(folder / PAGE, drawn(figures))
     return figures
 
 

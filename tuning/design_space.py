@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import quantity, short
-from trainers import runs
+from trainers.runs import folders
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
@@ -46,16 +46,16 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
         if value < least:
             raise InputError(f"{what} {value}: a whole number of {least} or more is needed")
     config = short_runs(config)
-    from trainers.fit import writable
+    from trainers.training import writable
 
     folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     settings = {"config": sweep.flags(config), "band": list(band), "stages": stages}
     writable(folder)
     sweep.same_settings(folder / SETTINGS, settings)
     jobs = listed(folder, drawn_from, config, networks, band, stages)
-    with runs.locked(folder):
+    with folders.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        folders.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
         rows = sweep.timed(folder)
@@ -93,9 +93,9 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
     """The jobs of a sweep: those that it has, and what is missing of each space, drawn and measured."""
     import kcnn
     from trainers.data import open_data
-    from trainers.fit import prepare, settle
+    from trainers.training import prepare, settle
     from trainers.state import architecture
-    from trainers.strategy import visible_gpus
+    from trainers.distribute.strategy import visible_gpus
 
     visible_gpus()  # a machine without a driver says so at the first look
     had = {job.key: job for job in sweep.read_jobs(folder)} if (folder / sweep.JOBS).exists() else {}

@@ -18,7 +18,7 @@ import trainers
 from kcnn.builder import SMALL, smallest
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
-from trainers.runs import read_json, write_json, write_text
+from trainers.runs.folders import read_json, write_json, write_text
 from trainers.state import architecture
 from tuning.objective import Objective
 from tuning.space import Space, Values, resolve

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import InputError, Interrupted
-from trainers.signals import stop_signals
+from trainers.distribute.signals import stop_signals
 from tuning.processes import LEAVE_SECONDS, Process, start, stop
 
 ADDRESS, PORT, NAME = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"

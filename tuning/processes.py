@@ -20,7 +20,7 @@ def start(command: Sequence[str], log: Path, index: int, count: int, **environme
 
     Its output is appended to `log`. It is to call `die_with_parent`.
     """
-    from trainers.strategy import visible_gpus
+    from trainers.distribute.strategy import visible_gpus
 
     # What can be imported here can be imported there, and in the same order.
     environment = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from kcnn.errors import InputError, Interrupted
-from trainers import runs
+from trainers.runs import folders
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
 from tuning import hparams, report
@@ -107,7 +107,7 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
             work(oracle, name, found.run)
         return Result(found.folder, [], {}, "", 0.0, 0.0)
     found = open_search(settings)
-    with runs.locked(found.folder):
+    with folders.locked(found.folder):
         remember(found)
         oracle = make_oracle(found)
         if oracle.path.is_file():
@@ -183,7 +183,7 @@ def make_oracle(search: Search) -> Any:
 def folder_of(config: TrainConfig) -> Path:
     if config.run_dir:
         return Path(config.run_dir)
-    name = runs.folder_of(config).name
+    name = folders.folder_of(config).name
     return Path("logs") / f"search-{name}"
 
 
@@ -205,7 +205,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def remember(search: Search) -> None:
-    runs.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
+    folders.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
 
 
 def same_search(folder: Path, settings: Settings) -> None:
@@ -248,7 +248,7 @@ def close(search: Search, oracle: Any) -> Result:
     best = report.best_of(rows, search.objective.direction)
     seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
-    runs.write_json(search.folder / RESULT, result.to_dict())
+    folders.write_json(search.folder / RESULT, result.to_dict())
     report.pareto(rows, best, search.folder / "pareto.png")
     names = [d.name for d in search.space.dimensions]
     hparams.write(search.folder, {row["trial"]: {name: row[name] for name in names} for row in rows},

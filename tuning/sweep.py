@@ -25,10 +25,11 @@ from cyclopts.config import Dict
 from kcnn import cli
 from kcnn.errors import InputError, Interrupted
 from kcnn.scaling import short
-from trainers import checkpoints, runs
+from trainers.runs import folders
+from trainers.runs import checkpoints
 from trainers.config import TrainConfig
 from trainers.settings import read, resolve
-from trainers.signals import stop_signals
+from trainers.distribute.signals import stop_signals
 from tuning.processes import Process, die_with_parent, start, stop
 
 JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
@@ -58,12 +59,12 @@ def flags(config: TrainConfig) -> dict[str, Any]:
 
 def new_folder(kind: str, config: TrainConfig) -> Path:
     """logs/<kind>-<data>-<time>."""
-    return runs.folder_of(replace(config, arch=kind, run_dir=None))
+    return folders.folder_of(replace(config, arch=kind, run_dir=None))
 
 
 def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
+    folders.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -100,7 +101,7 @@ def same_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Raises InputError where a sweep of other settings is in the folder, and says which."""
     if not path.is_file():
         return
-    had, wanted = (flat(s) for s in (runs.read_json(path), json.loads(json.dumps(settings))))
+    had, wanted = (flat(s) for s in (folders.read_json(path), json.loads(json.dumps(settings))))
     for name in sorted(had.keys() | wanted.keys()):
         if had.get(name) != wanted.get(name):
             there, here = had.get(name, "the default"), wanted.get(name, "the default")
@@ -141,7 +142,7 @@ def timed(folder: Path) -> list[dict[str, Any]]:
     for job in lacking:
         arch = architecture(resolve(job.config))
         if (key := repr(arch)) not in known:
-            known[key] = latency_ms(arch, len(runs.read_json(folder / RUNS / job.key / runs.CLASSES)))
+            known[key] = latency_ms(arch, len(folders.read_json(folder / RUNS / job.key / folders.CLASSES)))
         rows[job.key]["latency_ms"] = known[key]
     write_results(folder, rows.values())
     return [rows[job.key] for job in jobs]
@@ -156,7 +157,7 @@ def append(folder: Path, row: dict[str, Any]) -> None:
 
 
 def write_results(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    runs.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
+    folders.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def work(folder: Path) -> None:
@@ -186,7 +187,7 @@ def outcome(job: Job, run: Path) -> dict[str, Any]:
     """The figures of a job's training, or its error. Raises Interrupted, and where the disk is full."""
     import keras
 
-    from trainers.fit import fit
+    from trainers.training import fit
 
     config = replace(job.config, run_dir=str(run), resume="auto")
     if attempts(run) > ATTEMPTS:
@@ -214,9 +215,9 @@ def attempts(run: Path) -> int:
     run.mkdir(exist_ok=True)
     path = run / "attempts.json"
     at = next((p.name for p in checkpoints.found(run / "checkpoints")), None)
-    last = runs.read_json(path) if path.exists() else {}
+    last = folders.read_json(path) if path.exists() else {}
     count = last["count"] + 1 if last.get("at") == at and "count" in last else 1
-    runs.write_json(path, {"at": at, "count": count})
+    folders.write_json(path, {"at": at, "count": count})
     return int(count)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers import Result, runs
+from trainers import Result
+from trainers.runs import folders
 
 EPOCHS, PER_EPOCH, BATCH = 8, 22, 64
 # A chief writes: what is killed inside a checkpoint is worker 0.
@@ -42,7 +43,7 @@ def run(folder, workers, kills, **flags):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr[-3000:]
     logs = [[json.loads(line) for line in (folder / f"{w}.jsonl").read_text().splitlines()] for w in range(workers)]
-    result = Result(folder / "run", runs.read_json(folder / "run" / runs.RESULT))
+    result = Result(folder / "run", folders.read_json(folder / "run" / folders.RESULT))
     return result, logs, done.stderr.count("killed by SIGKILL;")
 
 

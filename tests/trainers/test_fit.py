@@ -14,12 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import kcnn
 import trainers
 from kcnn.errors import InputError
-from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
 from trainers.loop import Speed, chunks
 from trainers.run import Plan
+from trainers.runs import checkpoints, folders
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -102,7 +102,7 @@ def test_the_folder_tells_all_of_the_run(finished):
 
 
 def test_the_saved_config_is_the_whole_run(finished, tiny):
-    _, config, classes = runs.open_run(finished.folder)
+    _, config, classes = folders.open_run(finished.folder)
     assert classes == tuple("0123456789")
     assert {key: getattr(config, key) for key in tiny} == tiny
     assert None not in (config.recipe, config.epochs, config.optimizer, config.lr, config.crop_scale, config.flip)
@@ -122,7 +122,7 @@ def test_metrics_are_one_object_a_line(finished):
 
 
 def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
-    lines = [x for x in runs.read_metrics(finished.folder) if x["epoch"] == 2 and "loss" in x]
+    lines = [x for x in folders.read_metrics(finished.folder) if x["epoch"] == 2 and "loss" in x]
     counts = np.diff([STEPS, *(x["step"] for x in lines)])
     np.testing.assert_allclose(np.average([x["loss"] for x in lines], weights=counts), finished.figures["train_loss"])
 
@@ -237,7 +237,7 @@ def test_history_is_kept(watched):
 
 def test_a_learning_rate_scheduler_rules(watched):
     result, hooks = watched
-    assert {x["epoch"]: x["lr"] for x in runs.read_metrics(result.folder) if "lr" in x} == {
+    assert {x["epoch"]: x["lr"] for x in folders.read_metrics(result.folder) if "lr" in x} == {
         epoch: pytest.approx(rate) for epoch, rate in ((1, 1e-3), (2, 5e-4), (3, 2e-4))
     }
     assert float(hooks["rate"].model.optimizer.learning_rate) == pytest.approx(2e-4)
@@ -283,7 +283,7 @@ def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
     config = TrainConfig(**tiny, depth=0.5, epochs=2, run_dir=str(tmp_path / "nan"))
     with pytest.raises(InputError, match=rf"the {what} is nan at step 23: .*checkpoints/step-000000022.npz"):
         trainers.fit(config, callbacks=[Poison()])
-    assert len(runs.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
+    assert len(folders.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from kcnn import cli
-from trainers import checkpoints, launch
+from trainers import launch
+from trainers.runs import checkpoints
 
 ROOT = Path(__file__).parents[2]
 

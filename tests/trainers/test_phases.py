@@ -7,9 +7,9 @@ import pytest
 import trainers
 import trainers.loop
 from kcnn.errors import InputError
-from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.phases import phase_of, phases
+from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
 
 
@@ -69,7 +69,7 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
 def test_patience_comes_to_an_end(tmp_path, tiny):
     result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9, "depth": 0.5}, epochs=9, patience=2,
                                       run_dir=str(tmp_path / "run")))  # fmt: skip
-    history = [line["val_accuracy"] for line in runs.read_metrics(result.folder) if "val_accuracy" in line]
+    history = [line["val_accuracy"] for line in folders.read_metrics(result.folder) if "val_accuracy" in line]
     assert len(history) < 9 and result.figures["epochs"] == len(history)
     assert history.index(max(history)) == len(history) - 3
     again = trainers.fit(TrainConfig(resume=str(result.folder)))
@@ -90,7 +90,7 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
     flags = tiny | {"depth": 0.5, "epochs": 3, "schedule": "constant", "checkpoint_every": 8, "recover": 2}
     result = trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")))
     assert result.figures["recoveries"] == 1 and result.figures["steps"] == 66
-    lines = runs.read_metrics(result.folder)
+    lines = folders.read_metrics(result.folder)
     (event,) = [line for line in lines if "event" in line]
     assert event["event"] == "recovered" and event["lr_scale"] == 0.5 and "loss is nan" in event["reason"]
     back = max(step for step in range(0, blown[0] + 1) if step % 8 == 0 or step % 22 == 0)

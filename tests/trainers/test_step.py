@@ -10,14 +10,13 @@ import tensorflow as tf
 import kcnn
 from kcnn import families
 from trainers.config import TrainConfig
-from trainers.evaluation_step import eval_function
+from trainers.distribute.strategy import make_strategy
+from trainers.evaluation_step import eval_function, precise_function
 from trainers.network import network, networks
 from trainers.optim.optimizers import decays, make_optimizer
-from trainers.precise_bn import precise_function
 from trainers.settings import resolve
 from trainers.state import make_state
 from trainers.step import draw_key, train_function
-from trainers.strategy import make_strategy
 
 
 def test_draws_differ_by_all_that_names_them():

@@ -13,15 +13,15 @@ import yaml
 
 import kcnn
 import kcnn.train
-from trainers import runs
 from trainers.config import TrainConfig
+from trainers.runs import folders
 from trainers.settings import resolve
 from trainers.state import architecture
 from tuning import compound, sweep
 from tuning.compound import at, at_phi_0, candidates, coefficients, family, triangle
 from tuning.sweep import FIGURES
 
-FIT = importlib.import_module("trainers.fit")
+FIT = importlib.import_module("trainers.training")
 SMALL = TrainConfig(arch="ResNet18", width=0.25, depth=0.5, resolution=16, val_split=0.3)
 FLAGS = ("--arch", "resnet-18", "--width", "0.25", "--depth", "0.5", "--resolution", "16", "--val-split", "0.3")
 
@@ -168,7 +168,7 @@ def quick(monkeypatch):
 
     def fit(config):
         begun.append(config)
-        runs.write_json(Path(config.run_dir, runs.CLASSES), list("0123456789"))
+        folders.write_json(Path(config.run_dir, folders.CLASSES), list("0123456789"))
         accuracy = 0.6 + 0.1 * (config.gamma or 1) + 0.001 * config.seed
         facts = kcnn.facts(architecture(resolve(config)), 10, stem="standard")
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": accuracy, "macs": facts.macs, "params": facts.params}

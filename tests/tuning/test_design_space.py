@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import kcnn
-from trainers import runs
+from trainers.runs import folders
 from tuning import design_space, sweep
 from tuning.space_report import narrowed
 from tuning.sweep import FIGURES, read_lines
 
-FIT = importlib.import_module("trainers.fit")
+FIT = importlib.import_module("trainers.training")
 ROOT = Path(__file__).parents[2]
 SPACES = ("anynetx-e:d=1..2,w=8..64,g=4..8,b=1..2", "regnetx:d=4..6,w=8..24,a=8..24,g=4..8,b=1")
 FLAGS = ("--space", *SPACES, "--networks", "6", "--min-macs", "60K", "--max-macs", "250K", "--resolution", "8")
@@ -99,7 +99,7 @@ def quick(monkeypatch):
 
     def fit(config):
         begun.append(config)
-        runs.write_json(Path(config.run_dir, runs.CLASSES), list("0123456789"))
+        folders.write_json(Path(config.run_dir, folders.CLASSES), list("0123456789"))
         arch = kcnn.get(config.arch)
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": 0.5 + 0.02 * sum(s.depth for s in arch.stages)}
         facts = kcnn.facts(arch, 10, resolution=8)

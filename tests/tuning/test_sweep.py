@@ -17,7 +17,7 @@ from trainers.config import TrainConfig
 from tuning import sweep
 from tuning.sweep import Job, append, read_lines, results, work, write_jobs
 
-FIT = importlib.import_module("trainers.fit")  # its name in the package is the function's
+FIT = importlib.import_module("trainers.training")  # its name in the package is the function's
 ROOT = Path(__file__).parents[2]
 TINY = TrainConfig(arch="anynetx-d1x1x1x1-w8x8x16x16-g8-b1", resolution=8, epochs=1, batch_size=64, keep=1,
                    warmup_epochs=0.0)  # fmt: skip

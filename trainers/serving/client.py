@@ -192,7 +192,7 @@ def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
 def predict(
     ask: Ask, classes: tuple[str, ...], paths: list[str], top: int, batch: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """As `trainers.predict.predict`, by a server. Raises InputError where its classes are not these."""
+    """As `trainers.prediction.predict`, by a server. Raises InputError where its classes are not these."""
     rows, errors = [], []
     for start in range(0, len(paths), batch):
         pictures = {}

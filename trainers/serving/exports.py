@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import InputError
-from trainers import runs
-from trainers.checkpoints import load_run
+from trainers.runs import folders
+from trainers.runs.checkpoints import load_run
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
 from trainers.serving.references import eval_pixels, made_up, open_source, refer, samples
@@ -67,7 +67,7 @@ def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str,
         content.mkdir()
         figures = {"format": format, "dtype": job.dtype} | WRITERS[format](job, place)
         card = model_card(job.config, job.classes, content, figures) | (about or {})
-        runs.write_json(content / "model_card.json", card)
+        folders.write_json(content / "model_card.json", card)
         path = publish(content, folder)
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return {"path": str(path), "bytes": size, "classes": len(job.classes)} | figures

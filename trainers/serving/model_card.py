@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainers import runs
+from trainers.runs import folders
 from trainers.settings import RunConfig, plain
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
@@ -54,13 +54,13 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
 def about_run(folder: Path) -> dict[str, Any]:
     """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
     about: dict[str, Any] = {"run": folder.name}
-    if (folder / runs.FACTS).exists():
-        about["facts"] = runs.read_json(folder / runs.FACTS)
+    if (folder / folders.FACTS).exists():
+        about["facts"] = folders.read_json(folder / folders.FACTS)
     metrics = {}
-    if (folder / runs.RESULT).exists():
-        metrics["training"] = runs.read_json(folder / runs.RESULT)
+    if (folder / folders.RESULT).exists():
+        metrics["training"] = folders.read_json(folder / folders.RESULT)
     if (folder / "evaluation.json").exists():
-        evaluation = runs.read_json(folder / "evaluation.json")
+        evaluation = folders.read_json(folder / "evaluation.json")
         metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
     return about | {"metrics": metrics}
 

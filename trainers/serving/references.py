@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import Source, Split, eval_image, open_data
-from trainers.runs import same_classes
+from trainers.runs.folders import same_classes
 from trainers.settings import RunConfig
 
 BATCH = 32

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 import kcnn
 from trainers.config import TrainConfig
+from trainers.distribute.strategy import make_strategy
 from trainers.optim.optimizers import OPTIMIZERS, decays, l2, layer_factors, learning_rate, make_optimizer, rule_of
 from trainers.settings import resolve
 from trainers.state import precision as using
-from trainers.strategy import make_strategy
 
 LR, DECAY = 0.05, 0.1
 LAYERS = ("stem1_conv", "stage1_block1_conv", "stage2_block1_conv", "logits")

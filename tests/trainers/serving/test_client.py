@@ -15,8 +15,8 @@ import tensorflow as tf
 import yaml
 
 import kcnn.predict
-from trainers.checkpoints import load_run
-from trainers.predict import predict
+from trainers.prediction import predict
+from trainers.runs.checkpoints import load_run
 from trainers.serving import client, warmup
 
 PROTOCOLS = ("rest", "grpc")

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 import kcnn.export
 from kcnn.errors import InputError
-from trainers.checkpoints import load_run
 from trainers.data import decode, eval_batches, open_data
+from trainers.runs.checkpoints import load_run
 from trainers.serving import model_card, saved_model
 from trainers.serving.exports import export_run
 from trainers.serving.signatures import NAMES

@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers import runs
+from trainers.distribute.strategy import visible_gpus
 from trainers.network import network
+from trainers.runs import folders
 from trainers.settings import RunConfig
 from trainers.state import State
-from trainers.strategy import visible_gpus
 
 Arrays = dict[str, np.ndarray]
 Checkpoint = tuple[Path, Arrays, dict[str, Any]]  # the last: what a Position remembers
@@ -134,7 +134,7 @@ def final_model(config: RunConfig, arrays: Arrays, classes: int) -> keras.Model:
 
 def load_run(folder: Path | str, checkpoint: str = "last") -> tuple[keras.Model, RunConfig, tuple[str, ...]]:
     """A run's network, configuration and class names; `checkpoint`: last or best. Raises InputError."""
-    folder, config, classes = runs.open_run(folder)
+    folder, config, classes = folders.open_run(folder)
     visible_gpus()
     paths = found(folder / "checkpoints") if checkpoint == "last" else [folder / "checkpoints" / "best.npz"]
     if not paths or not paths[0].exists():

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from kcnn.families import FAMILIES
-from trainers import strategy
 from trainers.config import TrainConfig
+from trainers.distribute import strategy
 from trainers.network import networks
 from trainers.optim.optimizers import make_optimizer
 from trainers.settings import resolve

@@ -4,13 +4,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from trainers import checkpoints, runs
 from trainers.batches import first_images
-from trainers.curves import gap
-from trainers.dashboards import Dashboard
 from trainers.evaluation import Evaluation
-from trainers.progress import Reporter
+from trainers.reports.curves import gap
 from trainers.run import Run, Scalars, means
+from trainers.runs import checkpoints, folders
+from trainers.runs.dashboards import Dashboard
+from trainers.runs.progress import Reporter
 
 if TYPE_CHECKING:
     from trainers.loop import Training
@@ -78,14 +78,14 @@ class Metrics(Listener):
     def recovered(self, training: "Training", reason: str) -> None:
         position = training.position
         if self.run.chief:
-            runs.rewind_metrics(self.run.folder, position.lines)
+            folders.rewind_metrics(self.run.folder, position.lines)
         event = {"event": "recovered", "reason": reason, "lr_scale": 0.5**position.recoveries}
         self.record(training, {"step": position.step, "epoch": training.epoch + 1, **event})
 
     def record(self, training: "Training", line: dict[str, Any]) -> None:
         if self.run.chief:
             finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in line.items()}
-            runs.append_metrics(self.run.folder, finite)
+            folders.append_metrics(self.run.folder, finite)
         training.position.lines += 1
 
 

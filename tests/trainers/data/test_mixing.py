@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainers.mixing import beta, mix, outside_box, weights
+from trainers.data.mixing import beta, mix, outside_box, weights
 
 BATCH, SIDE, CLASSES = 6, 20, 4
 # Example i has pixels of value i alone, so that a mixed pixel tells where it came from.

@@ -16,16 +16,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import kcnn.train
 import trainers
-from trainers import checkpoints, runs
-from trainers.card import settings
 from trainers.config import TrainConfig
-from trainers.curves import chart, curves_png, encodable, plan_text
 from trainers.data import open_data
 from trainers.evaluation import evaluate_run, evaluate_train_sample
 from trainers.optim.schedules import make_schedule
 from trainers.recipes import RECIPES
+from trainers.reports.card import settings
+from trainers.reports.curves import chart, curves_png, encodable, plan_text
+from trainers.reports.verdict import wilson
+from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
-from trainers.verdict import wilson
 
 ROOT = Path(__file__).parents[2]
 REPEAT = re.compile(r"^python -m kcnn\.train .*$", re.M)
@@ -70,14 +70,14 @@ def test_the_settings_are_those_that_were_chosen(monkeypatch):
 
 def test_the_best_checkpoint_is_named_with_its_epoch(finished):
     found = evaluate_run(str(finished.folder), data=None, split="val", checkpoint="best", batch_size=None)
-    lines = [x for x in runs.read_metrics(finished.folder) if "val_accuracy" in x]
+    lines = [x for x in folders.read_metrics(finished.folder) if "val_accuracy" in x]
     best = max(lines, key=lambda x: x["val_accuracy"])
     assert found["accuracy"] == pytest.approx(best["val_accuracy"])
     assert f"of epoch {best['epoch']}: {found['accuracy']:.1%}" in read(finished.folder)
 
 
 def test_every_epoch_tells_its_gap(finished):
-    lines = [x for x in runs.read_metrics(finished.folder) if "val_accuracy" in x]
+    lines = [x for x in folders.read_metrics(finished.folder) if "val_accuracy" in x]
     for x in lines:
         assert x["gap"] == pytest.approx(x["train_accuracy"] - x["val_accuracy"])
         assert x["loss_gap"] == pytest.approx(x["val_loss"] - x["train_loss"])
@@ -212,7 +212,7 @@ def test_a_plan_shows_rate_and_resolution(monkeypatch):
     text = plan_text(config, 22)
     assert "learning rate" in text and "       0.5 " in text and "resolution 32 throughout" in text
     assert text.splitlines()[-2].split() == ["epoch", "0", "10"]
-    monkeypatch.setattr("trainers.curves.resolution", lambda config, epoch: 16 + 2 * epoch)
+    monkeypatch.setattr("trainers.reports.curves.resolution", lambda config, epoch: 16 + 2 * epoch)
     grown = plan_text(config, 22).splitlines()
     assert grown[7].startswith("        34 " + " " * 20) and grown[7].endswith("█" * 6)
     assert grown[9].endswith("█" * 40) and "throughout" not in grown[-1]

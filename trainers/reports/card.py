@@ -15,14 +15,14 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.builder import physical_memory
-from trainers import runs
 from trainers.config import RESUMABLE, TrainConfig
-from trainers.curves import curves_png
 from trainers.data import Source
+from trainers.distribute.strategy import visible_gpus
 from trainers.evaluation import Evaluation
+from trainers.reports.curves import curves_png
+from trainers.reports.verdict import History, percent, span, verdict, wilson
+from trainers.runs import folders
 from trainers.settings import RunConfig, architecture, filled, plain, text
-from trainers.strategy import visible_gpus
-from trainers.verdict import History, percent, span, verdict, wilson
 
 CARD, CURVES = "card.md", "curves.png"
 LIBRARIES = ("kcnn", "tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn")
@@ -56,7 +56,7 @@ def write_card(folder: Path, config: RunConfig, source: Source, history: History
     """Leaves card.md and its picture in the run's folder. `result`: the run's, with its findings."""
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
     (folder / CURVES).write_bytes(picture)
-    runs.write_text(folder / CARD, card(folder, config, source, history, result))
+    folders.write_text(folder / CARD, card(folder, config, source, history, result))
 
 
 def card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
@@ -121,8 +121,8 @@ def figures(result: Mapping[str, Any]) -> str:
 
 def repeat(folder: Path, config: RunConfig) -> str:
     """The command, and what it promises."""
-    saved = runs.open_run(folder)[1]
-    command = ["python", "-m", "kcnn.train", "--config", str(folder / runs.CONFIG)]
+    saved = folders.open_run(folder)[1]
+    command = ["python", "-m", "kcnn.train", "--config", str(folder / folders.CONFIG)]
     if saved.epochs != config.epochs:
         command += ["--epochs", str(config.epochs)]
         promise = (f"It was started for {count(saved.epochs, 'epoch')} and resumed for {config.epochs}: its "

@@ -13,10 +13,10 @@ import pytest
 import kcnn.train
 import trainers
 from kcnn.errors import InputError, Interrupted
-from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.network import network
 from trainers.optim.optimizers import make_optimizer
+from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
 from trainers.state import make_state
 
@@ -121,7 +121,7 @@ def test_a_finished_run_goes_on_to_more_epochs(tmp_path, tiny):
     assert not (tmp_path / "run" / "result.json").exists()  # of the shorter run
     more = trainers.fit(TrainConfig(resume=config.run_dir, epochs=2))
     assert (more.figures["epochs"], more.figures["steps"]) == (2, 2 * STEPS)
-    assert [x["step"] for x in runs.read_metrics(more.folder) if "val_loss" in x] == [STEPS, 2 * STEPS]
+    assert [x["step"] for x in folders.read_metrics(more.folder) if "val_loss" in x] == [STEPS, 2 * STEPS]
 
 
 def test_other_classes_are_told(tmp_path, photos, tiny):
@@ -246,14 +246,14 @@ def test_a_run_stopped_by_a_full_disk_is_found_and_goes_on(tmp_path, short, whol
         patch.setattr(np, "savez", full)
         trainers.fit(TrainConfig(**short, resume="auto"))
     (folder,) = (tmp_path / "logs").iterdir()
-    assert runs.unfinished(resolve(TrainConfig(**short))) == f"logs/{folder.name}"
-    assert runs.unfinished(resolve(TrainConfig(**short | {"lr": 1e-4}))) is None
-    with runs.locked(folder):  # it lives
-        assert runs.unfinished(resolve(TrainConfig(**short))) is None
+    assert folders.unfinished(resolve(TrainConfig(**short))) == f"logs/{folder.name}"
+    assert folders.unfinished(resolve(TrainConfig(**short | {"lr": 1e-4}))) is None
+    with folders.locked(folder):  # it lives
+        assert folders.unfinished(resolve(TrainConfig(**short))) is None
     result = trainers.fit(TrainConfig(**short, resume="auto"))
     assert result.folder.resolve() == folder
     same_run(result, whole)
-    assert runs.unfinished(resolve(TrainConfig(**short))) is None
+    assert folders.unfinished(resolve(TrainConfig(**short))) is None
 
 
 @pytest.mark.slow
@@ -263,7 +263,7 @@ def test_a_run_goes_on_with_other_replicas(tmp_path, short, whole):
         trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[CrashAt(1, 13)])
     result = trainers.fit(TrainConfig(resume=str(folder), strategy="mirrored", replicas=2))
     assert (result.figures["steps"], result.figures["replicas"]) == (2 * STEPS, 2)
-    lines, others = (runs.read_metrics(r.folder) for r in (result, whole))
+    lines, others = (folders.read_metrics(r.folder) for r in (result, whole))
     assert [x["step"] for x in lines] == [x["step"] for x in others]
     assert result.figures["train_loss"] == pytest.approx(whole.figures["train_loss"], rel=0.1)
 
@@ -290,7 +290,7 @@ def test_averages_are_what_is_loaded_of_a_run(whole):
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path, tiny):
-    runs.create(tmp_path / "run", resolve(TrainConfig(**tiny)), {}, ("a", "b"))
+    folders.create(tmp_path / "run", resolve(TrainConfig(**tiny)), {}, ("a", "b"))
     for which in ("last", "best"):
         with pytest.raises(InputError, match=f"has no {which} checkpoint"):
             checkpoints.load_run(tmp_path / "run", which)

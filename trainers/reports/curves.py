@@ -9,8 +9,8 @@ import numpy as np
 
 from trainers.optim.schedules import make_schedule
 from trainers.phases import phase_of
+from trainers.reports.verdict import History, series, wilson
 from trainers.settings import RunConfig
-from trainers.verdict import History, series, wilson
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 PLAIN = " .:#"  # where the terminal's encoding has no blocks

@@ -13,10 +13,10 @@ from PIL import Image
 
 import kcnn.predict
 from kcnn.errors import InputError
-from trainers.checkpoints import load_run
 from trainers.data import eval_image
 from trainers.evaluation import evaluate_run
-from trainers.predict import find_images, predict
+from trainers.prediction import find_images, predict
+from trainers.runs.checkpoints import load_run
 
 
 @pytest.fixture(scope="module")

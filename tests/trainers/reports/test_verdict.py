@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from trainers.config import TrainConfig
+from trainers.reports.verdict import TRY, difference, medians, rises, verdict, wilson
 from trainers.settings import resolve
-from trainers.verdict import TRY, difference, medians, rises, verdict, wilson
 
 CLASSES = 10
 SETTINGS = asdict(resolve(TrainConfig(recipe="default", weight_decay=0.0, lr=1e-3)))
