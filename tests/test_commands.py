@@ -18,6 +18,7 @@ import kcnn.export
 import kcnn.train
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
+from trainers.runs import folders
 
 COMMANDS = sorted(kcnn.__main__.COMMANDS)
 

@@ -27,7 +27,7 @@ from trainers.reports.verdict import wilson
 from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPEAT = re.compile(r"^python -m kcnn\.train .*$", re.M)
 
 
