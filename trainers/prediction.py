@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import eval_image
+from trainers.serving.headers import FORMATS
 from trainers.settings import RunConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -24,8 +25,10 @@ def find_images(places: Iterable[str]) -> list[str]:
             if not below:
                 raise InputError(f"{place!r} holds no images ({', '.join(SUFFIXES)})")
             found += below
-        elif os.path.exists(place):
+        elif os.path.isfile(place):
             found.append(place)
+        elif os.path.exists(place):
+            raise InputError(f"{place!r} is neither a file nor a folder: a pipe or a device has no end to wait for")
         else:
             raise InputError(f"no image or folder {place!r}")
     return found
@@ -38,22 +41,27 @@ def predict(
     top = min(top, len(classes))
 
     @tf.function(reduce_retracing=True)
-    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.math.top_k(tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)), top)
+    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return *tf.math.top_k(tf.nn.softmax(logits), top), tf.reduce_all(tf.math.is_finite(logits), -1)
 
     rows, errors = [], []
     for start in range(0, len(paths), batch):
         names, images = [], []
         for path in paths[start : start + batch]:
             try:
-                images.append(eval_image(tf.io.read_file(path), config.resolution, crop=config.eval_crop))
+                images.append(eval_image(tf.io.read_file(os.fsencode(path)), config.resolution, crop=config.eval_crop))
                 names.append(path)
             except tf.errors.OpError as error:
-                errors.append(f"{path}: cannot be read as an image ({error.message.splitlines()[0]})")
+                why = error.message.splitlines()[0]
+                errors.append(f"{path}: cannot be read as an image, which is a {FORMATS} ({why})")
         if not images:
             continue
-        values, indices = (t.numpy() for t in classify(tf.stack(images)))
-        for name, shares, best in zip(names, values, indices, strict=True):
+        values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
+        for name, shares, best, good in zip(names, values, indices, finite, strict=True):
+            if not good:
+                errors.append(f"{name}: the network's answer to it is no finite number")
+                continue
             pairs = zip(shares, best, strict=True)
             rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
     return rows, errors

@@ -1,5 +1,6 @@
 """A folder of images, one subfolder a class."""
 
+import functools
 import hashlib
 import os
 import sys
@@ -24,11 +25,7 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     Without a folder of its own, validation takes `val_split` of each class: the same files in every run, and nearly
     the same after others were added. `skip_corrupt` decodes everything once and leaves out what fails.
     """
-    root = os.path.abspath(os.path.expanduser(name))
-    if not os.path.exists(root):
-        raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class")
-    if not os.path.isdir(root):
-        raise InputError(f"data folder {name!r} is a file; give a folder with one subfolder per class")
+    root = _existing(name)
     parts = _subfolders(root)
     held_out = next((part for part in _HELD_OUT if part in parts), None)
     # A lone "train" full of images may be a class of that name.
@@ -59,7 +56,52 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
                 raise InputError(f"every training image of class {label!r} in {train_root!r} is corrupt; replace them")
     if not any(val):
         raise InputError(f"data folder {name!r} leaves no validation images; give two images or more per class")
-    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt))
+    test = None
+    if split_already and "test" in parts:
+        test = functools.partial(open_whole, os.path.join(root, "test"), tuple(classes), skip_corrupt=skip_corrupt)
+    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt), test)
+
+
+def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = False) -> Split:
+    """All images of a folder with one subfolder per class, of which nothing is held out: what a network is tested on.
+
+    The subfolders may be some of `classes` only; labels are places in `classes`. Raises InputError for other subfolders.
+    """
+    root = _existing(name)
+    found = _subfolders(root)
+    if unknown := sorted(set(found) - set(classes)):
+        raise InputError(f"the data's {len(found)} classes are not the {len(classes)} of the run: {root!r} has class "
+                         f"folders that the run does not know, {_some(unknown)}")  # fmt: skip
+    if not found:
+        raise InputError(f"data folder {root!r} has no class folders; give a folder with one subfolder per class")
+    files = [_images(os.path.join(root, label)) if label in found else [] for label in classes]
+    if skip_corrupt:
+        files = _drop_corrupt(files, corrupt := [])
+        if not any(files):
+            raise InputError(f"all {len(corrupt)} images in {root!r} are corrupt; replace them")
+    return _split(files, root)
+
+
+def folder_parts(name: str, classes: tuple[str, ...]) -> dict[str, str]:
+    """The parts of a data folder as {"train" | "val" | "test": path}; none where it holds the class folders itself."""
+    root = _existing(name)
+    found = set(_subfolders(root))
+    parts = {}
+    for folder in ("train", "validation", "val", "test"):
+        below = set(_subfolders(os.path.join(root, folder))) if folder in found else set()
+        # A class may be called "train": then its folder holds images, or none of its subfolders is a class.
+        if below & set(classes) or (below and not found <= set(classes)):
+            parts["val" if folder == "validation" else folder] = os.path.join(root, folder)
+    return parts
+
+
+def _existing(name: str) -> str:
+    root = os.path.abspath(os.path.expanduser(name))
+    if not os.path.exists(root):
+        raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class")
+    if not os.path.isdir(root):
+        raise InputError(f"data folder {name!r} is a file; give a folder with one subfolder per class")
+    return root
 
 
 def _split(files: _Files, root: str) -> Split:

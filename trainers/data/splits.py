@@ -39,13 +39,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out."""
+    """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out.
+
+    `test` opens the part that neither training nor validation looks at, where there is one: what is wrong with it is
+    found when it is asked for.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     val: Split
     corrupt: tuple[str, ...] = ()
+    test: Callable[[], Split] | None = None
 
 
 def indexed_split(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import InputError
-from trainers.runs import folders
-from trainers.runs.checkpoints import load_run
+from trainers.data.held_out import open_held_out
+from trainers.finite import load_finite, need_finite
+from trainers.runs import files
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
-from trainers.serving.references import eval_pixels, made_up, open_source, refer, samples
+from trainers.serving.references import eval_pixels, made_up, refer, samples
 from trainers.serving.saved_model import Job
 from trainers.serving.versions import publish, workplace
 
@@ -40,24 +41,25 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
     if not 0 <= options.get("tolerance", 0) <= 1:
         raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
     formats.need(format)
-    model, config, classes = load_run(run, checkpoint)
+    about = about_run(Path(run))
+    model, config, classes = load_finite(run, checkpoint)
     calibration = None
     try:
-        source = open_source(config, classes, run, data)
+        held_out = open_held_out(config, classes, run, data)
     except InputError as error:
         if data or dtype == "int8":
             raise
         print(f"made-up pictures are compared, not the run's: {error}", file=sys.stderr)
         pictures, labels = made_up(min(images, MADE_UP), config.resolution)
     else:
-        pictures, labels = samples(source.val, images)
+        pictures, labels = samples(held_out.split, images)
         if dtype == "int8":
-            calibration = eval_pixels(samples(source.train, CALIBRATION)[0], config)
-    job = Job(model, config, classes, refer(model, config, pictures, labels), dtype=dtype, calibration=calibration,
-              **options)  # fmt: skip
-    return export(
-        job, Path(out) if out else Path(run) / format, format, {"checkpoint": checkpoint} | about_run(Path(run))
-    )
+            train = open_held_out(config, classes, run, data, "train").split
+            calibration = eval_pixels(samples(train, CALIBRATION)[0], config)
+    reference = refer(model, config, pictures, labels)
+    need_finite(reference.probabilities, "a probability that the network gives", checkpoint)
+    job = Job(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
+    return export(job, Path(out) if out else Path(run) / format, format, {"checkpoint": checkpoint} | about)
 
 
 def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str,
         content.mkdir()
         figures = {"format": format, "dtype": job.dtype} | WRITERS[format](job, place)
         card = model_card(job.config, job.classes, content, figures) | (about or {})
-        folders.write_json(content / "model_card.json", card)
+        files.write_json(content / "model_card.json", card)
         path = publish(content, folder)
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return {"path": str(path), "bytes": size, "classes": len(job.classes)} | figures

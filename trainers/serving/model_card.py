@@ -3,14 +3,17 @@
 import hashlib
 import platform
 import time
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kcnn.errors import InputError
+from trainers.evaluation import FIGURES
 from trainers.runs import folders
-from trainers.settings import RunConfig, plain
+from trainers.settings import RunConfig
 
-METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
+METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
 PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
 NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 
@@ -18,17 +21,16 @@ NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
     """All that is known of the model in the folder `content`; the hash is over all files that are there."""
     files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
-    flags = plain(config.flags)
     lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
     return {
-        "name": config.name,
+        "name": config.arch,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "architecture": {key: flags[key] for key in NETWORK},
+        "architecture": {key: getattr(config, key) for key in NETWORK},
         "data": config.data,
         "classes": list(classes),
         "preprocessing": preprocessing(config),
         "export": export,
-        "training": flags,
+        "training": asdict(config),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "files": files,
         "hash": hashlib.sha256(lines.encode()).hexdigest(),
@@ -52,17 +54,33 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
-    about: dict[str, Any] = {"run": folder.name}
-    if (folder / folders.FACTS).exists():
-        about["facts"] = folders.read_json(folder / folders.FACTS)
+    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any.
+
+    Raises InputError for a damaged file.
+    """
+    found = {
+        name: value for name in (folders.FACTS, folders.RESULT, FIGURES) if (value := read(folder / name)) is not None
+    }
     metrics = {}
-    if (folder / folders.RESULT).exists():
-        metrics["training"] = folders.read_json(folder / folders.RESULT)
-    if (folder / "evaluation.json").exists():
-        evaluation = folders.read_json(folder / "evaluation.json")
-        metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
-    return about | {"metrics": metrics}
+    if folders.RESULT in found:
+        metrics["training"] = found[folders.RESULT]
+    if FIGURES in found:
+        metrics["evaluation"] = {key: found[FIGURES][key] for key in METRICS if key in found[FIGURES]}
+    facts = {"facts": found[folders.FACTS]} if folders.FACTS in found else {}
+    return {"run": folder.name} | facts | {"metrics": metrics}
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, None without the file. Raises InputError for anything else."""
+    try:
+        value = folders.read_json(path)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged, it is no JSON ({error}): restore or remove it") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged, it holds no JSON object: restore or remove it")
+    return value
 
 
 def sha256(path: Path) -> str:

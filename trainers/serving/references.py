@@ -1,14 +1,13 @@
 """Real images, and what the network of a run makes of them: what every export is compared with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data import Source, Split, eval_image, open_data
-from trainers.runs.folders import same_classes
+from trainers.data import Split, eval_image, sample
 from trainers.settings import RunConfig
 
 BATCH = 32
@@ -28,19 +27,10 @@ class Reference:
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
-def open_source(config: RunConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
-    """The run's data, or others with the same classes. Raises InputError."""
-    config = replace(config, data=data or config.data)
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
-    same_classes(classes, source.classes, run)
-    return source
-
-
 def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
-    """Encoded pictures from all over a split, and their labels."""
+    """Encoded pictures from all classes of a split, and their labels: the same ones every time. Raises InputError."""
     pictures, labels = [], []
-    for record in split.once().shard(max(1, split.size // count), 0).take(count):
+    for record in sample(split, count).once():
         try:
             pictures.append(split.load(record["image"]).numpy())
         except tf.errors.OpError as error:

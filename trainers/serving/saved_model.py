@@ -100,8 +100,10 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
     with np.load(place / "answers.npz") as file:
         answers = dict(file)
     names = {key.split("/")[0] for key in answers}
-    if not all(np.isfinite(values).all() for key, values in answers.items() if key.endswith("/features")):
-        raise InputError("the export's features are no finite numbers")
+    for key, values in answers.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"the {key.split('/')[1]} of the export's signature {key.split('/')[0]} are not all finite "
+                             f"numbers: {job.dtype} has not the range that this network needs")  # fmt: skip
     differences = {
         name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, job.classes)
         for name in sorted(names - {"features"})
@@ -151,6 +153,8 @@ def accuracies(job: Job, shares: np.ndarray) -> dict[str, Any]:
 
     What is lost must be within the job's tolerance; without labels, the share that changed.
     """
+    if not np.isfinite(shares).all():
+        raise InputError(f"{job.dtype}: the probabilities are not all finite numbers; choose --dtype float32")
     reference = job.reference
     before, after = reference.accuracy(reference.probabilities), reference.accuracy(shares)
     agreement = float(np.mean(shares.argmax(-1) == reference.probabilities.argmax(-1)))
