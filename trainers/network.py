@@ -49,8 +49,9 @@ def own_arch(model: keras.Model) -> Arch:
     Raises InputError for one that cannot be trained here: it must take pixels (batch, side, side, 3), values from 0 to
     255, and give logits (batch, classes).
     """
-    if not hasattr(model, "operations") or not model.built:
-        raise InputError(f"model {model.name!r} is no functional network: build it with keras.Model(inputs, outputs)")
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations") or not model.built:
+        name = getattr(model, "name", model)
+        raise InputError(f"model {name!r} is no functional network: build it with keras.Model(inputs, outputs)")
     inputs, outputs = model.input_shape, model.output_shape
     if not (isinstance(inputs, tuple) and len(inputs) == 4 and inputs[1] == inputs[2] is not None and inputs[3] == 3):
         raise InputError(f"model {model.name!r} takes {inputs}: pixels of (batch, side, side, 3) are needed")
@@ -69,6 +70,7 @@ def read_own(text: str, classes: int) -> keras.Model:
         for part in mappings(data):
             refuse_foreign(part)
         model = keras.models.model_from_json(text)
+        own_arch(model)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the run's own network, network.json, cannot be read: {reason}") from error

@@ -118,9 +118,11 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
     Given the flags of a run it gives that run again. own_network: the JSON of the user's own network, which
     `config.arch` only names.
     """
-    flags = filled(config)
+    flags = filled(config if own_network is None else unscaled(config))
+    if own_network is not None:  # nor does a recipe change it
+        flags = replace(flags, drop=None, drop_path=None, bn_momentum=None)
     check(flags)
-    arch = architecture(flags) if own_network is None else unscaled(flags)
+    arch = architecture(flags) if own_network is None else own_or_named(flags.arch)
     flags = replace(flags, resolution=arch.resolution)
     strategy = strategy_name(flags.strategy, flags.replicas)
     settled: dict[str, Any] = {
@@ -186,9 +188,8 @@ def architecture(flags: TrainConfig) -> Arch:
     return arch
 
 
-def unscaled(flags: TrainConfig) -> Arch:
-    """The name and resolution of a network of the user's own, which is trained as it is. Raises InputError."""
-    assert isinstance(flags.arch, Arch)
+def unscaled(config: TrainConfig) -> TrainConfig:
+    """The flags, for a network of the user's own, which is trained as it is. Raises InputError where they change it."""
     for key in (
         "width",
         "depth",
@@ -201,13 +202,13 @@ def unscaled(flags: TrainConfig) -> Arch:
         "bn_momentum",
         "weights",
     ):
-        if getattr(flags, key) != getattr(TrainConfig, key):
+        if getattr(config, key) != getattr(TrainConfig, key):
             raise InputError(
-                f"{key.replace('_', '-')} {getattr(flags, key)!r}: a network of your own is trained as it is"
+                f"{key.replace('_', '-')} {getattr(config, key)!r}: a network of your own is trained as it is"
             )
-    if flags.precision != "float32":
-        raise InputError(f"precision {flags.precision!r}: a network of your own is trained in float32")
-    return flags.arch
+    if config.precision not in ("auto", "float32"):
+        raise InputError(f"precision {config.precision!r}: a network of your own is trained in float32")
+    return config
 
 
 def own_or_named(arch: str | Arch) -> Arch:
