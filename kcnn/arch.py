@@ -90,7 +90,11 @@ class Aux:
 
 @dataclass(frozen=True)
 class Arch:
-    """A network before it is built. `resolution` is the side of its square input in pixels."""
+    """A network before it is built.
+
+    resolution: the side of its square input in pixels. small: `stem="auto"` takes the strides out of the stem for
+    inputs of so many pixels and less; 0 keeps them, for a network that was made for small images.
+    """
 
     name: str
     family: str
@@ -102,6 +106,7 @@ class Arch:
     dropout: float = 0.0
     drop_path: float = 0.0
     aux: tuple[Aux, ...] = ()
+    small: int = 64
 
 
 def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:

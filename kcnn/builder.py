@@ -17,7 +17,6 @@ from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError
 from kcnn.families import get
 
-SMALL = 64  # pixels: up to here a network is better off without its stem's strides
 Stem = Literal["auto", "standard", "small"]
 
 
@@ -32,7 +31,8 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     width, depth: multipliers, see `scale`. resolution: pixels, the architecture's own by default.
     dropout, drop_path: rates of the head's dropout and of stochastic depth, which grows linearly from block to
     block up to this; the architecture's own by default; families without a place for one ignore it.
-    stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less.
+    stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less, or whatever
+    `Arch.small` says.
     aux: with the auxiliary heads, for training: outputs are then a list, the logits first and then those of each
     of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
@@ -102,11 +102,16 @@ def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution
         if resolution < 1:
             raise InputError(f"resolution {resolution}: a positive number of pixels is needed")
         arch = replace(arch, resolution=resolution)
-    if stem not in ("auto", "standard", "small"):
-        raise InputError(f"stem {stem!r}: one of auto, standard, small is needed")
-    if stem == "small" or (stem == "auto" and arch.resolution <= SMALL):
+    if which_stem(arch, arch.resolution, stem) == "small":
         arch = replace(arch, stem=small_stem(arch.stem, arch.stages))
     return arch
+
+
+def which_stem(arch: Arch, resolution: int, stem: Stem = "auto") -> Stem:
+    """ "standard" or "small": what "auto" comes to for images of a resolution."""
+    if stem not in ("auto", "standard", "small"):
+        raise InputError(f"stem {stem!r}: one of auto, standard, small is needed")
+    return stem if stem != "auto" else "small" if resolution <= arch.small else "standard"
 
 
 def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:

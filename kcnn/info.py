@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from kcnn.analysis import Facts, facts
 from kcnn.arch import Arch, compound
-from kcnn.builder import SMALL, Stem, resolve
+from kcnn.builder import Stem, resolve
 from kcnn.cli import Json, Seed, run
 from kcnn.errors import InputError
 from kcnn.families import get, names
@@ -117,7 +117,7 @@ def stem_of(arch: Arch, stem: Stem, **scaling: Any) -> str:
     """Which stem the network has, and why."""
     if resolve(arch, **scaling, stem=stem) == resolve(arch, **scaling, stem="standard"):
         return "standard stem"
-    why = f"as the input has {SMALL} pixels or less" if stem == "auto" else "as asked for"
+    why = f"as the input has {arch.small} pixels or less" if stem == "auto" else "as asked for"
     return f"small stem: no strides, {why}"
 
 

@@ -1,5 +1,7 @@
 """The few Keras layers of our own that earn their place."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -64,6 +66,56 @@ def _joined(means, variances):
     """Mean and variance of all from those of equal parts, (parts, channels), without a difference of large squares."""
     mean, between = tf.nn.moments(means, [0])
     return mean, tf.reduce_mean(variances, 0) + between
+
+
+@keras.saving.register_keras_serializable("kcnn")
+class Conv2D(keras.layers.Conv2D):
+    """Keras's layer, settings and variable names, by TensorFlow's own operations where it has groups, too.
+
+    Keras compiles each grouped convolution with XLA, since TensorFlow's plain kernels on a CPU have no gradient of it.
+    XLA's gradient takes 25 to 600 times as long there as oneDNN's, which TensorFlow uses where it can; elsewhere one
+    convolution a group takes 5 to 8 times as long. Backends other than TensorFlow keep Keras's way.
+    """
+
+    def call(self, inputs):
+        if self.groups == 1 or not self.use_bias or self.data_format != "channels_last":
+            return super().call(inputs)
+        # The bias as a vector: the form that Keras gives it TensorFlow without oneDNN would fuse with the convolution,
+        # and then fail: "Fused conv implementation does not support grouped convolutions for now".
+        outputs = self.convolution_op(inputs, self.kernel) + ops.convert_to_tensor(self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def convolution_op(self, inputs, kernel):
+        plain = self.groups == 1 or self.data_format != "channels_last" or max(self.dilation_rate) > 1
+        if tf is None or plain:
+            return super().convolution_op(inputs, kernel)
+        inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+        settings = {"strides": self.strides, "padding": self.padding.upper()}
+        whole = tf.nn.conv2d(inputs, kernel, **settings)
+        if not _on_cpu(whole) or _cpu_differentiates_groups(whole.dtype):
+            return whole
+        pairs = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
+        return tf.concat([tf.nn.conv2d(x, k, **settings) for x, k in pairs], -1)
+
+
+def _on_cpu(tensor):
+    """Whether a tensor is computed on a CPU. In a function that names no device, the first GPU is taken if any."""
+    device = tf.DeviceSpec.from_string(tensor.device).device_type
+    return device == "CPU" or (device is None and not tf.config.list_logical_devices("GPU"))
+
+
+@functools.cache
+def _cpu_differentiates_groups(dtype):
+    """Whether TensorFlow's CPU kernels have the gradients of a grouped convolution: those of oneDNN do."""
+    with tf.init_scope(), tf.device("CPU:0"):
+        x, kernel = tf.ones((1, 3, 3, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
+        settings = {"out_backprop": x, "strides": [1] * 4, "padding": "SAME"}
+        try:
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=x.shape, filter=kernel, **settings)
+            tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=kernel.shape, **settings)
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 @keras.saving.register_keras_serializable("kcnn")

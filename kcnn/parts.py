@@ -6,7 +6,7 @@ from keras import KerasTensor as Tensor
 from keras import initializers, layers
 
 from kcnn.arch import Style
-from kcnn.layers import BatchNormalization, DropPath
+from kcnn.layers import BatchNormalization, Conv2D, DropPath
 
 # He et al., 2015 (https://arxiv.org/abs/1502.01852), keeping the variance of the gradients.
 KERNEL = {
@@ -26,8 +26,8 @@ def conv(style: Style, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 
         # Places first, then channels: oneDNN's gradient of so narrow a strided 1x1 writes past its memory (2.21).
         x, stride = layers.MaxPooling2D(1, stride, "valid", name=f"{name}_places")(x), 1
     x, padding = pad(style, x, kernel, stride, name, padding)
-    x = layers.Conv2D(width, kernel, stride, padding, groups=groups, use_bias=bias,
-                      kernel_initializer=kernel_initializer(), name=name)(x)  # fmt: skip
+    x = Conv2D(width, kernel, stride, padding, groups=groups, use_bias=bias,
+               kernel_initializer=kernel_initializer(), name=name)(x)  # fmt: skip
     return finish(style, x, name, act, norm)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kcnn.arch import Arch, number, scale
-from kcnn.builder import SMALL, abstract, build, smallest
+from kcnn.builder import abstract, build, smallest
 from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.graph import walk
@@ -48,7 +48,9 @@ def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound",
     for what, bound in budget.items():
         if not (number(bound) and bound > 0):
             raise InputError(f"{what} {bound!r}: a positive number is needed")
-    floor = min(arch.resolution, max(SMALL + 1, smallest(arch))) if arch.resolution > SMALL else smallest(arch)
+    floor = (
+        min(arch.resolution, max(arch.small + 1, smallest(arch))) if arch.resolution > arch.small else smallest(arch)
+    )
 
     known: dict[str, dict[str, int]] = {}
 

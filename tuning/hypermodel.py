@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 import trainers
-from kcnn.builder import SMALL, smallest
+from kcnn.builder import smallest, which_stem
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
 from trainers.runs.folders import read_json, write_json, write_text
@@ -73,9 +73,10 @@ class Clock(keras.callbacks.Callback):
 def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> TrainConfig:
     """The run of a trial: the sample's, as long and as large as the oracle wants it ("tuner/...": see halving)."""
     config = space.run(values)
-    pixels = architecture(resolve(config)).resolution
+    arch = architecture(resolve(config))
+    pixels = arch.resolution
     if config.stem == "auto":  # fewer pixels shall not change the network
-        config = replace(config, stem="small" if pixels <= SMALL else "standard")
+        config = replace(config, stem=which_stem(arch, pixels))
     if (share := round(values.get("tuner/share", 1.0), 4)) < 1:  # it may have been in single precision
         least = smallest(architecture(resolve(config)))
         config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))

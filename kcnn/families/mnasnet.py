@@ -1,4 +1,7 @@
-"""MnasNet: Tan et al., 2019 (https://arxiv.org/abs/1807.11626): B1, which the authors released as MnasNet-1.0."""
+"""MnasNet: Tan et al., 2019 (https://arxiv.org/abs/1807.11626): B1, which the authors released as MnasNet-1.0.
+
+In the authors' networks of other widths the head keeps its 1280 channels.
+"""
 
 from kcnn.arch import Arch, Style, piece, stage
 
@@ -17,6 +20,6 @@ ARCHS = (
     Arch("mnasnet-1.0", "mnasnet", 224,
          (piece("conv", 32, 2, kernel=3),),
          tuple(stage("inverted", n, c, s, expand=t, kernel=k) for t, k, c, n, s in ROWS),
-         (piece("conv", 1280, kernel=1), piece("average"), piece("dropout")),
+         (piece("conv", 1280, kernel=1, widen="fixed"), piece("average"), piece("dropout")),
          STYLE, dropout=0.2),
 )  # fmt: skip

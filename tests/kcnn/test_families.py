@@ -36,7 +36,8 @@ CANONICAL = [
     *("plain-18", "plain-34", "wide-resnet-50-2", "wide-resnet-101-2"),
     *("resnext-50-32x4d", "resnext-101-32x8d", "resnext-101-64x4d"),
     *(f"densenet-{n}" for n in (121, 161, 169, 201, 264)),
-    *("mobilenet-v1", "mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large", "mnasnet-1.0"),
+    *("mobilenet-v1", "mobilenet-v2", "mobilenet-v2-110d", "mobilenet-v2-120d"),
+    *("mobilenet-v3-small", "mobilenet-v3-large", "mnasnet-1.0"),
     *(f"efficientnet-b{n}" for n in range(8)),
     *(f"efficientnet-lite{n}" for n in range(5)),
     *(f"regnet{kind}-{size}" for kind in "xy" for size in REGNET_SIZES),
@@ -104,7 +105,11 @@ def counted(row):
 def quick(row):
     """At an architecture's own width and size, unless the network is a large one of a family."""
     own = row["arch"] in VARIANTS or row["resolution"] == kcnn.get(row["arch"]).resolution
-    return row["width"] == 1 and own and (row["macs"] < 9e9 or row["arch"].startswith("inception"))
+    return (
+        (row["width"] == 1 or row["arch"] == "mnasnet-1.0")
+        and own
+        and (row["macs"] < 9e9 or row["arch"].startswith("inception"))
+    )
 
 
 ROWS = [pytest.param(row, id=counted(row), marks=[] if quick(row) else pytest.mark.slow) for row in REFERENCE]

@@ -2,11 +2,12 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
 import kcnn
-from kcnn.arch import Each, compound, quantum, round_width, scale_width, stage
+from kcnn.arch import Each, compound, piece, quantum, round_width, scale_width, stage
 from kcnn.builder import abstract, resolve, takes
 
 FAMILIES = {kcnn.get(name).family: name for name in reversed(kcnn.names())}  # the first name of each
@@ -111,6 +112,17 @@ def test_mobilenets_head_only_grows_and_efficientnets_goes_both_ways():
     assert kcnn.scale(kcnn.get("mobilenet-v2"), width=0.5).head[0].width == 1280
     assert kcnn.scale(kcnn.get("mobilenet-v2"), width=2).head[0].width == 2560
     assert kcnn.scale(kcnn.get("efficientnet-b0"), width=0.5).head[0].width == 640
+
+
+def test_a_network_made_for_small_images_keeps_its_strides():
+    """LeNet's pools are its stem; a network for 224 pixels would lose them at 28."""
+    stem = (piece("conv", 6, kernel=5), piece("max_pool", stride=2, kernel=2),
+            piece("conv", 16, kernel=5, padding="valid"), piece("max_pool", stride=2, kernel=2))  # fmt: skip
+    head = (piece("flatten"), piece("dense_layer", 120), piece("dense_layer", 84))
+    lenet = kcnn.Arch("lenet", "lenet", 28, stem, (), head, small=0)
+    assert resolve(lenet) == lenet and resolve(lenet, resolution=16).stem == stem
+    assert kcnn.facts(lenet, 10, channels=1).stages[0].resolution == 5
+    assert resolve(lenet, stem="small").stem != stem != resolve(replace(lenet, small=64)).stem
 
 
 def test_compound_scaling_doubles_the_work_with_each_step():

@@ -5,24 +5,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kcnn.graph import nodes, opened
+from kcnn.layers import Conv2D
 
 FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-
-
-class GroupedConv2D(keras.layers.Conv2D):
-    """Keras compiles a grouped convolution with XLA, for its gradient's sake: what comes out is tied to XLA and, on a
-    CPU, up to thirty times slower than TensorFlow's own operation, which this is.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        y = tf.nn.conv2d(inputs, keras.ops.convert_to_tensor(self.kernel), self.strides, self.padding.upper(),
-                         dilations=self.dilation_rate)  # fmt: skip
-        # A plain sum. TensorFlow without oneDNN would fuse a BiasAdd or a normalization with the convolution, and then
-        # fail: "Fused conv implementation does not support grouped convolutions for now".
-        return self.activation(y + keras.ops.convert_to_tensor(self.bias))
 
 
 @dataclass(frozen=True)
@@ -38,8 +25,8 @@ def fold(model: keras.Model, norms: bool = True) -> Folded:
     """gamma * (W x + b - mean) / sqrt(variance + epsilon) + beta as one W' x + b', exact but for rounding.
 
     What stays is a normalization whose input is no linear layer's alone: after a join or a sum, as pre-activation
-    networks have them, or of an output that others read too; without `norms` all stay. Grouped convolutions become
-    TensorFlow's own. The model is left as it is; layers that do not change are shared with it.
+    networks have them, or of an output that others read too; without `norms` all stay. Grouped convolutions of Keras,
+    which are tied to XLA, become ours. The model is left as it is; layers that do not change are shared with it.
     Jacob et al., 2017 (https://arxiv.org/abs/1712.05877), section 3.2.
     """
     function = opened(model)
@@ -95,7 +82,7 @@ def is_grouped(layer: Any) -> bool:
 
 def remade(layer: Any, norm: Any, x: keras.KerasTensor) -> keras.KerasTensor:
     """What layer and norm (None: nothing) do, by one layer called on x."""
-    kind, config = GroupedConv2D if is_grouped(layer) else type(layer), layer.get_config() | {"use_bias": True}
+    kind, config = Conv2D if is_grouped(layer) else type(layer), layer.get_config() | {"use_bias": True}
     if layer.dtype_policy.name.startswith("mixed_"):
         config["dtype"] = layer.compute_dtype  # nothing trains it any more: its weights may be as coarse as its sums
     new = kind.from_config(config)

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 import kcnn
-from kcnn.layers import BatchNormalization
-from trainers.serving.folding import GroupedConv2D, fold
+from kcnn import parts
+from kcnn.layers import BatchNormalization, Conv2D
+from trainers.serving.folding import fold
 
 # One or two of each family with normalizations: (name, pixels, whether some must stay).
 FAMILIES = [
@@ -53,15 +54,18 @@ def test_a_folded_network_answers_alike(name, side, some_stay):
         np.testing.assert_array_equal(old, new)
 
 
-def test_without_norms_only_grouped_convolutions_change():
+@pytest.mark.parametrize("theirs", [False, True], ids=["ours", "Keras's"])
+def test_without_norms_only_grouped_convolutions_change(theirs, monkeypatch):
+    monkeypatch.setattr(parts, "Conv2D", keras.layers.Conv2D if theirs else Conv2D)
     model = used(kcnn.build("resnext-50-32x4d", 5, width=0.125, depth=0.2, resolution=32))
     ready = fold(model, norms=False)
     assert not ready.folded and len(ready.kept) > 10
-    kinds = {layer.name: type(layer) for layer in ready.model.layers}
+    made = {layer.name: layer for layer in ready.model.layers}
     for layer in model.layers:
-        grouped = isinstance(layer, keras.layers.Conv2D) and layer.groups > 1
-        assert kinds[layer.name] is (GroupedConv2D if grouped else type(layer))
-    assert GroupedConv2D in kinds.values()
+        if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
+            assert type(made[layer.name]) is Conv2D and made[layer.name].groups == layer.groups
+        else:
+            assert type(made[layer.name]) is type(layer)
     np.testing.assert_allclose(ready.model(images(2, 32)), model(images(2, 32)), rtol=1e-4, atol=1e-5)
     graph = tf.function(ready.model).get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph.as_graph_def()
     assert not any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
