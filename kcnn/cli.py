@@ -75,7 +75,7 @@ def call(
 
 
 def converted(kind: Any, tokens: Any) -> Any:
-    """The value of a flag, from its text. Raises CoercionError also for 2.7 as a whole number, which cyclopts rounds."""
+    """The value of a flag, from its text. Raises CoercionError, also where cyclopts would round 2.7 to 3."""
 
     def leaf(kind: Any, text: str) -> Any:
         with contextlib.suppress(ValueError, OverflowError, cyclopts.CoercionError):

@@ -150,7 +150,7 @@ def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None
 
 @contextlib.contextmanager
 def new_folder(parent: Path, stem: str) -> Iterator[Path]:
-    """A new folder parent/<stem>-<time>, made at once so that nobody evaluates in vain; gone again if the block fails."""
+    """A new folder parent/<stem>-<time>, made first so that nobody works in vain; gone again if the block fails."""
     word = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:50] or "data"
     name = f"{word}-{time.strftime('%Y%m%d-%H%M%S')}"
     parent.mkdir(exist_ok=True)
@@ -162,4 +162,6 @@ def new_folder(parent: Path, stem: str) -> Iterator[Path]:
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # only where it is empty
         raise

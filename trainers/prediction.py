@@ -1,6 +1,7 @@
 """Images in, the likeliest classes out."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,7 @@ def predict(
                 images.append(eval_image(tf.io.read_file(os.fsencode(path)), config.resolution, crop=config.eval_crop))
                 names.append(path)
             except tf.errors.OpError as error:
-                why = error.message.splitlines()[0]
-                errors.append(f"{path}: cannot be read as an image, which is a {FORMATS} ({why})")
+                errors.append(f"{path}: cannot be read as an image, which is a {FORMATS} ({plain(error.message)})")
         if not images:
             continue
         values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
@@ -65,3 +65,9 @@ def predict(
             pairs = zip(shares, best, strict=True)
             rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
     return rows, errors
+
+
+def plain(message: str) -> str:
+    """A TensorFlow error without the places in its graph."""
+    asserted = re.search(r"assertion failed: \[(.*?)\]", message)
+    return asserted[1] if asserted else re.sub(r"\{\{.*?\}\}\s*|\s*\[\[.*|\s*\[Op:.*", "", message.split("\n")[0])

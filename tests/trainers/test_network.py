@@ -101,7 +101,9 @@ def test_network_json_of_a_stranger_imports_nothing(tmp_path, monkeypatch):
                  {"module": "keras.utils", "class_name": "get_file", "registered_name": None, "config": {}},
                  {"module": "builtins", "class_name": "eval", "registered_name": None, "config": "1"}):  # fmt: skip
         layer["config"]["kernel_initializer"] = part
-        with pytest.raises(kcnn.InputError, match=r"network.json, cannot be read: it names (evil|keras.utils|builtins)"):
+        with pytest.raises(
+            kcnn.InputError, match=r"network.json, cannot be read: it names (evil|keras.utils|builtins)"
+        ):
             read_own(json.dumps(data), 10)
     for text in ("", "[]", "{}", "{" * 5000, own().to_json()[:-1]):
         with pytest.raises(kcnn.InputError, match=r"network.json, cannot be read"):

@@ -65,7 +65,7 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
 def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = False) -> Split:
     """All images of a folder with one subfolder per class, of which nothing is held out: what a network is tested on.
 
-    The subfolders may be some of `classes` only; labels are places in `classes`. Raises InputError for other subfolders.
+    The subfolders may be only some of `classes`; labels are places in `classes`. Raises InputError for any other.
     """
     root = _existing(name)
     found = _subfolders(root)
@@ -76,7 +76,8 @@ def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = Fals
         raise InputError(f"data folder {root!r} has no class folders; give a folder with one subfolder per class")
     files = [_images(os.path.join(root, label)) if label in found else [] for label in classes]
     if skip_corrupt:
-        files = _drop_corrupt(files, corrupt := [])
+        corrupt: list[str] = []
+        files = _drop_corrupt(files, corrupt)
         if not any(files):
             raise InputError(f"all {len(corrupt)} images in {root!r} are corrupt; replace them")
     return _split(files, root)

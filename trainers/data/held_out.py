@@ -36,10 +36,10 @@ def open_held_out(config: RunConfig, classes: tuple[str, ...], run: str, data: s
     test/ is the default. Asked for by name, the parts of a folder without parts are those that training would make.
     Raises InputError.
     """
-    name = data or config.data
+    name = config.data if data is None else data
     if is_folder(name) and not same_folder(name, config.data):
         parts = folder_parts(name, classes)
-        chosen = part or next((p for p in ("val", "test", "train") if p in parts), WHOLE)
+        chosen: str = part or next((p for p in ("val", "test", "train") if p in parts), WHOLE)
         if parts and chosen not in parts:
             raise InputError(f"split {part}: {name} has no such part, only {', '.join(sorted(parts))}")
         if parts or chosen == WHOLE:

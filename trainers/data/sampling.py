@@ -28,8 +28,8 @@ def stratified(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 def sample(split: Split, count: int, seed: int = 0) -> Split:
     """The split with `count` of its examples at most, drawn by `stratified`; its size, counts and `once` change.
 
-    The labels are read in one pass over the split. For folders and digits that reads no image; a data set of TFDS, which
-    does not know its counts and may be sorted by class, is read from end to end.
+    The labels are read in one pass over the split. For folders and digits that reads no image; a data set of TFDS,
+    which does not know its counts and may be sorted by class, is read from end to end.
     """
     if count >= split.size:
         return split

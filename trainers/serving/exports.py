@@ -40,6 +40,8 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
             raise InputError(f"{key.replace('_', '-')} {value}: a whole number of 1 or more is needed")
     if not 0 <= options.get("tolerance", 0) <= 1:
         raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
+    if out == "":
+        raise InputError("out '': the name of a folder is needed")
     formats.need(format)
     about = about_run(Path(run))
     model, config, classes = load_finite(run, checkpoint)
@@ -47,7 +49,7 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
     try:
         held_out = open_held_out(config, classes, run, data)
     except InputError as error:
-        if data or dtype == "int8":
+        if data is not None or dtype == "int8":
             raise
         print(f"made-up pictures are compared, not the run's: {error}", file=sys.stderr)
         pictures, labels = made_up(min(images, MADE_UP), config.resolution)

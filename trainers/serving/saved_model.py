@@ -102,8 +102,9 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
     names = {key.split("/")[0] for key in answers}
     for key, values in answers.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(f"the {key.split('/')[1]} of the export's signature {key.split('/')[0]} are not all finite "
-                             f"numbers: {job.dtype} has not the range that this network needs")  # fmt: skip
+            signature, output = key.split("/")
+            raise InputError(f"not all {output} that the export's signature {signature} gives are finite numbers: "
+                             f"{job.dtype} has not the range that this network needs")  # fmt: skip
     differences = {
         name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, job.classes)
         for name in sorted(names - {"features"})
