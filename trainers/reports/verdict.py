@@ -11,7 +11,6 @@ Kind = Literal["diverged", "still improving", "overfit", "underfit", "fine"]
 Interval = tuple[float, float]
 History = Sequence[Mapping[str, float]]
 
-Z = 1.96  # of a 95 % interval
 SIGNIFICANT = 0.05  # how often chance alone may look like a trend
 TREND_EPOCHS = 4  # the fewest whose order can be significant: one of 4! = 24 is in order by chance
 DIVERGED = 2.0  # times a loss that it had, or that guessing has: no noise does that to a mean
@@ -145,8 +144,10 @@ def turned(history: History) -> str | None:
 
 def wilson(share: float, n: int) -> Interval:
     """The 95 % interval of a share measured on n images. Wilson, 1927: honest near 0 and 1, too."""
-    middle, spread = share + Z**2 / (2 * n), Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return max(0.0, (middle - spread) / (1 + Z**2 / n)), min(1.0, (middle + spread) / (1 + Z**2 / n))
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * n), n).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def difference(a: float, n: int, b: float, m: int) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ def folder_of(config: TrainConfig) -> Path:
     """Where a new run goes: --run-dir, or logs/<arch>-<data>-<time>."""
     if config.run_dir:
         return Path(config.run_dir)
-    name = config.arch.name if isinstance(config.arch, Arch) else config.arch
+    name = re.sub(r"[^\w.-]+", "-", config.arch.name if isinstance(config.arch, Arch) else config.arch)
     data = re.sub(r"[^\w.-]+", "-", Path(config.data).name.removeprefix("tfds:")) or "data"
     stem = Path("logs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for i in range(1000) if not (p := stem.with_name(stem.name + (f"-{i}" if i else ""))).exists())

@@ -202,7 +202,7 @@ def test_the_advice_names_flags_that_are_there_and_not_turned_yet():
 def test_wilson_s_interval_is_scipy_s(hits, n):
     from scipy.stats import binomtest
 
-    np.testing.assert_allclose(wilson(hits / n, n), binomtest(hits, n).proportion_ci(0.95, "wilson"), atol=2e-5)
+    np.testing.assert_allclose(wilson(hits / n, n), binomtest(hits, n).proportion_ci(0.95, "wilson"), atol=1e-12)
 
 
 @pytest.mark.parametrize("a, n, b, m, interval", [
