@@ -104,6 +104,14 @@ class TrainConfig:
             "and leaves the broken ones out.",
         ),
     ] = "error"
+    data_changed: Annotated[
+        Literal["refuse", "accept"],
+        flag(
+            DATA,
+            "What to do when a run is resumed and its data is no longer what it began with: refuse to go on, or accept "
+            "the data as it is now, begin the epoch under way anew, and say so in the run's card.",
+        ),
+    ] = "refuse"
     crop_scale: Annotated[
         float | None,
         flag(DATA, f"Smallest share of an image's area that a random training crop covers; 1 crops nothing {RECIPE}."),
@@ -341,6 +349,7 @@ class TrainConfig:
 RESUMABLE = (
     "epochs",
     "data_dir",
+    "data_changed",
     "strategy",
     "replicas",
     "worker_timeout",

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainers.checks import check
 from trainers.data import Split, eval_batches, sample
 from trainers.data.held_out import WHOLE, Part, open_held_out
 from trainers.distribute.feed import distribute, naming_broken
@@ -23,7 +24,7 @@ from trainers.evaluation_step import eval_function
 from trainers.finite import load_finite, need_finite
 from trainers.runs import files
 from trainers.runs.dashboards import confusion_png
-from trainers.settings import RunConfig, check
+from trainers.settings import RunConfig
 
 FIGURES, PICTURE = "evaluation.json", "confusion.png"
 SAMPLE = 2000  # images: enough to know an accuracy within about 2 points

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from kcnn.builder import abstract
 from kcnn.errors import InputError
-from trainers.batches import training_data, under_way
 from trainers.distribute import workers
 from trainers.distribute.feed import naming_broken
 from trainers.distribute.signals import Stopped, stop_signals
@@ -21,7 +20,7 @@ from trainers.evaluation import Evaluation, evaluator
 from trainers.evaluation_step import precise_function
 from trainers.network import networks
 from trainers.optim.optimizers import rule_of
-from trainers.phases import phase_of
+from trainers.phases import phase_of, training_data, under_way
 from trainers.run import Plan, Position, Run, Scalars, means
 from trainers.runs import checkpoints
 from trainers.runs.listeners import Listener, listeners
@@ -113,7 +112,7 @@ class Training:
         for steps in calls(self.position.step, self.plan, self.speed):
             told = self.take(steps)
             if told and self.position.step % self.plan.steps_per_epoch:
-                raise Stopped(told, self.position.step, self.run.folder)
+                raise Stopped(told, self.run.folder, self.position.step)
             if self.state.plain.stop_training:
                 break
 
@@ -153,7 +152,7 @@ class Training:
         self.callbacks.on_epoch_end(epoch, figures)
         _, told = self.agree(0.0)
         if told and self.position.step < self.plan.steps:
-            raise Stopped(told, self.position.step, self.run.folder)
+            raise Stopped(told, self.run.folder, self.position.step)
 
     def agree(self, seconds: float) -> tuple[float, int]:
         """The workers' mean of the seconds, and the signal to stop at, or 0. All stop training where one does."""

@@ -4,18 +4,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tensorflow as tf
 
 import kcnn
 from kcnn.errors import InputError
+from trainers.checks import checkpoint_seconds, checkpoint_steps
 from trainers.data import Source
 from trainers.distribute import workers
-from trainers.settings import RunConfig, checkpoint_seconds, checkpoint_steps
+from trainers.runs.typed import checked
+from trainers.settings import RunConfig
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
+HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_top5")  # what a run's history must tell of an epoch
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Position:
 
     step: steps done. lines: those of metrics.jsonl. epoch: the series of the running epoch's steps. best: the highest
     validation accuracy. history: the figures of each epoch. recoveries: how often the loss was no number, each time of
-    which halved the learning rate.
+    which halved the learning rate. steps_per_epoch: of the data at that time; 0 where an earlier version did not say.
     """
 
     step: int = 0
@@ -66,6 +69,7 @@ class Position:
     best: float = -1.0
     history: list[Scalars] = field(default_factory=list)
     recoveries: int = 0
+    steps_per_epoch: int = 0
 
     def advance(self, series: Mapping[str, Any]) -> None:
         """Past the steps of which these are the series."""
@@ -80,6 +84,24 @@ class Position:
         better = figures["val_accuracy"] > self.best
         self.best = max(self.best, figures["val_accuracy"])
         return better
+
+
+def position_of(extra: dict[str, Any], step: int, where: str) -> Position:
+    """The Position that a checkpoint of this step remembers. Raises InputError where it cannot be one."""
+    kinds = get_type_hints(Position)
+    values = vars(Position()) | extra
+    checked(values, kinds, where)
+    if unknown := values.keys() - kinds.keys():
+        raise InputError(f"{where} remembers {min(unknown)!r}, which is unknown")
+    position = Position(**values)
+    counts = (position.step, position.lines, position.recoveries, position.steps_per_epoch)
+    if position.step != step or min(counts) < 0:
+        raise InputError(f"{where} remembers step {position.step}, and its variables are of step {step}")
+    if position.epoch.keys() != set(SERIES) or len({len(values) for values in position.epoch.values()}) > 1:
+        raise InputError(f"{where} remembers an epoch of {', '.join(position.epoch)}: {', '.join(SERIES)} are needed")
+    for figures in position.history:
+        checked(figures, dict.fromkeys(HISTORY, float), where)
+    return position
 
 
 def means(series: Mapping[str, list[float]], batch: int) -> Scalars:
@@ -101,7 +123,12 @@ def make_plan(config: RunConfig, images: int) -> Plan:
             f"batch-size {config.batch_size}{times}: there are {images} training images, so at most that many"
         )
     per_epoch = images // config.global_batch
-    steps, seconds = checkpoint_steps(config) or per_epoch, checkpoint_seconds(config) or math.inf
+    if config.precise_bn > per_epoch:
+        raise InputError(f"precise-bn {config.precise_bn}: an epoch has {per_epoch} batches, so at most that many")
+    steps, seconds = (
+        checkpoint_steps(config.checkpoint_every) or per_epoch,
+        checkpoint_seconds(config.checkpoint_every) or math.inf,
+    )
     return Plan(per_epoch, config.epochs, steps, seconds, max(1, min(100, per_epoch // 4)))
 
 

@@ -1,7 +1,5 @@
 """From what is asked to what is run: the recipe's values, the devices', the network, and checks of them all."""
 
-import math
-import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +11,11 @@ from kcnn.arch import Arch, compound, number
 from kcnn.builder import resolve as scaled
 from kcnn.errors import InputError
 from kcnn.notation import from_data, to_data
+from trainers.checks import bounded, check
 from trainers.config import TrainConfig
 from trainers.distribute.strategy import compiled_by_xla, strategy_name
 from trainers.recipes import RECIPES, choose, times
+from trainers.runs.files import read_yaml
 
 GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
@@ -141,6 +141,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
 
 def filled(config: TrainConfig) -> TrainConfig:
     """The flags with nothing left to the recipe or the devices."""
+    bounded(config)
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
@@ -163,7 +164,7 @@ def grown(config: TrainConfig) -> TrainConfig:
     unset: dict[str, Any] = {key: value for key, value in GROWTH.items() if getattr(config, key) is None}
     if not unset or not config.compound:
         return replace(config, **unset)
-    found = yaml_of(config.compound)
+    found = read_yaml(config.compound)
     for key in GROWTH:
         if not (number(found.get(key)) and found[key] > 0):
             raise InputError(
@@ -215,64 +216,6 @@ def own_or_named(arch: str | Arch) -> Arch:
     return arch if isinstance(arch, Arch) else kcnn.get(arch)
 
 
-def check(config: TrainConfig) -> None:
-    def need(key: str, holds: Any, right: str) -> None:
-        if getattr(config, key) is not None and not holds(getattr(config, key)):
-            raise InputError(f"{key.replace('_', '-')} {getattr(config, key)!r}: {right} is needed")
-
-    for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep", "patience"):
-        need(key, lambda v: v >= 1, "a whole number of 1 or more")
-    for key in ("lr_base", "lr", "epsilon"):  # of the first two, one follows from the other
-        need(key, lambda v: 0 < v < math.inf, "a number above 0")
-    for key in ("weight_decay", "clip_norm", "warmup_epochs", "min_lr", "focal_gamma", "sam", "recover", "precise_bn"):
-        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
-    for key in ("drop", "drop_path", "label_smoothing", "ema", "momentum", "bn_momentum", "seed"):
-        top = 2**31 if key == "seed" else 1
-        need(key, lambda v, top=top: 0 <= v < top, f"a number from 0 to below {top}")
-    for key in ("crop_scale", "eval_crop", "layer_decay", "step_gamma"):
-        need(key, lambda v: 0 < v <= 1, "a share above 0, at most 1,")
-    need(
-        "checkpoint_every",
-        lambda v: (checkpoint_steps(config) or checkpoint_seconds(config) or 0) > 0,
-        "a whole number of steps, or minutes like 10m,",
-    )
-    need("progressive", lambda v: v == sorted(set(v)) and v[0] >= 1 and v[-1] < (config.resolution or math.inf),
-         f"resolutions in ascending order below the last stage's, {config.resolution},")  # fmt: skip
-    epochs = config.epochs or 0
-    need("progressive", lambda v: len(v) < epochs, f"an epoch or more for each stage, of {config.epochs},")
-    need("worker_timeout", lambda v: v >= 5, "a number of 5 or more seconds")
-    for key in ("augment_probability", "erase", "mix_switch"):
-        need(key, lambda v: 0 <= v <= 1, "a probability, 0 to 1,")
-    for key in ("augment_std", "color_jitter", "mixup", "cutmix", "mix_off_epochs"):
-        need(key, lambda v: 0 <= v < math.inf, "a number of 0 or more")
-    need("augment_magnitude", lambda v: 0 <= v <= 10, "a number from 0 to 10")
-    need("augment_layers", lambda v: v >= 1, "a whole number of 1 or more")
-    need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
-    need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
-    need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
-    need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
-    need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
-    if config.schedule == "one-cycle":
-        need("warmup_epochs", lambda v: not v, "0 with the schedule one-cycle, which rises by itself,")
-    need("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)) and v[-1] < math.inf,
-         "one number above 0, or several in ascending order,")  # fmt: skip
-    if config.schedule == "exponential":
-        need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
-    if config.loss == "focal":  # which asks how right an image's one class is
-        for key in ("mixup", "cutmix"):
-            need(key, lambda v: not v, "0 with the loss focal")
-
-
-def checkpoint_steps(config: TrainConfig | RunConfig) -> int | None:
-    every = str(config.checkpoint_every)
-    return int(every) if re.fullmatch(r"\d+", every) else None
-
-
-def checkpoint_seconds(config: TrainConfig | RunConfig) -> float | None:
-    minutes = re.fullmatch(r"(\d+\.?\d*) ?m(in)?", str(config.checkpoint_every))
-    return 60 * float(minutes[1]) if minutes else None
-
-
 def text(config: TrainConfig) -> str:
     """The YAML of all flags, as `read` takes it."""
     return yaml.safe_dump(plain(config), sort_keys=False)
@@ -283,24 +226,11 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return {f.name: to_data(getattr(config, f.name)) for f in fields(TrainConfig)}
 
 
-def yaml_of(path: Path | str) -> dict[str, Any]:
-    """The values of a YAML file by name. Raises InputError."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise InputError(f"no configuration at {str(path)!r}: a YAML file of flags is needed") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds {type(values).__name__}, not flags: lines like `epochs: 10` are needed")
-    return values
-
-
 def read(path: Path | str) -> dict[str, Any]:
     """The values of a YAML of flags, by field name; cyclopts and TrainConfig check them. Raises InputError."""
-    values = yaml_of(path)
+    values = read_yaml(path)
     known = {f.name for f in fields(TrainConfig)}
-    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    values = {key.replace("-", "_"): value for key, value in values.items()}
     for key in values.keys() - known:
         raise InputError(f"{path} sets {key!r}, which is no flag of kcnn train")
     if isinstance(values.get("arch"), dict):

@@ -16,16 +16,19 @@ from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
+from trainers.distribute.signals import Stopped, stop_signals
 from trainers.distribute.strategy import make_strategy, strategy_name, visible_gpus
 from trainers.evaluation import evaluate_train_sample
-from trainers.loop import Training, set_lr_scale, synchronize
+from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
 from trainers.phases import sized
 from trainers.reports.card import findings, write_card
 from trainers.reports.curves import plan_text
+from trainers.resuming import enter, go_on
 from trainers.run import Position, Run, make_class_weights, make_plan
-from trainers.runs import checkpoints, folders
+from trainers.runs import checkpoints, folders, provenance
+from trainers.runs.files import replacing, write_json
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 
@@ -56,23 +59,24 @@ def fit(
     met = make_strategy("multi-worker", config.replicas, config.worker_timeout) if together else None
     run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
     with contextlib.ExitStack() as stack:
-        done, last = workers.from_chief(run.strategy, lambda: enter(run, stack))
+        folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
+        run = replace(run, folder=folder)
         if done:
-            return Result(run.folder, done, run.chief)
+            return Result(folder, done, run.chief)
+        stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
         started = time.perf_counter()
         state = make(run, model)
-        position = Position()
-        if last:
-            path, arrays, extra = last
-            checkpoints.restore(state, arrays, path)
-            position = Position(**extra)
-            set_lr_scale(state, position)
+        position = go_on(run, state)
         if run.chief:
-            folders.rewind_metrics(run.folder, position.lines)
+            position.lines = folders.rewind_metrics(folder, position.lines)
+            if changed:
+                change = {"epoch": len(position.history) + 1, "what": changed}
+                provenance.record(folder, run.source, [*provenance.accepted(folder), change])
         figures = Training(run, state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
-        result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
-    return Result(run.folder, result, run.chief)
+        with workers.noticing_loss(run.strategy, folder):
+            result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
+    return Result(folder, result, run.chief)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
@@ -164,25 +168,6 @@ def check_memory(run: Run) -> None:
                          "a smaller batch, width or resolution is needed, or --accumulate-steps")  # fmt: skip
 
 
-def enter(run: Run, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, checkpoints.Checkpoint | None]:
-    """Locks the folder; makes it, or finds what is in it: the outcome of a finished run, or the newest checkpoint."""
-    folder, source = run.folder, run.source
-    stack.enter_context(folders.locked(folder))
-    if (
-        folders.is_finished(folder)
-        and (result := folders.read_json(folder / folders.RESULT))["planned"] >= run.plan.steps
-    ):
-        return result, None
-    if folders.is_run(folder):
-        folders.same_classes(tuple(folders.read_json(folder / folders.CLASSES)), source.classes, folder)
-        (folder / folders.RESULT).unlink(missing_ok=True)  # of fewer epochs
-        return None, checkpoints.newest(folder / "checkpoints")
-    folders.create(folder, run.config, run.facts.to_dict(), source.classes)
-    if source.corrupt:
-        folders.write_text(folder / "corrupt.txt", "\n".join(source.corrupt) + "\n")
-    return None, None
-
-
 def make(run: Run, model: keras.Model | None = None) -> State:
     """Network, optimizer and averages, with the weights that the seed, or the user's own model, gives."""
     config = run.config
@@ -215,6 +200,7 @@ def outcome(run: Run, position: Position, figures: dict[str, float]) -> dict[str
         "replicas": run.strategy.num_replicas_in_sync,
         "recoveries": position.recoveries,
         "corrupt": len(run.source.corrupt),
+        "data_changes": provenance.accepted(run.folder) if run.chief else [],
         "run_dir": str(run.folder),
     }
 
@@ -223,11 +209,12 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
     """Writes what a finished run leaves: the network, the card, and last of all the figures, to which it adds."""
     config, source, folder = run.config, run.source, run.folder
     model = checkpoints.load_run(folder)[0]
-    model.save(folder / "model.keras")
+    with replacing(folder / "model.keras") as partial:
+        model.save(partial)
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)
-    folders.write_json(folder / folders.RESULT, result | found)
+    write_json(folder / folders.RESULT, result | found)
     return found
 
 

@@ -22,6 +22,7 @@ from trainers.evaluation import Evaluation
 from trainers.reports.curves import curves_png
 from trainers.reports.verdict import History, percent, span, verdict, wilson
 from trainers.runs import folders
+from trainers.runs.files import write_bytes, write_text
 from trainers.settings import RunConfig, architecture, filled, plain, text
 
 CARD, CURVES = "card.md", "curves.png"
@@ -55,8 +56,8 @@ def findings(config: RunConfig, source: Source, history: History, sample: Evalua
 def write_card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
     """Leaves card.md and its picture in the run's folder. `result`: the run's, with its findings."""
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
-    (folder / CURVES).write_bytes(picture)
-    folders.write_text(folder / CARD, card(folder, config, source, history, result))
+    write_bytes(folder / CURVES, picture)
+    write_text(folder / CARD, card(folder, config, source, history, result))
 
 
 def card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
@@ -165,7 +166,9 @@ def data(source: Source, result: Mapping[str, Any]) -> str:
             ("validation", f"{source.val.size:,}", f"`{prints['val']}`")]  # fmt: skip
     left_out = f" {len(source.corrupt)} broken ones were left out (`corrupt.txt`)." if source.corrupt else ""
     counts = table(("images", "how many", "fingerprint"), rows)
-    return f"{counts}\n\n{len(source.classes)} classes: {names}{more}.{left_out}"
+    changes = [f"From epoch {change['epoch']} on, the data was another, and that was accepted: {change['what']}."
+               for change in result.get("data_changes", ())]  # fmt: skip
+    return "\n\n".join([counts, f"{len(source.classes)} classes: {names}{more}.{left_out}", *changes])
 
 
 def environment() -> Iterable[tuple[str, str]]:

@@ -4,8 +4,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from trainers.batches import first_images
 from trainers.evaluation import Evaluation
+from trainers.phases import first_images
 from trainers.reports.curves import gap
 from trainers.run import Run, Scalars, means
 from trainers.runs import checkpoints, folders
@@ -55,8 +55,8 @@ def listeners(training: "Training", changing: bool) -> list[Listener]:
 
     The order matters: a checkpoint remembers how many lines of metrics there are.
     """
-    run = training.run
-    return [Metrics(run), Dashboards(run), Terminal(run, training.position.step), Checkpoints(run, changing)]
+    run, step = training.run, training.position.step
+    return [Metrics(run), Dashboards(run, step), Terminal(run, step), Checkpoints(run, changing)]
 
 
 class Metrics(Listener):
@@ -92,8 +92,8 @@ class Metrics(Listener):
 class Dashboards(Listener):
     """What TensorBoard shows."""
 
-    def __init__(self, run: Run):
-        self.dashboard = Dashboard(run.folder if run.chief else None)
+    def __init__(self, run: Run, step: int):
+        self.dashboard = Dashboard(run.folder if run.chief else None, step)
 
     def __exit__(self, *_: Any) -> None:
         self.dashboard.close()
@@ -113,6 +113,9 @@ class Dashboards(Listener):
         board.scalars(board.validation, step, validation | gap(figures))
         board.confusion(evaluation.confusion, training.run.source.classes, step)
         board.flush()
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        self.dashboard.rewind(training.position.step)
 
 
 class Terminal(Listener):

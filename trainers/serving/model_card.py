@@ -8,9 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kcnn.errors import InputError
-from trainers.evaluation import FIGURES
 from trainers.runs import folders
+from trainers.runs.files import read_json
 from trainers.settings import RunConfig
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
@@ -54,33 +53,17 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any.
-
-    Raises InputError for a damaged file.
-    """
-    found = {
-        name: value for name in (folders.FACTS, folders.RESULT, FIGURES) if (value := read(folder / name)) is not None
-    }
+    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
+    about: dict[str, Any] = {"run": folder.name}
+    if (folder / folders.FACTS).exists():
+        about["facts"] = read_json(folder / folders.FACTS, dict)
     metrics = {}
-    if folders.RESULT in found:
-        metrics["training"] = found[folders.RESULT]
-    if FIGURES in found:
-        metrics["evaluation"] = {key: found[FIGURES][key] for key in METRICS if key in found[FIGURES]}
-    facts = {"facts": found[folders.FACTS]} if folders.FACTS in found else {}
-    return {"run": folder.name} | facts | {"metrics": metrics}
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, None without the file. Raises InputError for anything else."""
-    try:
-        value = folders.read_json(path)
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged, it is no JSON ({error}): restore or remove it") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged, it holds no JSON object: restore or remove it")
-    return value
+    if (folder / folders.RESULT).exists():
+        metrics["training"] = read_json(folder / folders.RESULT, dict)
+    if (folder / "evaluation.json").exists():
+        evaluation = read_json(folder / "evaluation.json", dict)
+        metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
+    return about | {"metrics": metrics}
 
 
 def sha256(path: Path) -> str:
