@@ -86,8 +86,5 @@ def last_checkpoint(run: Run, state: State) -> checkpoints.Checkpoint | None:
 
 def surely_kept(run: Run) -> int:
     """The step after which a run has a checkpoint, with the --checkpoint-every of its start and with today's."""
-    every = [
-        checkpoint_steps(config.checkpoint_every) or sys.maxsize
-        for config in (folders.read_config(run.folder), run.config)
-    ]
-    return min(first_steps_per_epoch(run), max(every))
+    every = [config.checkpoint_every for config in (folders.read_config(run.folder), run.config)]
+    return min(first_steps_per_epoch(run), max(checkpoint_steps(value) or sys.maxsize for value in every))

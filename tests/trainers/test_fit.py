@@ -17,9 +17,10 @@ from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
-from trainers.loop import Speed, chunks
+from trainers.loop import calls
 from trainers.run import Plan
 from trainers.runs import checkpoints, folders
+from trainers.runs.progress import Speed
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -75,7 +76,7 @@ def watched(tmp_path_factory, tiny):
         "stop": keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=2),
     }
     config = TrainConfig(**tiny, epochs=4, schedule="constant", run_dir=str(folder / "run"))
-    return trainers.fit(config, hooks.values()), hooks
+    return trainers.fit(config, callbacks=hooks.values()), hooks
 
 
 def values(model):
@@ -104,7 +105,7 @@ def test_the_folder_tells_all_of_the_run(finished):
 def test_the_saved_config_is_the_whole_run(finished, tiny):
     _, config, classes = folders.open_run(finished.folder)
     assert classes == tuple("0123456789")
-    assert {key: getattr(config, key) for key in tiny} == tiny
+    assert {key: getattr(config.flags, key) for key in tiny} == tiny
     assert None not in (config.recipe, config.epochs, config.optimizer, config.lr, config.crop_scale, config.flip)
 
 
@@ -132,7 +133,7 @@ def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
 def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
     plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_steps=every, checkpoint_seconds=9e9, log_every=5)
     stops, step = [], start
-    for n in chunks(start, plan, Speed(64)):
+    for n in calls(start, plan, Speed(64)):
         assert n >= 1
         stops.append(step := step + n)
     epoch = start // 22
