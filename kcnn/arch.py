@@ -1,13 +1,20 @@
 """An architecture is data: a stem, stages of blocks, a head, and the conventions they share."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown
 
-MOST_BLOCKS = 10_000
+MOST_BLOCKS, MOST_CHANNELS, MOST_PIXELS = 1_000, 100_000, 2**16
+LEAST, MOST = 1 / 16, 8  # of a multiplier
+MULTIPLIED = {
+    "width": "it multiplies the channels of every layer",
+    "depth": "it multiplies the blocks of every stage",
+    "resolution": "it multiplies the pixels; for images of 32 pixels use kcnn.build(..., resolution=32)",
+}
 
 # One width, a (nested) tuple of them for the branches of a block, Each, or None where the block follows from its input.
 Width = Any
@@ -110,22 +117,31 @@ class Arch:
 
 
 def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:
-    """The network with its widths, depths and resolution multiplied; 1 changes nothing.
+    """The network with its widths, depths and resolution multiplied by 1/16 to 8; 1 changes nothing.
 
     Widths are rounded to multiples of 8 (and of what groups demand) and lose at most 10 % by it; depths are
     rounded up, the resolution to the nearest pixel: the rules of MobileNet and EfficientNet
-    (https://arxiv.org/abs/1905.11946). Raises InputError for a multiplier that is not a positive number.
+    (https://arxiv.org/abs/1905.11946). Raises InputError for a multiplier that is not a number from 1/16 to 8, and
+    for a network beyond `check_size`.
     """
     for what, by in (("width", width), ("depth", depth), ("resolution", resolution)):
-        if not (number(by) and by > 0):
-            raise InputError(f"{what} multiplier {by!r}: a positive number is needed, 1 leaves the {what} as it is")
-    blocks = sum(s.depth * (depth if s.deepen else 1) for s in arch.stages)
-    if blocks > MOST_BLOCKS:
+        check_multiplier(what, by)
+    return multiply(arch, width, depth, resolution)
+
+
+def check_multiplier(what: str, by: Any) -> None:
+    """Raises InputError for a multiplier of what is "width", "depth" or "resolution" that `scale` does not take."""
+    if not (number(by) and LEAST <= by <= MOST):
         raise InputError(
-            f"depth multiplier {depth:g}: {arch.name} would have {blocks:,.0f} blocks, over {MOST_BLOCKS:,}"
+            f"{what} multiplier {shown(by)}: a number from 1/16 to {MOST} is needed, and 1 leaves the {what} as it is; "
+            f"{MULTIPLIED[what]}"
         )
+
+
+def multiply(arch: Arch, width: float, depth: float, resolution: float) -> Arch:
+    """What `scale` does, by any positive multipliers."""
     suffix = "".join(f"-{what}{by:g}" for what, by in (("w", width), ("d", depth), ("r", resolution)) if by != 1)
-    return replace(
+    scaled = replace(
         arch,
         name=arch.name + suffix,
         resolution=max(1, round(arch.resolution * resolution)),
@@ -134,24 +150,57 @@ def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float 
         head=scale_stages(arch.head, width, 1),
         aux=tuple(replace(a, head=scale_stages(a.head, width, 1)) for a in arch.aux),
     )
+    check_size(scaled)
+    return scaled
+
+
+def check_size(arch: Arch) -> None:
+    """Raises InputError for more blocks, channels or pixels than anybody could mean: they are counted, not built."""
+    rows = (*arch.stem, *arch.stages, *arch.head)
+    sizes = {
+        "blocks": (sum(s.depth for s in arch.stages), MOST_BLOCKS),
+        "channels in a layer": (max((w for s in rows for w in channels(s.width)), default=0), MOST_CHANNELS),
+        "pixels a side": (arch.resolution, MOST_PIXELS),
+    }
+    for what, (count, most) in sizes.items():
+        if count > most:
+            raise InputError(f"{arch.name} would have {count:,.0f} {what}: {most:,} are the most")
+
+
+def channels(width: Width) -> Iterator[int]:
+    """The widths of a stage's layers, one after the other."""
+    if isinstance(width, tuple):
+        for part in width:
+            yield from channels(part)
+    elif width is not None:
+        yield width
 
 
 def compound(arch: Arch, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Arch:
     """depth * alpha^phi, width * beta^phi, resolution * gamma^phi; at 0 nothing changes.
 
     With alpha * beta^2 * gamma^2 = 2, as by default, each step of phi doubles the multiply-adds.
-    EfficientNet (https://arxiv.org/abs/1905.11946), Equation 3.
+    EfficientNet (https://arxiv.org/abs/1905.11946), Equation 3. Raises InputError for a multiplier beyond 1/1024 to
+    1024, and for a network beyond `check_size`.
     """
     for what, value in (("phi", phi), ("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if not (number(value) and (what == "phi" or value > 0)):
-            raise InputError(f"{what} {value!r}: a {'' if what == 'phi' else 'positive '}number is needed")
-    if abs(phi) > 30:
-        raise InputError(f"phi {phi!r}: a number from -30 to 30 is needed, each 1 doubles the multiply-adds")
-    return scale(arch, width=beta**phi, depth=alpha**phi, resolution=gamma**phi)
+            raise InputError(f"{what} {shown(value)}: a {'' if what == 'phi' else 'positive '}number is needed")
+    growths = {"width": beta, "depth": alpha, "resolution": gamma}
+    for what, growth in growths.items():
+        if abs(math.log(growth) * phi) > math.log(1024):
+            raise InputError(
+                f"phi {phi:g}: the {what} would be multiplied by {growth:g}^{phi:g}; 1/1024 to 1024 are the limits"
+            )
+    try:
+        return multiply(arch, **{what: growth**phi for what, growth in growths.items()})
+    except InputError as error:
+        raise InputError(f"phi {phi:g}: {error}") from None
 
 
 def number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number, neither infinite nor too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def scale_stages(stages: tuple[Stage, ...], width: float, depth: float) -> tuple[Stage, ...]:

@@ -11,12 +11,15 @@ from typing import Literal
 
 import keras
 from keras import layers
+from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from kcnn.arch import Arch, Stage, pick, scale
+from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
-from kcnn.errors import InputError
+from kcnn.errors import InputError, check_whole, shown
 from kcnn.families import get
 
+MOST_CLASSES = 10_000_000
 Stem = Literal["auto", "standard", "small"]
 
 
@@ -37,18 +40,25 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
-    own = get(arch) if isinstance(arch, str) else arch
-    arch = resolve(own, width, depth, resolution, stem)
-    if classes < 1 or channels < 1:
-        raise InputError(f"classes {classes}, channels {channels}: at least 1 of each is needed")
+    arch = resolve(arch, width, depth, resolution, stem)
+    check_whole("classes", classes, MOST_CLASSES)
+    check_whole("channels", channels, MOST_CHANNELS)
     if weights is not None:
         raise InputError(f"weights {weights!r}: no pretrained weights are known for {arch.name}; leave it None")
     dropout = rate("dropout", arch.dropout if dropout is None else dropout)
     drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
     # Keras walks a graph by recursion, some fifteen layers a block.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 30 * sum(s.depth for s in arch.stages)))
-    if arch != own:
-        refuse_absurd(arch, classes, channels)
+    allocating = not in_stateless_scope()
+    with abstract(allocate=allocating):
+        model = assemble(arch, classes, channels, dropout, drop_path, aux)
+        if allocating:
+            refuse_absurd(model, arch.resolution)
+    return model
+
+
+def assemble(arch: Arch, classes: int, channels: int, dropout: float, drop_path: float, aux: bool) -> keras.Model:
+    """The network with its classifiers. Raises InputError for a resolution that it cannot take."""
     try:
         inputs, x, *others = grow(arch, channels, dropout, drop_path, aux)
     except ValueError as error:
@@ -99,9 +109,9 @@ def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution
     """The architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
     arch = scale(get(arch) if isinstance(arch, str) else arch, width, depth)
     if resolution is not None:
-        if resolution < 1:
-            raise InputError(f"resolution {resolution}: a positive number of pixels is needed")
+        check_whole("resolution", resolution, MOST_PIXELS)
         arch = replace(arch, resolution=resolution)
+    check_size(arch)
     if which_stem(arch, arch.resolution, stem) == "small":
         arch = replace(arch, stem=small_stem(arch.stem, arch.stages))
     return arch
@@ -147,20 +157,13 @@ def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:
                             name="normalize")(x)  # fmt: skip
 
 
-def refuse_absurd(arch: Arch, classes: int, channels: int) -> None:
+def refuse_absurd(model: keras.Model, resolution: int) -> None:
     """Raises InputError where the weights alone are larger than this machine's memory, before they are allocated."""
-    from keras.src.backend.common.stateless_scope import in_stateless_scope
-
-    if in_stateless_scope() or not takes(arch, arch.resolution, channels):
-        return
-    with abstract():
-        inputs, x = grow(replace(arch, aux=()), channels, 0.0, 0.0)
-        model = keras.Model(inputs, classify(x, classes, "logits"))
-        needed = 4 * sum(math.prod(v.shape) for v in model.weights)
+    needed = 4 * sum(math.prod(v.shape) for v in model.weights)
     if needed > physical_memory():
         raise InputError(
-            f"{arch.name} at {arch.resolution} pixels has weights of {needed / 1e9:,.0f} GB, this machine "
-            f"{physical_memory() / 1e9:,.0f} GB of memory: smaller multipliers are needed"
+            f"{model.name} at {resolution} pixels has weights of {needed / 1e9:,.0f} GB, this machine "
+            f"{physical_memory() / 1e9:,.0f} GB of memory: smaller multipliers or fewer classes are needed"
         )
 
 
@@ -170,8 +173,8 @@ def physical_memory() -> int:
 
 
 def rate(what: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise InputError(f"{what} {value}: a rate from 0 to below 1 is needed")
+    if not (number(value) and 0 <= value < 1):
+        raise InputError(f"{what} {shown(value)}: a rate from 0 to below 1 is needed")
     return value
 
 
@@ -187,22 +190,26 @@ def takes(arch: Arch, resolution: int, channels: int) -> bool:
 
 def smallest(arch: Arch, channels: int = 3) -> int:
     """The smallest resolution in pixels that the network can take."""
-    arch = scale(arch, width=0.01, depth=0.01)  # neither matters to it, and less is sooner tried
+    arch = scale(arch, width=LEAST, depth=LEAST)  # neither matters to it, and less is sooner tried
     return bisect.bisect_left(range(1, 1024), True, key=lambda r: takes(arch, r, channels)) + 1
 
 
 @contextlib.contextmanager
-def abstract() -> Iterator[None]:
-    """Networks built inside have shapes but no weights: nothing is allocated.
+def abstract(allocate: bool = False) -> Iterator[None]:
+    """Networks built inside have shapes but no weights, or (`allocate`) get them at the end, where no error came up.
 
-    Keras defers variables made in a stateless scope and remembers them to initialize them at the next chance;
-    here they are forgotten again, which has no public name in Keras.
+    Keras defers variables made in a stateless scope and remembers them to initialize them at the next chance, such as
+    the end of another one; here they can be forgotten again, which has no public name in Keras.
     """
-    from keras.src.backend.common import global_state
-
     known = list(global_state.get_global_attribute("uninitialized_variables", []))
+    done = False
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
+        done = True
     finally:
-        global_state.set_global_attribute("uninitialized_variables", known)
+        if not (done and allocate):
+            global_state.set_global_attribute("uninitialized_variables", known)
+    if allocate:
+        with keras.StatelessScope():
+            pass

@@ -1,5 +1,9 @@
 """The exceptions that commands turn into one line and an exit code."""
 
+import operator
+import reprlib
+from typing import Any
+
 
 class InputError(ValueError):
     """Bad input. The message is one line: the value received, and what would be right.
@@ -10,3 +14,25 @@ class InputError(ValueError):
 
 class Interrupted(Exception):
     """Work that was told to stop, and saved what it had. Commands leave with exit code 75, "try again later"."""
+
+
+SHORT = reprlib.Repr()
+SHORT.maxlong, SHORT.maxstring, SHORT.maxother = 60, 200, 200
+
+
+def shown(value: Any) -> str:
+    """A value as it appears in a message, shortened where it is long."""
+    try:
+        return SHORT.repr(value)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return f"a number of {value.bit_length():,} bits"
+
+
+def check_whole(what: str, value: Any, most: int, least: int = 1) -> None:
+    """Raises InputError for what is no whole number from `least` to `most`."""
+    try:
+        right = not isinstance(value, bool) and least <= operator.index(value) <= most
+    except TypeError:
+        right = False
+    if not right:
+        raise InputError(f"{what} {shown(value)}: a whole number from {least:,} to {most:,} is needed")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kcnn.arch import Arch, number, scale
+from kcnn.arch import LEAST, MOST, Arch, number, scale
 from kcnn.builder import abstract, build, smallest
 from kcnn.errors import InputError
 from kcnn.families import get
@@ -16,7 +16,7 @@ from kcnn.memory import memory_parts
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 CLOSE = 0.005  # this share of a budget may be left over
-LIMITS = {"width": (-7.0, 5.0), "depth": (-7.0, 4.0), "resolution": (-7.0, 4.0), "compound": (-30.0, 8.0)}
+LIMITS = {"width": (-4.0, 3.0), "depth": (-4.0, 3.0), "resolution": (-7.0, 4.0), "compound": (-30.0, 8.0)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound",
     known: dict[str, dict[str, int]] = {}
 
     def at(width: float, depth: float, resolution: float) -> Candidate:
-        width, depth = round(width, 4), round(depth, 4)
+        width, depth = (round(min(max(by, LEAST), MOST), 4) for by in (width, depth))
         pixels = max(floor, round(arch.resolution * resolution))
         scaled = replace(scale(arch, width, depth), name=arch.name, resolution=pixels)
         key = repr(scaled)  # many multipliers round to one network

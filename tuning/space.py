@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import keras_tuner
 from cyclopts import Group, Parameter
 
-from kcnn.arch import number
+from kcnn.arch import check_multiplier, number
 from kcnn.errors import InputError
 from kcnn.scaling import costs, quantity, short
 from trainers.config import TrainConfig
@@ -258,6 +258,9 @@ def check_range(name: str, low: float, high: float) -> tuple[float, float]:
         raise InputError(f"{flags}-range {low!r} {high!r}: numbers {'of 0 or more' if zero else 'above 0'} are needed")
     if low > high:
         raise InputError(f"{flags}-range {low:g} {high:g}: it is empty, the lower end comes first")
+    for end in (low, high):
+        if name in ("width", "depth"):
+            check_multiplier(name, end)
     if name == "drop_path" and high >= 1:
         raise InputError(f"drop-path-range {low:g} {high:g}: rates below 1 are needed")
     return low, high

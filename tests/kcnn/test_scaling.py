@@ -57,7 +57,7 @@ def test_depth_two_doubles_what_repeats(name):
     arch, deep = kcnn.get(name), kcnn.scale(kcnn.get(name), depth=2)
     assert [s.depth for s in deep.stages] == [s.depth * (2 if s.deepen else 1) for s in arch.stages]
     assert sum(s.depth for s in deep.stages) >= 1.5 * sum(s.depth for s in arch.stages)
-    assert all(s.depth >= 1 for s in kcnn.scale(arch, depth=0.01).stages)
+    assert all(s.depth >= 1 for s in kcnn.scale(arch, depth=1 / 16).stages)
 
 
 @pytest.mark.parametrize("name", FAMILIES.values())
@@ -135,14 +135,33 @@ def test_compound_scaling_doubles_the_work_with_each_step():
     assert [s.depth for s in scaled.stages] == [6, 8, 12, 6] and scaled.resolution == 224
 
 
-@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, True, "2", None])
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, True, "2", None, 1 / 17, 8.001, 32, 10**400])
 @pytest.mark.parametrize("what", ["width", "depth", "resolution"])
-def test_multipliers_that_are_no_positive_numbers_are_refused(what, bad):
-    with pytest.raises(kcnn.InputError, match=f"{what} multiplier .*: a positive number is needed"):
+def test_multipliers_out_of_bounds_are_refused(what, bad):
+    with pytest.raises(kcnn.InputError, match=f"{what} multiplier .*: a number from 1/16 to 8 is needed"):
         kcnn.scale(kcnn.get("resnet-18"), **{what: bad})
 
 
-@pytest.mark.parametrize("bad", [{"phi": math.nan}, {"phi": True}, {"phi": 1, "alpha": 0}, {"phi": 99}])
-def test_phi_that_is_no_number_is_refused(bad):
-    with pytest.raises(kcnn.InputError, match="is needed"):
+def test_pixels_given_for_a_multiplier_are_told_where_they_belong():
+    with pytest.raises(kcnn.InputError, match=r"resolution multiplier 32: .* use kcnn.build\(..., resolution=32\)"):
+        kcnn.scale(kcnn.get("resnet-18"), resolution=32)
+    ends = [kcnn.scale(kcnn.get("resnet-18"), by, by, by) for by in (1 / 16, 8)]
+    assert [(a.resolution, a.stages[0].width, a.stages[0].depth) for a in ends] == [(14, 8, 1), (1792, 512, 16)]
+
+
+@pytest.mark.parametrize("bad, says", [
+    ({"phi": math.nan}, "phi nan: a number is needed"),
+    ({"phi": True}, "phi True: a number is needed"),
+    ({"phi": 10**400}, "phi 10000.*: a number is needed"),
+    ({"phi": 1, "alpha": 0}, "alpha 0: a positive number is needed"),
+    ({"phi": 1, "gamma": math.inf}, "gamma inf: a positive number is needed"),
+    ({"phi": 99}, r"phi 99: the width would be multiplied by 1.1\^99; 1/1024 to 1024 are the limits"),
+    ({"phi": 2, "beta": 1e308}, r"phi 2: the width would be multiplied by 1e\+308\^2; 1/1024 to 1024 are the limits"),
+    ({"phi": -2, "beta": 1e308}, "phi -2: the width would be multiplied"),
+    ({"phi": 30}, "phi 30: resnet-18-w17.4494-d237.376-r66.2118 would have 1,900 blocks: 1,000 are the most"),
+    ({"phi": 2, "gamma": 20}, "phi 2: .* would have 89,600 pixels a side: 65,536 are the most"),
+    ({"phi": 2, "beta": 32}, "phi 2: .* would have 524,288 channels in a layer: 100,000 are the most"),
+])  # fmt: skip
+def test_phi_out_of_bounds_is_refused_before_anything_is_built(bad, says):
+    with pytest.raises(kcnn.InputError, match=says):
         compound(kcnn.get("resnet-18"), **bad)

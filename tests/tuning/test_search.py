@@ -23,7 +23,7 @@ from trainers.runs import folders
 from tuning import hypermodel, parallel, report
 from tuning.space import Limits, Ranges
 
-RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
+RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
 LIMITS = Limits(max_macs="4M")
 
 
