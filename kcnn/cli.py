@@ -1,6 +1,5 @@
 """What all commands have in common: a function becomes a command line, bad input one line and exit code 2."""
 
-import contextlib
 import inspect
 import json
 import os
@@ -44,7 +43,6 @@ def call(
             version_flags=[],
             group_commands="Help",
             config=config() if config else None,
-            default_parameter=cyclopts.Parameter(converter=converted),
             exit_on_error=False,
             print_error=False,
         )
@@ -72,21 +70,6 @@ def call(
         if "No space left on device" not in str(error):  # TensorFlow's own errors for what Python calls an OSError
             raise
         return fail(name, "no space left on the disk: make room, then go on with --resume")
-
-
-def converted(kind: Any, tokens: Any) -> Any:
-    """The value of a flag, from its text. Raises CoercionError, also where cyclopts would round 2.7 to 3."""
-
-    def leaf(kind: Any, text: str) -> Any:
-        with contextlib.suppress(ValueError, OverflowError, cyclopts.CoercionError):
-            value = cyclopts.convert(kind, [text])
-            if kind is not int or "." not in text or value == float(text):
-                return value
-        needed = {int: "a whole number", float: "a number"}.get(kind, f"a value of type {kind}")
-        shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise cyclopts.CoercionError(msg=f"{shown!r}: {needed} is needed")
-
-    return cyclopts.convert(kind, tokens, converter=leaf)
 
 
 def fail(name: str, message: str) -> int:
