@@ -23,7 +23,7 @@ from trainers.feed import distribute, naming_broken
 from trainers.finite import load_finite, need_finite
 from trainers.held_out import WHOLE, Part, open_held_out
 from trainers.settings import check
-from trainers.signals import leaving_on_sigterm
+from trainers.signals import leaving
 from trainers.step import eval_function
 from trainers.strategy import make_strategy
 
@@ -161,7 +161,7 @@ def new_folder(parent: Path, stem: str) -> Iterator[Path]:
             folder.mkdir()
             break
     try:
-        with leaving_on_sigterm():
+        with leaving():
             yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,10 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kcnn.errors import InputError
 from trainers import runs
 from trainers.config import TrainConfig
-from trainers.evaluation import FIGURES
+from trainers.files import read_json
 from trainers.state import architecture
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
@@ -55,31 +54,17 @@ def preprocessing(config: TrainConfig) -> dict[str, Any]:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any.
-
-    Raises InputError for a damaged file.
-    """
-    found = {name: value for name in (runs.FACTS, runs.RESULT, FIGURES) if (value := read(folder / name)) is not None}
+    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
+    about: dict[str, Any] = {"run": folder.name}
+    if (folder / runs.FACTS).exists():
+        about["facts"] = read_json(folder / runs.FACTS, dict)
     metrics = {}
-    if runs.RESULT in found:
-        metrics["training"] = found[runs.RESULT]
-    if FIGURES in found:
-        metrics["evaluation"] = {key: found[FIGURES][key] for key in METRICS if key in found[FIGURES]}
-    facts = {"facts": found[runs.FACTS]} if runs.FACTS in found else {}
-    return {"run": folder.name} | facts | {"metrics": metrics}
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, None without the file. Raises InputError for anything else."""
-    try:
-        value = runs.read_json(path)
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged, it is no JSON ({error}): restore or remove it") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged, it holds no JSON object: restore or remove it")
-    return value
+    if (folder / runs.RESULT).exists():
+        metrics["training"] = read_json(folder / runs.RESULT, dict)
+    if (folder / "evaluation.json").exists():
+        evaluation = read_json(folder / "evaluation.json", dict)
+        metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
+    return about | {"metrics": metrics}
 
 
 def sha256(path: Path) -> str:

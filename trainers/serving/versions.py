@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 
 from kcnn.errors import InputError
-from trainers.signals import leaving_on_sigterm
+from trainers.signals import leaving
 
 PARTIAL = ".partial-"  # servers look at numbers only
 HIGHEST = 2**63 - 1  # TensorFlow Serving's versions are of type int64; it does not look at higher numbers
@@ -26,7 +26,7 @@ def workplace(folder: Path) -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     lock = filelock.FileLock(place / "lock")
     try:
-        with lock, leaving_on_sigterm(), naming_full_disks(folder):
+        with lock, leaving(), naming_full_disks(folder):
             yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
