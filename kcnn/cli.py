@@ -93,21 +93,6 @@ def exact(kind: Any, tokens: Sequence[cyclopts.Token]) -> Any:
     return cyclopts.convert(kind, tokens)
 
 
-def converted(kind: Any, tokens: Any) -> Any:
-    """The value of a flag, from its text. Raises CoercionError, also where cyclopts would round 2.7 to 3."""
-
-    def leaf(kind: Any, text: str) -> Any:
-        with contextlib.suppress(ValueError, OverflowError, cyclopts.CoercionError):
-            value = cyclopts.convert(kind, [text])
-            if kind is not int or "." not in text or value == float(text):
-                return value
-        needed = {int: "a whole number", float: "a number"}.get(kind, f"a value of type {kind}")
-        shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise cyclopts.CoercionError(msg=f"{shown!r}: {needed} is needed")
-
-    return cyclopts.convert(kind, tokens, converter=leaf)
-
-
 def fail(name: str, message: str) -> int:
     message = " ".join(message.split())
     if len(message) > LONGEST:  # with a value of a million characters in it

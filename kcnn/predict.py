@@ -46,9 +46,9 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
-    from trainers.finite import load_finite
     from trainers.prediction import find_images
     from trainers.prediction import predict as classify
+    from trainers.runs.checkpoints import load_run
     from trainers.runs.folders import open_run
     from trainers.serving import client
 
@@ -64,7 +64,7 @@ def predict(
         ask = client.connect(where)
         rows, errors = client.predict(ask, classes, paths, top, batch_size)
     else:
-        rows, errors = classify(*load_finite(run, checkpoint), paths, top, batch_size)
+        rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
     show(rows, errors, format)
     return {"predictions": rows, "errors": errors}
 

@@ -19,10 +19,11 @@ from trainers.checks import check
 from trainers.data import Split, eval_batches, sample
 from trainers.data.held_out import WHOLE, Part, open_held_out
 from trainers.distribute.feed import distribute, naming_broken
+from trainers.distribute.signals import leaving
 from trainers.distribute.strategy import make_strategy
 from trainers.evaluation_step import eval_function
-from trainers.finite import load_finite, need_finite
 from trainers.runs import files
+from trainers.runs.checkpoints import load_run, need_finite
 from trainers.runs.dashboards import confusion_png
 from trainers.settings import RunConfig
 
@@ -130,7 +131,7 @@ def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None
     For `data` and `split` see `open_held_out`. Each evaluation leaves evaluation.json and confusion.png in a folder of
     its own, RUN/evaluations/<split or data>-<time>/; RUN itself holds copies of the newest ones.
     """
-    model, config, classes = load_finite(run, checkpoint)
+    model, config, classes = load_run(run, checkpoint)
     config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size)
     check(replace(config.flags, batch_size=config.batch_size))
     held_out = open_held_out(config, classes, run, data, split)
@@ -160,7 +161,8 @@ def new_folder(parent: Path, stem: str) -> Iterator[Path]:
             folder.mkdir()
             break
     try:
-        yield folder
+        with leaving():
+            yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):

@@ -43,3 +43,8 @@ def stop_signals(leave: Callable[[int], BaseException] | None = None) -> Iterato
         yield received
     finally:
         restore()
+
+
+def leaving() -> contextlib.AbstractContextManager[list[int]]:
+    """Within it, SIGTERM ends the process as an exception, as Ctrl-C does: what was begun can be taken away."""
+    return stop_signals(lambda number: KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))

@@ -196,7 +196,8 @@ def step_name(step: int) -> str:
 def final_model(config: RunConfig, arrays: Arrays, classes: int, path: Path) -> keras.Model:
     """The network of a checkpoint in float32 (moving averages, if any), free of strategies and optimizers.
 
-    Raises InputError where the checkpoint is not of this network, before any memory is taken for its weights.
+    Raises InputError where the checkpoint is not of this network, before any memory is taken for its weights, and where
+    a weight is NaN or infinite. (Answers alone would not tell: TensorFlow's ReLU turns NaN into 0 on a CPU.)
     """
     part = "ema" if any(key.startswith("ema/") for key in arrays) else "model"
     arrays = {key: array for key, array in arrays.items() if key.startswith(f"{part}/")}
@@ -204,8 +205,7 @@ def final_model(config: RunConfig, arrays: Arrays, classes: int, path: Path) -> 
         expected = likeness({f"{part}/{v.path}": v for v in network(config, classes).weights})
     compare(expected, {key: arrays[key] for key in arrays if key in expected}, path)
     for key in expected:
-        if not np.isfinite(arrays[key]).all():
-            raise InputError(f"checkpoint {path}: {key!r} has weights that are no numbers; take another checkpoint")
+        need_finite(arrays[key], f"checkpoint {path}: a number of {key!r}", path.stem)
     model = network(config, classes)
     for v in model.weights:
         v.assign(arrays[f"{part}/{v.path}"])
@@ -220,3 +220,12 @@ def load_run(folder: Path | str, checkpoint: str = "last") -> tuple[keras.Model,
     if not paths or not paths[0].exists():
         raise InputError(f"{folder} has no {checkpoint} checkpoint: the run must have come to the end of an epoch")
     return final_model(config, load(paths[0])[0], len(classes), paths[0]), config, classes
+
+
+def need_finite(values: Any, what: str, checkpoint: str) -> None:
+    """Raises InputError where one of the values is NaN or infinite."""
+    bad = np.asarray(values)[~np.isfinite(values)]
+    if bad.size:
+        other = "train again with a lower --lr or --clip-norm 1"
+        advice = other if checkpoint == "best" else f"choose --checkpoint best, or {other}"
+        raise InputError(f"{what} is {bad.flat[0]}, no finite number: {advice}")

@@ -19,6 +19,7 @@ from trainers.serving import warmup
 from trainers.serving.folding import Folded, fold
 from trainers.serving.references import Reference, probabilities
 from trainers.serving.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
+from trainers.serving.versions import no_room
 from trainers.settings import RunConfig
 from trainers.state import precision
 
@@ -134,6 +135,8 @@ def reload(place: Path) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        if reason := no_room(last):
+            raise InputError(f"cannot write to {place}: {reason}")
         raise InputError(f"the export does not load again: {last}")
     return json.loads(done.stdout.splitlines()[-1])
 

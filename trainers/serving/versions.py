@@ -1,6 +1,7 @@
 """Versions of what was exported: numbered folders that are whole or not there, as servers watch for them."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import filelock
 
 from kcnn.errors import InputError
+from trainers.distribute.signals import leaving
 
 PARTIAL = ".partial-"  # servers look at numbers only
 HIGHEST = 2**63 - 1  # TensorFlow Serving's versions are of type int64; it does not look at higher numbers
@@ -24,12 +26,31 @@ def workplace(folder: Path) -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     lock = filelock.FileLock(place / "lock")
     try:
-        with lock:
+        with lock, leaving(), naming_full_disks(folder):
             yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # only where it is empty
+
+
+@contextlib.contextmanager
+def naming_full_disks(folder: Path) -> Iterator[None]:
+    """Turns the many errors, Python's and TensorFlow's, that tell of a disk without room into one InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if reason := no_room(str(error)):
+            raise InputError(f"cannot write to {folder}: {reason}") from error
+        raise
+
+
+def no_room(message: str) -> str | None:
+    """The operating system's words for a full disk, a quota or a limit of file sizes, if the message has them."""
+    reasons = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return next((reason for reason in reasons if reason in message), None)
 
 
 def clear(folder: Path) -> None:
