@@ -118,6 +118,6 @@ def test_they_plan_runs_of_all_families(name, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_they_train(name, tiny, tmp_path):
-    flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"depth": 0.5, "batch_size": 128, "epochs": 1}
+    flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"batch_size": 128, "epochs": 1}
     figures = fit(TrainConfig(recipe=name, **flags, run_dir=str(tmp_path / "run"))).figures
     assert math.isfinite(figures["train_loss"]) and math.isfinite(figures["val_loss"])
