@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_line(here, capsys, tiny, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(here, capsys, tiny):
-    assert train(*as_flags(tiny | {"lr": 1e30}), "--depth=0.5", "--epochs=1", "--optimizer=sgd", "--run-dir=run") == 2
+    assert train(*as_flags(tiny | {"lr": 1e30}), "--epochs=1", "--optimizer=sgd", "--run-dir=run") == 2
     line = capsys.readouterr().err.splitlines()[-1]  # after those of its progress, if it was slow
     assert "at step" in line and "--lr" in line
 
@@ -222,13 +222,13 @@ def test_a_dry_run_writes_nothing(here, capsys, tiny):
     plan = planned(capsys, *as_flags(tiny))
     assert (plan["steps_per_epoch"], plan["steps"]) == (22, 22 * RECIPES["digits"]["epochs"])
     assert plan["params"] > 0 and plan["macs"] > 0 and plan["memory"] > 0
-    assert plan["run_dir"].startswith("logs/resnet-18-digits-")
+    assert plan["run_dir"].startswith(f"logs/{tiny['arch']}-digits-")
     assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize("resume", ["DIR", "auto"])
 @pytest.mark.parametrize("flags, words", [
-    ("--arch efficientnet-b0", "arch 'efficientnet-b0' has 'resnet-18'"),  # also where it is the default
+    ("--arch efficientnet-b0", "arch 'efficientnet-b0' has 'anynetx-d1x1-"),  # also where it is the default
     ("--width 1", "width 1.0 has 0.125"),
     ("--batch-size 32", "batch-size 32 has 64"),
     ("--keep 0", "keep 0"),
@@ -344,7 +344,7 @@ def broken(photos, tmp_path):
     return data, paths
 
 
-PHOTO_FLAGS = ["--arch=resnet-18", "--width=0.125", "--depth=0.5", "--resolution=32", "--epochs=1"]
+PHOTO_FLAGS = ["--arch=resnet-18", "--width=0.125", "--resolution=32", "--epochs=1"]
 
 
 @pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])

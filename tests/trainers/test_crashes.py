@@ -72,7 +72,7 @@ def examples(log):
 @pytest.mark.parametrize("workers, replicas, kills", [(1, None, 20), (2, None, 10), (1, 2, 3)],
                          ids=["one worker", "two workers", "two replicas"])  # fmt: skip
 def test_killed_again_and_again_a_run_ends_the_same(tmp_path, tiny, same_run, capsys, workers, replicas, kills):
-    flags = tiny | {"depth": 0.5, "drop": 0.2, "drop_path": 0.1, "ema": 0.9, "deterministic": True,
+    flags = tiny | {"drop": 0.2, "drop_path": 0.1, "ema": 0.9, "deterministic": True,
                     "checkpoint_every": 4, "sync_bn": (replicas or workers) > 1, "replicas": replicas}  # fmt: skip
     whole, *_ = run(tmp_path / "whole", workers, [], **flags)
     result, logs, killed = run(tmp_path / "killed", workers, drawn_kills(0, kills, workers), **flags)

@@ -83,7 +83,7 @@ def values(model):
     return [v.numpy() for v in model.weights]
 
 
-def test_the_folder_tells_all_of_the_run(finished):
+def test_the_folder_tells_all_of_the_run(finished, tiny):
     names = {p.name for p in finished.folder.iterdir()}
     assert names >= {
         "config.yaml", "facts.json", "classes.json", "metrics.jsonl", "result.json", "model.keras", "checkpoints",
@@ -93,8 +93,8 @@ def test_the_folder_tells_all_of_the_run(finished):
     result = json.loads((finished.folder / "result.json").read_text())
     assert result == finished.figures
     assert result.keys() >= FIGURES
-    assert (result["arch"], result["data"], result["steps"], result["epochs"]) == ("resnet-18", "digits", 2 * STEPS, 2)
-    facts = kcnn.facts(kcnn.scale(kcnn.get("resnet-18"), width=0.125), classes=10, resolution=16)
+    assert (result["arch"], result["data"], result["steps"], result["epochs"]) == (tiny["arch"], "digits", 2 * STEPS, 2)
+    facts = kcnn.facts(kcnn.scale(kcnn.get(tiny["arch"]), width=0.125), classes=10, resolution=16)
     assert (result["params"], result["macs"]) == (facts.params, facts.macs)
     assert json.loads((finished.folder / "facts.json").read_text())["params"] == facts.params
     assert result["val_accuracy"] > 0.2  # it learns
@@ -223,7 +223,7 @@ def test_a_callback_can_stop_at_any_batch(tmp_path, tiny):
             self.model.stop_training = batch == 9
 
     watch = Watch()
-    config = TrainConfig(**tiny, depth=0.5, epochs=3, run_dir=str(tmp_path / "run"))
+    config = TrainConfig(**tiny, epochs=3, run_dir=str(tmp_path / "run"))
     result = trainers.fit(config, callbacks=[Stop(), watch])
     assert (result.figures["steps"], result.figures["epochs"]) == (10, 1)
     assert [name for name, *_ in watch.calls][-5:] == ["batch end", "test begin", "test end", "epoch end", "train end"]
@@ -254,7 +254,7 @@ def test_keras_s_own_checkpoints_open(watched):
 
 
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
-    pair = tiny | {"depth": 0.5, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
+    pair = tiny | {"strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
     result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))
     again = evaluate_run(str(result.folder), data=None, split="val", checkpoint="best", batch_size=None)
     np.testing.assert_allclose(again["loss"], result.figures["val_loss"], rtol=1e-4)
@@ -281,14 +281,14 @@ def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
             if epoch == 1:
                 self.model.weights[weight].assign(self.model.weights[weight] * np.nan)
 
-    config = TrainConfig(**tiny, depth=0.5, epochs=2, run_dir=str(tmp_path / "nan"))
+    config = TrainConfig(**tiny, epochs=2, run_dir=str(tmp_path / "nan"))
     with pytest.raises(InputError, match=rf"the {what} is nan at step 23: .*checkpoints/step-000000022.npz"):
         trainers.fit(config, callbacks=[Poison()])
     assert len(folders.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
 
 
 @pytest.mark.parametrize("flags, words", [
-    ({"arch": "resnet-34"}, "arch 'resnet-34'.* has 'resnet-18'"),
+    ({"arch": "resnet-34"}, "arch 'resnet-34'.* has 'anynetx-d1x1-"),
     ({"batch_size": 32}, "batch-size 32.* has 64"),
     ({"seed": 5}, "seed 5"),
     ({"data": "tfds:mnist"}, "data 'tfds:mnist'"),

@@ -12,6 +12,8 @@ from trainers.phases import phase_of, phases
 from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def test_a_plain_run_has_one_phase():
     config = resolve(TrainConfig())
@@ -50,7 +52,7 @@ class Crash(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
-    flags = tiny | {"depth": 0.5, "epochs": 3, "progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
+    flags = tiny | {"epochs": 3, "progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
                     "precise_bn": 2, "repeats": 2, "augment": "randaugment"}  # fmt: skip
     seen = []
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +69,7 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
 
 
 def test_patience_comes_to_an_end(tmp_path, tiny):
-    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9, "depth": 0.5}, epochs=9, patience=2,
+    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9}, epochs=9, patience=2,
                                       run_dir=str(tmp_path / "run")))  # fmt: skip
     history = [line["val_accuracy"] for line in folders.read_metrics(result.folder) if "val_accuracy" in line]
     assert len(history) < 9 and result.figures["epochs"] == len(history)
@@ -87,7 +89,7 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
         refuse(series, position, job)
 
     monkeypatch.setattr(trainers.loop, "refuse_nan", refuse_nan)
-    flags = tiny | {"depth": 0.5, "epochs": 3, "schedule": "constant", "checkpoint_every": 8, "recover": 2}
+    flags = tiny | {"epochs": 3, "schedule": "constant", "checkpoint_every": 8, "recover": 2}
     result = trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")))
     assert result.figures["recoveries"] == 1 and result.figures["steps"] == 66
     lines = folders.read_metrics(result.folder)
@@ -103,5 +105,5 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
 
 def test_a_blow_up_stops_the_run_by_default(tmp_path, tiny):
     with pytest.raises(InputError, match="--recover"):
-        trainers.fit(TrainConfig(**tiny | {"depth": 0.5, "lr": 1e9, "optimizer": "sgd"}, epochs=2,
+        trainers.fit(TrainConfig(**tiny | {"lr": 1e9, "optimizer": "sgd"}, epochs=2,
                                  run_dir=str(tmp_path / "run")))  # fmt: skip

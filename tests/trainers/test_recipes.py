@@ -34,7 +34,7 @@ def test_recipes_are_whole(name, tmp_path):
     assert float(make_schedule(config, 100)(0)) > 0
 
 
-@pytest.mark.parametrize("name", RECIPES.keys() - {"digits"})
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "digits"])
 def test_recipes_name_their_paper(name):
     assert re.search(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}", COOKBOOK[name].source)
     assert "\n" not in COOKBOOK[name].about + COOKBOOK[name].source
@@ -118,6 +118,6 @@ def test_they_plan_runs_of_all_families(name, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_they_train(name, tiny, tmp_path):
-    flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"depth": 0.5, "batch_size": 128, "epochs": 1}
+    flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"batch_size": 128, "epochs": 1}
     figures = fit(TrainConfig(recipe=name, **flags, run_dir=str(tmp_path / "run"))).figures
     assert math.isfinite(figures["train_loss"]) and math.isfinite(figures["val_loss"])

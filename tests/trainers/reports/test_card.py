@@ -41,7 +41,7 @@ def read(folder):
 def test_the_card_tells_all_of_the_run(finished):
     card, figures = read(finished.folder), finished.figures
     low, _ = wilson(figures["val_accuracy"], 355)
-    assert card.startswith("# resnet-18 on digits\n")
+    assert card.startswith(f"# {figures['arch']} on digits\n")
     assert f"**{figures['val_accuracy']:.2%}** of 355 validation images right (95% interval {100 * low:.1f} to" in card
     assert f"## Verdict: {figures['verdict']}\n\n- {figures['evidence'][0]}" in card
     assert all(f"- {line}" in card for line in figures["advice"])
@@ -109,9 +109,10 @@ def test_training_images_are_judged_as_validation_s_are(finished):
     np.testing.assert_array_equal(some.confusion, again.confusion)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_resumed_for_longer_says_so(tmp_path, tiny):
     folder = tmp_path / "run"
-    trainers.fit(TrainConfig(**tiny, depth=0.5, epochs=1, run_dir=str(folder)))
+    trainers.fit(TrainConfig(**tiny, epochs=1, run_dir=str(folder)))
     assert "To the bit they are the same only in runs with `--deterministic`" in read(folder)
     result = trainers.fit(TrainConfig(resume=str(folder), epochs=2))
     assert "after 2 epochs" in read(folder) and "started for 1 epoch and resumed for 2" in read(folder)
@@ -121,7 +122,7 @@ def test_a_run_resumed_for_longer_says_so(tmp_path, tiny):
 
 def test_the_command_on_the_card_gives_the_same_weights(tmp_path, tiny):
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in tiny.items()]
-    first = ["python", "-m", "kcnn.train", *flags, "--depth=0.5", "--epochs=1", "--deterministic", "--run-dir=logs/one"]
+    first = ["python", "-m", "kcnn.train", *flags, "--epochs=1", "--deterministic", "--run-dir=logs/one"]
 
     def paste(command):
         script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import kcnn.train; kcnn.train.main(sys.argv[1:])"
@@ -158,23 +159,26 @@ def few(tmp_path_factory):
     return root
 
 
-def plain(few, **more):
+def plain(few, tiny, **more):
     """A run on few digits without any means against overfitting."""
-    flags = {"arch": "resnet-18", "width": 0.125, "depth": 0.5, "data": str(few), "recipe": "digits", "resolution": 16,
+    flags = {"arch": tiny["arch"], "width": 0.125, "data": str(few), "recipe": "digits", "resolution": 16,
              "batch_size": 30, "crop_scale": 1.0, "weight_decay": 0.0}  # fmt: skip
     return TrainConfig(**flags | more)
 
 
-def test_few_images_seen_often_are_overfitted(few, tmp_path):
-    figures = trainers.fit(plain(few, epochs=20, lr=3e-3, run_dir=str(tmp_path / "run"))).figures
+@pytest.mark.usefixtures("no_pictures")
+def test_few_images_seen_often_are_overfitted(few, tiny, tmp_path):
+    figures = trainers.fit(plain(few, tiny, epochs=20, lr=1e-2, run_dir=str(tmp_path / "run"))).figures
     assert (figures["plain_train_accuracy"], figures["plain_train_images"]) == (1.0, 60)
     assert figures["val_accuracy"] < 0.9
     assert figures["verdict"] == "overfit" and "## Verdict: overfit" in read(tmp_path / "run")
     assert any(line.startswith("`--weight-decay 0.0001` (now 0)") for line in figures["advice"])
 
 
-def test_a_rate_of_next_to_nothing_underfits(few, tmp_path):
-    figures = trainers.fit(plain(few, epochs=5, lr=1e-6, schedule="constant", run_dir=str(tmp_path / "run"))).figures
+@pytest.mark.usefixtures("no_pictures")
+def test_a_rate_of_next_to_nothing_underfits(few, tiny, tmp_path):
+    config = plain(few, tiny, epochs=5, lr=1e-6, schedule="constant", run_dir=str(tmp_path / "run"))
+    figures = trainers.fit(config).figures
     assert figures["verdict"] == "underfit"
     assert figures["advice"][:2] == [
         "`--epochs 10` (now 5): more time to fit",
@@ -182,8 +186,9 @@ def test_a_rate_of_next_to_nothing_underfits(few, tmp_path):
     ]
 
 
-def test_a_rate_beyond_all_bounds_diverges(few, tmp_path):
-    config = plain(few, epochs=6, lr=30.0, optimizer="sgd", warmup_epochs=6.0, run_dir=str(tmp_path / "run"))
+@pytest.mark.usefixtures("no_pictures")
+def test_a_rate_beyond_all_bounds_diverges(few, tiny, tmp_path):
+    config = plain(few, tiny, epochs=6, lr=30.0, optimizer="sgd", warmup_epochs=6.0, run_dir=str(tmp_path / "run"))
     figures = trainers.fit(config).figures
     assert figures["verdict"] == "diverged" and figures["advice"][0] == "`--lr 10` (now 30): smaller steps"
     assert "The gradient's norm was" in figures["evidence"][0]

@@ -44,10 +44,23 @@ class CrashAt(keras.callbacks.Callback):
             raise Crash
 
 
+class SignalAt(keras.callbacks.Callback):
+    def __init__(self, number, batch):
+        super().__init__()
+        self.number, self.batch = number, batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
 @pytest.fixture(scope="module")
 def short(tiny):
     """Dropout, stochastic depth, averages, and checkpoints that are at no line of the log."""
-    return tiny | {"depth": 0.5, "epochs": 2, "drop": 0.2, "drop_path": 0.1, "ema": 0.9, "checkpoint_every": 3}
+    return tiny | {"epochs": 2, "drop": 0.2, "drop_path": 0.1, "ema": 0.9, "checkpoint_every": 3}
 
 
 @pytest.fixture(scope="module")
@@ -56,32 +69,34 @@ def whole(tmp_path_factory, short):
     return trainers.fit(TrainConfig(**short, run_dir=str(tmp_path_factory.mktemp("runs") / "whole")))
 
 
-@pytest.mark.parametrize("epoch, batch, goes_on_at", [
-    (0, 0, 0),  # before there is a checkpoint
-    (1, 13, 33),  # the hook of step 36 comes before its checkpoint
-    (0, None, 22),
-], ids=["first step", "mid-epoch", "end of an epoch"])  # fmt: skip
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, short, whole, epoch, batch, goes_on_at, same_run):
+# Where a run is stopped, one time after the other, and the step that it goes on from. A crash comes in the hook of a
+# batch or of an epoch (batch None), whose checkpoint is not written yet; a signal lets the run save.
+STOPS = [
+    ("crash", 0, 0, 0),  # before there is a checkpoint
+    (signal.SIGTERM, 0, 4, 5),
+    ("crash", 0, None, 22),
+    (signal.SIGINT, 1, 4, 27),
+    ("crash", 1, 13, 33),  # the hook of step 36 comes before its checkpoint
+]
+
+
+def test_a_run_stopped_again_and_again_is_the_run_that_never_stopped(tmp_path, short, whole, same_run):
     folder = tmp_path / "run"
-    with pytest.raises(Crash):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[CrashAt(epoch, batch)])
-    assert not (folder / "result.json").exists()
-    found = checkpoints.newest(folder / "checkpoints")
-    assert (found[2]["step"] if found else 0) == goes_on_at
-    same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_saves_and_can_go_on(tmp_path, short, whole, number, same_run):
-    folder, before = tmp_path / "run", signal.getsignal(number)
-    told = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: batch == 4 and os.kill(os.getpid(), number)
-    )
-    with pytest.raises(Interrupted, match=rf"{number.name}: saved at step 5; go on with --resume"):
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)), callbacks=[told])
-    assert signal.getsignal(number) is before
-    assert checkpoints.newest(folder / "checkpoints")[2]["step"] == 5
-    same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
+    config = TrainConfig(**short, run_dir=str(folder))
+    for kind, epoch, batch, goes_on_at in STOPS:
+        if kind == "crash":
+            with pytest.raises(Crash):
+                trainers.fit(config, callbacks=[CrashAt(epoch, batch)])
+        else:
+            before = signal.getsignal(kind)
+            with pytest.raises(Interrupted, match=rf"{kind.name}: saved at step {goes_on_at}; go on with --resume"):
+                trainers.fit(config, callbacks=[SignalAt(kind, batch)])
+            assert signal.getsignal(kind) is before
+        assert not (folder / "result.json").exists()
+        found = checkpoints.newest(folder / "checkpoints")
+        assert (found[2]["step"] if found else 0) == goes_on_at
+        config = TrainConfig(resume=str(folder))
+    same_run(trainers.fit(config), whole)
 
 
 def test_resume_auto_starts_goes_on_and_ends(tmp_path, short, whole, monkeypatch, capsys, same_run):
@@ -114,7 +129,7 @@ def crash_after(function, times, error=InputError):
 
 
 def test_a_finished_run_goes_on_to_more_epochs(tmp_path, tiny):
-    config = TrainConfig(**tiny, depth=0.5, epochs=1, run_dir=str(tmp_path / "run"))
+    config = TrainConfig(**tiny, epochs=1, run_dir=str(tmp_path / "run"))
     trainers.fit(config)
     with pytest.raises(Crash):
         trainers.fit(TrainConfig(resume=config.run_dir, epochs=2), callbacks=[CrashAt(1, 9)])
@@ -153,8 +168,8 @@ def test_a_kill_between_a_checkpoint_s_two_names_loses_no_best(tmp_path, short, 
 
 
 @pytest.fixture(scope="module")
-def state():
-    config = resolve(TrainConfig(arch="resnet-18", width=0.125, depth=0.5, resolution=16))
+def state(tiny):
+    config = resolve(TrainConfig(**tiny))
     model = network(config, 10)
     return make_state(model, make_optimizer(config, 5, model), averaged=True)
 
