@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
+from kcnn.stock import stock
 from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
@@ -210,7 +211,7 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
     config, source, folder = run.config, run.source, run.folder
     model = checkpoints.load_run(folder)[0]
     with replacing(folder / "model.keras") as partial:
-        model.save(partial)
+        stock(model).save(partial)
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)

@@ -174,7 +174,7 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
 def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
     images = next(iter(eval_batches(open_data("digits").val, batch=16, resolution=16, crop=1.0)))["image"].numpy()
     np.save(tmp_path / "images.npy", images)
-    code = ("import sys, numpy, keras, kcnn; model = keras.saving.load_model(sys.argv[1]);"
+    code = ("import sys, numpy, keras; model = keras.saving.load_model(sys.argv[1]);"
             "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))")  # fmt: skip
     files = (finished.folder / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
