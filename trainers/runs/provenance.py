@@ -72,7 +72,7 @@ def difference(folder: Path, source: Source) -> str:
         split, before = getattr(source, part), old[part]
         now = summary(split, source.classes)
         if now["fingerprint"] != before["fingerprint"]:
-            what = [counted(now, before), *names(folder, part, split)]
+            what = [counted(now, before), *names(folder, part, split, before["images"])]
             told.append(f"{part}: {'; '.join(filter(None, what)) or 'other images or labels, in the same number'}")
     return ". ".join(told)
 
@@ -88,17 +88,20 @@ def counted(now: dict[str, Any], before: dict[str, Any]) -> str:
     return f"{now['images']:,} images, it had {before['images']:,}{classes}"
 
 
-def names(folder: Path, part: str, split: Split) -> Iterator[str]:
-    """ "2 files are gone ('cat/1.jpg', 'cat/7.jpg')", and the like, as far as the list of files tells."""
+def names(folder: Path, part: str, split: Split, images: int) -> Iterator[str]:
+    """ "2 files are gone ('cat/1.jpg', 'cat/7.jpg')", and the like; nothing where the list of files is not whole."""
     new = {name: (size, digest) for name, size, digest in split.files()}
-    gone, other = [], []
+    gone, other, count = [], [], 0
     try:
         for name, size, digest in old_files(folder, part):
+            count += 1
             if (here := new.pop(name, None)) is None:
                 gone.append(name)
             elif here[0] != size or (here[1] and digest and here[1] != digest):
                 other.append(name)
     except (InputError, OSError, EOFError, zlib.error):
+        return
+    if count != images:
         return
     for found, what in ((gone, "gone"), (list(new), "new"), (other, "of other contents")):
         if found:
