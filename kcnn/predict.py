@@ -46,7 +46,7 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
-    from trainers.finite import load_finite
+    from trainers.checkpoints import load_run
     from trainers.predict import find_images
     from trainers.predict import predict as classify
     from trainers.runs import open_run
@@ -64,7 +64,7 @@ def predict(
         ask = client.connect(where)
         rows, errors = client.predict(ask, classes, paths, top, batch_size)
     else:
-        rows, errors = classify(*load_finite(run, checkpoint), paths, top, batch_size)
+        rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
     show(rows, errors, format)
     return {"predictions": rows, "errors": errors}
 

@@ -16,12 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import files
+from trainers.checkpoints import load_run
 from trainers.config import TrainConfig
 from trainers.dashboards import confusion_png
 from trainers.data import Split, eval_batches, sample
 from trainers.feed import distribute, naming_broken
-from trainers.finite import load_finite, need_finite
 from trainers.held_out import WHOLE, Part, open_held_out
+from trainers.predict import need_finite
 from trainers.settings import check
 from trainers.signals import leaving
 from trainers.step import eval_function
@@ -131,7 +132,7 @@ def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None
     For `data` and `split` see `open_held_out`. Each evaluation leaves evaluation.json and confusion.png in a folder of
     its own, RUN/evaluations/<split or data>-<time>/; RUN itself holds copies of the newest ones.
     """
-    model, config, classes = load_finite(run, checkpoint)
+    model, config, classes = load_run(run, checkpoint)
     config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size)
     check(config)
     held_out = open_held_out(config, classes, run, data, split)

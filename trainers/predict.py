@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
@@ -65,6 +66,16 @@ def predict(
             pairs = zip(shares, best, strict=True)
             rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
     return rows, errors
+
+
+def need_finite(values: Any, what: str, checkpoint: str) -> None:
+    """Raises InputError where one of the values that a network gave is no finite number."""
+    bad = np.asarray(values)[~np.isfinite(values)]
+    if bad.size:
+        hint = "choose --checkpoint best, or " if checkpoint == "last" else ""
+        raise InputError(
+            f"{what} is {bad.flat[0]}, no finite number: {hint}train again with a lower --lr, or --clip-norm"
+        )
 
 
 def plain(message: str) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 from kcnn.errors import InputError
 from trainers import files
-from trainers.finite import load_finite, need_finite
+from trainers.checkpoints import load_run
 from trainers.held_out import open_held_out
+from trainers.predict import need_finite
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
 from trainers.serving.references import eval_pixels, made_up, refer, samples
@@ -44,7 +45,7 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
         raise InputError("out '': the name of a folder is needed")
     formats.need(format)
     about = about_run(Path(run))
-    model, config, classes = load_finite(run, checkpoint)
+    model, config, classes = load_run(run, checkpoint)
     calibration = None
     try:
         held_out = open_held_out(config, classes, run, data)
