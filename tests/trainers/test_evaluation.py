@@ -69,6 +69,14 @@ def test_links_in_a_run_s_folder_are_not_followed(run, tmp_path):
     assert not (run / "evaluation.json").is_symlink() and json.loads((run / "evaluation.json").read_text())["images"]
 
 
+def test_a_link_in_the_place_of_a_folder_is_not_followed(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "evaluations").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="evaluations is a symbolic link"):
+        evaluate_run(str(run))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys, files_of_at_most, everything):
     assert command(kcnn.evaluate.main, run) == 0
     before = everything(run)

@@ -126,6 +126,14 @@ def test_a_damaged_run_is_one_line(run, capsys, name, text):
     assert len(line) < 1500 and not (run / "saved_model").exists()
 
 
+def test_a_link_in_a_run_is_not_followed(run, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "saved_model").symlink_to(tmp_path / "elsewhere")
+    assert command(run) == 2
+    assert f"{run / 'saved_model'} is a symbolic link" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_what_an_evaluation_found_goes_along(run):
     (run / "evaluation.json").write_text(
         json.dumps({"accuracy": 0.5, "images": 9, "split": "test", "confusion": [[1]]})
