@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.builder import abstract
-from kcnn.errors import InputError, Interrupted
+from kcnn.errors import InputError
 from trainers import runs
 from trainers.config import TrainConfig
 from trainers.files import parse_json, reading, remove_partial, replacing
@@ -86,9 +86,8 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
             return arrays, parse_json(str(arrays.pop("extra")), "what was saved with it", dict)
         # A flipped bit in the zip's directory can end in any exception that zipfile, zlib, struct or NumPy know.
         except Exception as error:
-            unread = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-            if unread or isinstance(error, Interrupted):
-                raise  # of the disk, the network or a signal: the file may be whole
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # of the disk or the network: the file may be whole
             raise Damaged(f"checkpoint {path} is damaged ({brief(error) or type(error).__name__})") from error
 
 
@@ -169,8 +168,10 @@ def newest(folder: Path, check: Callable[[Path, Arrays, dict[str, Any]], None] |
             tf.get_logger().warning("%s: set aside as %s; the run goes on from %s", reason, aside.name, path.name)
         return path, arrays, extra
     if tried:
-        raise InputError(f"none of the {len(tried)} checkpoints in {folder} can be used, the newest: {tried[0][1]}; "
-                         "put one back from a copy, or begin another run with --config and the config.yaml here")  # fmt: skip
+        raise InputError(
+            f"none of the {len(tried)} checkpoints in {folder} can be used, the newest: {tried[0][1]}; put one back "
+            "from a copy, or begin a run elsewhere with --config and this run's config.yaml"
+        )
     return None
 
 

@@ -18,6 +18,7 @@ from trainers.strategy import strategy_name
 from trainers.typed import brief
 
 MOST_REPLICAS = 4096  # on one machine; as many devices are made before anything else is looked at
+MOST_MILESTONES = 100_000
 LARGEST_INT, LARGEST_FLOAT = 2**31 - 1, 3.4e38
 SMALLEST_FLOAT = 1.2e-38  # above 0; below it, TensorFlow computes with 0
 GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
@@ -64,9 +65,14 @@ def grown(config: TrainConfig) -> TrainConfig:
 
 
 def bounded(config: TrainConfig) -> None:
-    """Raises InputError for a number that TensorFlow's 32 bits cannot hold, before anything is computed with it."""
+    """Raises InputError for empty text, and for a number that TensorFlow's 32 bits cannot hold.
+
+    It comes before anything is computed with the numbers.
+    """
     for field in fields(config):
         value = getattr(config, field.name)
+        if value == "":
+            raise InputError(f"{field.name.replace('_', '-')} '': leave it out, or give it a value")
         for v in value if isinstance(value, list | tuple) else [value]:
             most = LARGEST_FLOAT if isinstance(v, float) else LARGEST_INT if isinstance(v, int) else None
             if most is not None and not abs(v) <= most:  # NaN is not, either
@@ -108,7 +114,7 @@ def check(config: TrainConfig) -> None:
     for key in ("augment_std", "color_jitter", "mixup", "cutmix", "mix_off_epochs"):
         need(key, lambda v: v >= 0, "a number of 0 or more")
     need("augment_magnitude", lambda v: 0 <= v <= 10, "a number from 0 to 10")
-    need("augment_layers", lambda v: v >= 1, "a whole number of 1 or more")
+    need("augment_layers", lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
     need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
     need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
@@ -118,6 +124,8 @@ def check(config: TrainConfig) -> None:
         need("warmup_epochs", lambda v: not v, "0 with the schedule one-cycle, which rises by itself,")
     need("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)),
          "one number above 0, or several in ascending order,")  # fmt: skip
+    most = MOST_MILESTONES
+    need("step_epochs", lambda v: len(v) > 1 or config.epochs / v[0] <= most, f"at most {most:,} steps in the run")
     if config.schedule == "exponential":
         need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
     if config.loss == "focal":  # which asks how right an image's one class is

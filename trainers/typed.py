@@ -13,7 +13,7 @@ def checked(values: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> 
         if name not in values:
             raise InputError(f"{where} has no {name}: it was cut off or changed by hand")
         if not fits(values[name], kind):
-            raise InputError(f"{where}: {name} {brief(repr(values[name]))}: {_spelled(kind)} is needed")
+            raise InputError(f"{where}: {name} {brief(repr(values[name]))}: {spelled(kind)} is needed")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -34,18 +34,23 @@ def fits(value: Any, kind: Any) -> bool:
     return kind is Any or isinstance(value, NoneType if kind is None else kind)
 
 
-def _spelled(kind: Any) -> str:
+SPELLED = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts"),
+           bool: ("true or false", "truth values"), dict: ("a mapping", "mappings"), list: ("a list", "lists"),
+           NoneType: ("nothing", "nothing")}  # fmt: skip
+
+
+def spelled(kind: Any) -> str:
+    """An annotated type in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _spelled(parts[0])
+        return spelled(parts[0])
     if origin in (Union, UnionType):
-        return " or ".join(map(_spelled, parts))
+        return " or ".join(map(spelled, parts))
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
-    if origin is list:
-        return f"a list, each {_spelled(parts[0])},"
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
-    return names.get(origin or kind, "nothing" if kind in (None, NoneType) else str(kind))
+    if origin is list and parts[0] in SPELLED:
+        return f"a list of {SPELLED[parts[0]][1]}"
+    return SPELLED[origin or kind][0]
 
 
 def brief(text: object, length: int = 200) -> str:
