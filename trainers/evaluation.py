@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kcnn.errors import InputError
 from trainers.checks import check
 from trainers.data import Split, eval_batches, sample
 from trainers.data.held_out import WHOLE, Part, open_held_out
@@ -121,7 +122,7 @@ def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config
     Of `images` of them at most, drawn from all classes, the same ones in every run.
     """
     one_device = make_strategy("one-device")
-    return evaluator(model, [], sample(split, images), classes, config, one_device)()
+    return evaluator(model, [], sample(split, images, classes), classes, config, one_device)()
 
 
 def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None, checkpoint: str = "last",
@@ -155,6 +156,8 @@ def new_folder(parent: Path, stem: str) -> Iterator[Path]:
     """A new folder parent/<stem>-<time>, made first so that nobody works in vain; gone again if the block fails."""
     word = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:50] or "data"
     name = f"{word}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if parent.is_symlink():
+        raise InputError(f"{parent} is a symbolic link, which a run does not follow: put a folder there")
     parent.mkdir(exist_ok=True)
     for folder in (parent / (f"{name}-{i}" if i else name) for i in itertools.count()):
         with contextlib.suppress(FileExistsError):

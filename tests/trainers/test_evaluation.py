@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +18,10 @@ from trainers.evaluation import evaluate_run
 from trainers.runs import checkpoints
 
 
-@pytest.fixture
-def run(shot, tmp_path):
-    """A copy of the run on the photos."""
-    return Path(shutil.copytree(shot.folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations")))
-
-
 def command(main, *argv):
     with pytest.raises(SystemExit) as left:
         main([str(a) for a in argv])
     return left.value.code
-
-
-@contextmanager
-def files_of_at_most(size):
-    """As `ulimit -f` has it: writing more than these bytes into a file fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def change(run, **values):
@@ -51,12 +32,8 @@ def change(run, **values):
             for key in (
                 k for k in arrays if k.startswith(("model/", "ema/")) and k.endswith(name.replace("_", "/", 1))
             ):
-                arrays[key][...] = value
+                arrays[key] = np.full_like(arrays[key], value)
         np.savez(path, **arrays, extra=np.array(json.dumps(extra)))
-
-
-def everything(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
@@ -93,7 +70,15 @@ def test_links_in_a_run_s_folder_are_not_followed(run, tmp_path):
     assert not (run / "evaluation.json").is_symlink() and json.loads((run / "evaluation.json").read_text())["images"]
 
 
-def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys):
+def test_a_link_in_the_place_of_a_folder_is_not_followed(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "evaluations").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="evaluations is a symbolic link"):
+        evaluate_run(str(run))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys, files_of_at_most, everything):
     assert command(kcnn.evaluate.main, run) == 0
     before = everything(run)
     for size in (0, 1000, 100_000):  # neither file, the picture is cut short, only just so
@@ -105,7 +90,7 @@ def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys):
         assert "cannot write" in line and "File too large" in line
 
 
-def test_a_terminated_evaluation_leaves_nothing(run, monkeypatch):
+def test_a_terminated_evaluation_leaves_nothing(run, monkeypatch, everything):
     before = everything(run)
 
     def killed(*_):
@@ -148,7 +133,7 @@ def test_the_command_says_where_and_how_many(run, photos, tmp_path, capsys):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("main", [kcnn.evaluate.main, kcnn.predict.main, kcnn.export.main])
-def test_weights_that_are_no_numbers_are_refused(run, photos, capsys, main, value):
+def test_weights_that_are_no_numbers_are_refused(run, photos, capsys, everything, main, value):
     change(run, kernel=value)  # behind a ReLU, which makes 0 of NaN
     before = everything(run)
     images = [photos / "val" / "china" / "0.jpg"] if main is kcnn.predict.main else []

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from trainers.data.splits import Split
 
+ENOUGH = 50_000  # examples that stand for a larger data set, if all classes are among them
 _READ = 4096  # labels read at once
 
 
@@ -25,19 +26,28 @@ def stratified(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     return np.sort(order[np.argsort(turn, kind="stable")[:count]])
 
 
-def sample(split: Split, count: int, seed: int = 0) -> Split:
+def sample(split: Split, count: int, classes: int, seed: int = 0) -> Split:
     """The split with `count` of its examples at most, drawn by `stratified`; its size, counts and `once` change.
 
-    The labels are read in one pass over the split. For folders and digits that reads no image; a data set of TFDS,
-    which does not know its counts and may be sorted by class, is read from end to end.
+    Labels of folders and digits cost nothing to read. A data set of TFDS, which does not know its counts and may be
+    sorted by class, must be read to know them: all of it, or if it is large, shuffled, until all classes were seen.
     """
     if count >= split.size:
         return split
-    labels = np.concatenate([*split.once().map(lambda record: record["label"]).batch(_READ).as_numpy_iterator()])
-    chosen = stratified(labels, count, seed)
-    mask = tf.constant(np.isin(np.arange(len(labels)), chosen))
+    costly = split.class_counts is None and split.size > ENOUGH
+    records = split.stream(seed, split.size, 0).take(split.size) if costly else split.once()
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: set[int] = set()
+    for part in records.map(lambda record: (record["index"], record["label"])).batch(_READ).as_numpy_iterator():
+        found.append(part)
+        seen.update(part[1].tolist())
+        if costly and len(found) * _READ >= ENOUGH and len(seen) == classes:
+            break
+    indices, labels = map(np.concatenate, zip(*found, strict=True))
+    chosen = indices[stratified(labels, count, seed)]
+    mask = tf.constant(np.isin(np.arange(split.size), chosen))
 
     def once() -> tf.data.Dataset:
-        return split.once().filter(lambda record: tf.gather(mask, record["index"])).take(len(chosen))
+        return records.filter(lambda record: tf.gather(mask, record["index"])).take(len(chosen))
 
     return replace(split, size=len(chosen), class_counts=None, once=once)

@@ -23,6 +23,11 @@ from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 NETWORK = "network.json"  # of a run with the user's own
+# The types of config.yaml's values. What the recipe left open is filled in; these may still be for the network to say.
+OPEN = ("arch", "drop", "drop_path", "progressive", "strategy", "jit")
+SAVED = get_type_hints(TrainConfig, include_extras=True) | {
+    name: kind for name, kind in get_type_hints(RunConfig).items() if hasattr(TrainConfig, name) and name not in OPEN
+}
 FOLDERS = ("checkpoints", "train", "validation")  # inside a run's, that training writes to
 
 
@@ -92,7 +97,7 @@ def read_config(folder: Path) -> RunConfig:
     # An earlier version had fewer settings.
     usual = {f.name: f.default for f in fields(TrainConfig)} | RECIPES.get(str(values.get("recipe")), {})
     values = usual | values | {"run_dir": str(folder)}
-    checked(values, get_type_hints(TrainConfig, include_extras=True), str(path))
+    checked(values, SAVED, str(path))
     network = read_text(folder / NETWORK) if (folder / NETWORK).exists() else None
     try:
         return resolve(TrainConfig(**values), network)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from kcnn.arch import Arch
 from kcnn.errors import InputError
 
 
@@ -36,7 +37,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 SPELLED = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts"),
            bool: ("true or false", "truth values"), dict: ("a mapping", "mappings"), list: ("a list", "lists"),
-           NoneType: ("nothing", "nothing")}  # fmt: skip
+           Arch: ("an architecture's fields", "architectures"), NoneType: ("nothing", "nothing")}  # fmt: skip
 
 
 def spelled(kind: Any) -> str:

@@ -27,10 +27,10 @@ class Reference:
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
-def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
+def samples(split: Split, count: int, classes: int) -> tuple[list[bytes], list[int]]:
     """Encoded pictures from all classes of a split, and their labels: the same ones every time. Raises InputError."""
     pictures, labels = [], []
-    for record in sample(split, count).once():
+    for record in sample(split, count, classes).once():
         try:
             pictures.append(split.load(record["image"]).numpy())
         except tf.errors.OpError as error:

@@ -12,19 +12,16 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from kcnn.errors import InputError, Interrupted
-from trainers.runs import provenance
-from trainers.runs import folders
-from trainers.runs import files
-from trainers.runs import checkpoints
 from trainers.config import TrainConfig
 from trainers.run import SERIES
-from trainers.records import keep, record
+from trainers.runs import checkpoints, files, folders, listeners, provenance
 
 fitting = importlib.import_module("trainers.training")  # the package has its function under that name
 
@@ -36,36 +33,42 @@ class Killed(Exception):
     """In the place of a kill."""
 
 
-def stand_in(job, state, position, jit, callbacks, until=None):
-    """In the place of loop.train: a line every step, a checkpoint every epoch; killed after step `until`."""
-    while position.step < job.plan.steps:
+def stand_in(run, state, position, callbacks, until=None):
+    """In the place of the loop: a training that leaves a line every step and a checkpoint every epoch, until it is killed."""
+    return SimpleNamespace(train=lambda: stood_in(run, state, position, until))
+
+
+def stood_in(run, state, position, until):
+    training = SimpleNamespace(position=position, state=state)
+    record, keep = listeners.Metrics(run).record, listeners.Checkpoints(run, changing=False).keep
+    while position.step < run.plan.steps:
         position.step += 1
-        epoch, within = divmod(position.step - 1, job.plan.steps_per_epoch)
+        epoch, within = divmod(position.step - 1, run.plan.steps_per_epoch)
         position.epoch = {name: [*values, 0.5] for name, values in position.epoch.items()}
         state.step.assign(position.step)
-        record(job, position, {"step": position.step, "epoch": epoch + 1, "loss": 0.5})
+        record(training, {"step": position.step, "epoch": epoch + 1, "loss": 0.5})
         if position.step == until:
             raise Killed
-        if within + 1 == job.plan.steps_per_epoch:
+        if within + 1 == run.plan.steps_per_epoch:
             accuracy = ACCURACY[epoch]
             figures = {"loss": 0.5, "accuracy": 0.5, "val_loss": 0.5, "val_accuracy": accuracy, "val_top5": 1.0}
-            record(job, position, {"step": position.step, "epoch": epoch + 1, **figures})
+            record(training, {"step": position.step, "epoch": epoch + 1, **figures})
             position.history.append(figures)
             position.epoch = {name: [] for name in SERIES}
             best, position.best = accuracy > position.best, max(accuracy, position.best)
-            keep(job, state, position, best)
+            keep(training, best)
     return position.history[-1] | {"images_per_second": 1.0, "best_val_accuracy": position.best}
 
 
-def concluded(job, position, result):
-    files.write_json(job.folder / folders.RESULT, result)
+def concluded(run, position, result):
+    files.write_json(run.folder / folders.RESULT, result)
     return {}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "train", stand_in)
+        patch.setattr(fitting, "Training", stand_in)
         patch.setattr(fitting, "conclude", concluded)
         yield
 
@@ -76,10 +79,10 @@ def killed(monkeypatch):
 
     def at(step):
         def once(*args):
-            monkeypatch.setattr(fitting, "train", stand_in)
-            stand_in(*args, until=step)
+            monkeypatch.setattr(fitting, "Training", stand_in)
+            return stand_in(*args, until=step)
 
-        monkeypatch.setattr(fitting, "train", once)
+        monkeypatch.setattr(fitting, "Training", once)
 
     return at
 
@@ -89,7 +92,7 @@ def digits(tmp_path_factory):
     """A run on digits, killed in its last epoch: checkpoints of steps 3 and 6, of which the second is the best."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(fitting, "train", lambda *args: stand_in(*args, until=8))
+        patch.setattr(fitting, "Training", lambda *args: stand_in(*args, until=8))
         train(folder)
     return folder
 
@@ -105,7 +108,7 @@ def stopped(digits, tmp_path):
 def interrupted_once(tmp_path_factory):
     place = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(fitting, "train", lambda *args: stand_in(*args, until=8))
+        patch.setattr(fitting, "Training", lambda *args: stand_in(*args, until=8))
         train(place / "run", make_data(place / "data"))
     return place
 
@@ -223,11 +226,11 @@ def test_the_updates_follow_the_accepted_data(interrupted, monkeypatch):
     delete_most(data)
     seen = []
 
-    def look(job, state, position, jit, callbacks):
+    def look(run, state, position, callbacks):
         seen.append((position.step, int(state.step), int(state.optimizer.iterations)))
-        return stand_in(job, state, position, jit, callbacks)
+        return stand_in(run, state, position, callbacks)
 
-    monkeypatch.setattr(fitting, "train", look)
+    monkeypatch.setattr(fitting, "Training", look)
     train(folder, resume=True, data_changed="accept")
     assert seen == [(1, 1, 1)]
 
@@ -602,17 +605,17 @@ def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, 
     jobs = [fitting.prepare(*fitting.new_or_resumed(config)) for _ in range(2)]  # neither has a folder yet
     assert [job.folder for job in jobs] == [Path("logs/resnet-18-digits-now")] * 2
     with contextlib.ExitStack() as stack:
-        folders = [fitting.enter(job, stack)[0] for job in jobs]
-    assert folders == [Path("logs/resnet-18-digits-now"), Path("logs/resnet-18-digits-now-1")]
-    assert all(folders.is_run(folder) for folder in folders)
+        made = [fitting.enter(job, stack)[0] for job in jobs]
+    assert made == [Path("logs/resnet-18-digits-now"), Path("logs/resnet-18-digits-now-1")]
+    assert all(folders.is_run(folder) for folder in made)
 
 
 def test_a_folder_removed_under_a_run_is_noticed_and_not_made_again(tmp_path, monkeypatch):
-    def removed(job, state, position, jit, callbacks):
-        shutil.rmtree(job.folder)
-        return stand_in(job, state, position, jit, callbacks)
+    def removed(run, state, position, callbacks):
+        shutil.rmtree(run.folder)
+        return stand_in(run, state, position, callbacks)
 
-    monkeypatch.setattr(fitting, "train", removed)
+    monkeypatch.setattr(fitting, "Training", removed)
     with pytest.raises(InputError, match=r"cannot write .*metrics.jsonl: its folder is gone"):
         train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -635,7 +638,7 @@ def test_weights_that_are_no_numbers_are_told(stopped):
     arrays["model/logits/bias"][3] = np.nan
     path.unlink()
     np.savez(path, **arrays, extra=np.array(json.dumps(extra)))
-    with pytest.raises(InputError, match=r"step-000000006.npz: 'model/logits/bias' has weights that are no numbers"):
+    with pytest.raises(InputError, match=r"step-000000006.npz: a number of 'model/logits/bias' is nan"):
         checkpoints.load_run(stopped)
 
 
@@ -682,5 +685,5 @@ def test_what_a_zip_blows_up_is_not_unpacked(stopped):
 
 def test_configurations_keep_to_what_they_are(stopped):
     """What is read is what was written."""
-    saved = folders.read_config(stopped)
-    assert replace(saved, run_dir=None) == replace(fitting.settle(TrainConfig(**FLAGS, batch_size=480)), run_dir=None)
+    saved = folders.read_config(stopped).flags
+    assert replace(saved, run_dir=None) == fitting.resolve(TrainConfig(**FLAGS, batch_size=480)).flags
