@@ -458,7 +458,7 @@ CONFIG_LINES = {
     "optimizer: adam": "optimizer 'adam': one of sgd, rmsprop",
     "progressive: []": r"progressive \[\]",
     "step_epochs: 3": "step_epochs 3: a list of numbers is needed",
-    "arch: 18": "arch 18: text is needed",
+    "arch: 18": "arch 18: text or an architecture.s fields is needed",
     "width: true": "width True: a number is needed",
     "surprise: 1": "sets 'surprise', which is no flag",
     "lr: *x": "aliases are not taken|undefined alias",
