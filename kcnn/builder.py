@@ -16,7 +16,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
-from kcnn.errors import InputError, check_whole, shown
+from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
 
 MOST_CLASSES = 10_000_000
@@ -41,10 +41,9 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
     arch = resolve(arch, width, depth, resolution, stem)
-    check_whole("classes", classes, MOST_CLASSES)
-    check_whole("channels", channels, MOST_CHANNELS)
+    classes, channels = whole("classes", classes, MOST_CLASSES), whole("channels", channels, MOST_CHANNELS)
     if weights is not None:
-        raise InputError(f"weights {weights!r}: no pretrained weights are known for {arch.name}; leave it None")
+        raise InputError(f"weights {shown(weights)}: no pretrained weights are known for {arch.name}; leave it None")
     dropout = rate("dropout", arch.dropout if dropout is None else dropout)
     drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
     # Keras walks a graph by recursion, some fifteen layers a block.
@@ -107,10 +106,9 @@ def pieces(
 def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None,
             stem: Stem = "auto") -> Arch:  # fmt: skip
     """The architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
-    arch = scale(get(arch) if isinstance(arch, str) else arch, width, depth)
+    arch = scale(arch if isinstance(arch, Arch) else get(arch), width, depth)
     if resolution is not None:
-        check_whole("resolution", resolution, MOST_PIXELS)
-        arch = replace(arch, resolution=resolution)
+        arch = replace(arch, resolution=whole("resolution", resolution, MOST_PIXELS))
     check_size(arch)
     if which_stem(arch, arch.resolution, stem) == "small":
         arch = replace(arch, stem=small_stem(arch.stem, arch.stages))
@@ -120,7 +118,7 @@ def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution
 def which_stem(arch: Arch, resolution: int, stem: Stem = "auto") -> Stem:
     """ "standard" or "small": what "auto" comes to for images of a resolution."""
     if stem not in ("auto", "standard", "small"):
-        raise InputError(f"stem {stem!r}: one of auto, standard, small is needed")
+        raise InputError(f"stem {shown(stem)}: one of auto, standard, small is needed")
     return stem if stem != "auto" else "small" if resolution <= arch.small else "standard"
 
 

@@ -31,11 +31,12 @@ def shown(value: Any) -> str:
         return f"a number of {value.bit_length():,} bits"
 
 
-def check_whole(what: str, value: Any, most: int, least: int = 1) -> None:
-    """Raises InputError for what is no whole number from `least` to `most`."""
+def whole(what: str, value: Any, most: int, least: int = 1) -> int:
+    """The value as an int. Raises InputError for what is no whole number from `least` to `most`."""
     try:
-        right = not isinstance(value, bool) and least <= operator.index(value) <= most
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        right = False
-    if not right:
+        number = None
+    if number is None or not least <= number <= most:
         raise InputError(f"{what} {shown(value)}: a whole number from {least:,} to {most:,} is needed")
+    return number

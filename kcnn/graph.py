@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from kcnn.errors import InputError
+from kcnn.arch import MOST_PIXELS
+from kcnn.errors import InputError, shown, whole
 from kcnn.rules import Axis, Field, Shape, rule
 
 
@@ -104,6 +105,8 @@ def walk(model: keras.Model, resolution: int | None = None) -> Graph:
                                 known.keeps(layer), ins, outs))  # fmt: skip
         return outputs
 
+    if resolution is not None:
+        resolution = whole("resolution", resolution, MOST_PIXELS)
     start = []
     for x in opened(model).inputs:
         if None in x.shape[1:] and resolution is None:
@@ -118,8 +121,8 @@ def opened(model: Any) -> Any:
     """The functional graph of a model. Keras 3 keeps a Sequential one's under a private name."""
     model = getattr(model, "_functional", None) or model
     if not hasattr(model, "_nodes_by_depth"):
-        raise InputError(f"{getattr(model, 'name', model)!r} has no graph: a functional or built Sequential model is "
-                         "needed")  # fmt: skip
+        name = shown(getattr(model, "name", model))
+        raise InputError(f"{name} has no graph: a functional or built Sequential model is needed")
     return model
 
 

@@ -10,7 +10,7 @@ from kcnn.analysis import Facts, facts
 from kcnn.arch import Arch, compound
 from kcnn.builder import Stem, resolve
 from kcnn.cli import Json, Seed, run
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown
 from kcnn.families import get, names
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -107,7 +107,7 @@ def list_names(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
     """No facts: those would take a minute."""
     found = [name for name in names() if any(name in names(pattern) for pattern in patterns)]
     if not found:
-        raise InputError(f"no network matches {' '.join(patterns)}")
+        raise InputError(f"no network matches {shown(' '.join(patterns))}")
     if not quiet:
         table(("name", "family", "resolution"), [(n, get(n).family, f"{get(n).resolution} px") for n in found])
     return {"names": found}

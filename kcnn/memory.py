@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown, whole
 from kcnn.graph import Graph, LayerFacts
 
 # Bytes of an element of an activation, and of the copy of a weight that mixed precision computes with.
 PRECISIONS = {"float32": (4, 0), "mixed_bfloat16": (2, 2), "mixed_float16": (2, 2), "bfloat16": (2, 2),
               "float16": (2, 2)}  # fmt: skip
+MOST_IMAGES = 10**9  # in a batch
 MASTER = 4  # bytes of a weight, its gradient and each of its optimizer's slots: float32 in every precision
 
 
@@ -58,10 +59,9 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
     depth first.
     dtype: float32, or mixed_bfloat16, mixed_float16: 2 bytes an activation, weights in float32 beside a copy.
     """
-    if batch < 1 or slots < 0:
-        raise InputError(f"batch {batch}, slots {slots}: a batch of 1 and 0 slots are the least")
+    batch, slots = whole("batch", batch, MOST_IMAGES), whole("slots", slots, 100, least=0)
     if dtype not in PRECISIONS:
-        raise InputError(f"precision {dtype!r}: one of {', '.join(PRECISIONS)} is needed")
+        raise InputError(f"precision {shown(dtype)}: one of {', '.join(PRECISIONS)} is needed")
     item, copy = PRECISIONS[dtype]
     trainable = sum(c.params for c in graph.calls)
     weights = (trainable + sum(c.params_nontrainable for c in graph.calls)) * (MASTER + copy)

@@ -8,13 +8,14 @@ from typing import Literal
 
 from kcnn.arch import LEAST, MOST, Arch, number, scale
 from kcnn.builder import abstract, build, smallest
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
 from kcnn.graph import walk
-from kcnn.memory import memory_parts
+from kcnn.memory import MOST_IMAGES, memory_parts
 
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+BOUNDED = ("params", "macs", "activations", "memory")
 CLOSE = 0.005  # this share of a budget may be left over
 LIMITS = {"width": (-4.0, 3.0), "depth": (-4.0, 3.0), "resolution": (-7.0, 4.0), "compound": (-30.0, 8.0)}
 
@@ -42,12 +43,17 @@ def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound",
     take what rounding has left, and what a bound on parameters leaves of the others.
     Raises InputError for a budget that no multiplier meets.
     """
-    arch = get(arch) if isinstance(arch, str) else arch
+    arch = arch if isinstance(arch, Arch) else get(arch)
+    if along not in LIMITS:
+        raise InputError(f"along {shown(along)}: one of {', '.join(LIMITS)} is needed")
     if not budget:
         raise InputError("no budget: at least one of params, macs, activations and memory is needed")
+    whole("batch", batch, MOST_IMAGES)
     for what, bound in budget.items():
+        if what not in BOUNDED:
+            raise InputError(f"budget of {shown(what)}: one of {', '.join(BOUNDED)} is needed")
         if not (number(bound) and bound > 0):
-            raise InputError(f"{what} {bound!r}: a positive number is needed")
+            raise InputError(f"{what} {shown(bound)}: a positive number is needed")
     floor = (
         min(arch.resolution, max(arch.small + 1, smallest(arch))) if arch.resolution > arch.small else smallest(arch)
     )
@@ -140,7 +146,7 @@ def quantity(what: str, text: str) -> float:
     match = re.fullmatch(r"\s*(\d+\.?\d*|\d*\.\d+)(e[+-]?\d+)?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
     value = float(match[1] + (match[2] or "")) * UNITS[match[3].upper()] if match else 0.0
     if not 0 < value < float("inf"):
-        raise InputError(f"{what} {text!r}: a positive number is needed, as 600M (units are K, M, G and T)")
+        raise InputError(f"{what} {shown(text)}: a positive number is needed, as 600M (units are K, M, G and T)")
     return value
 
 
@@ -148,7 +154,7 @@ def memory_at(text: str) -> tuple[float, int]:
     """ "8GB@64" -> (8e9 bytes, a batch of 64); GiB are 2^30 bytes."""
     match = re.fullmatch(r"(.+?)(?:(i)?B)?@(\d+)", text.replace(" ", ""), re.IGNORECASE)
     if not match or int(match[3]) < 1:
-        raise InputError(f"memory {text!r}: bytes at a batch size are needed, as 8GB@64")
+        raise InputError(f"memory {shown(text)}: bytes at a batch size are needed, as 8GB@64")
     value = quantity("memory", match[1])
     powers = {"K": 1, "M": 2, "G": 3, "T": 4}
     binary = 1.024 ** powers.get(match[1][-1].upper(), 0) if match[2] else 1.0

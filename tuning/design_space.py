@@ -9,14 +9,15 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from kcnn import cli
-from kcnn.errors import InputError
+from kcnn.errors import InputError, whole
+from kcnn.families.regnet import MOST_STAGES
 from kcnn.scaling import quantity, short
 from trainers.runs import folders
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
 from tuning import anynet, hparams, sweep
-from tuning.space_report import of_network, report, spoken
+from tuning.space_report import check_row, of_network, report, spoken
 
 SWEEP = Group.create_ordered("Design spaces")
 SETTINGS = "design_space.json"
@@ -41,10 +42,10 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     twice = [s.name for i, s in enumerate(drawn_from) if s.slug in [other.slug for other in drawn_from[:i]]]
     if twice or not drawn_from:
         raise InputError(f"space {' '.join(spaces)!r}: different ones are needed, and at least one")
-    for what, value, least in (("networks", networks, FEWEST), ("stages", stages, 1), ("parallel", parallel, 1),
-                               ("best", best, 1)):  # fmt: skip
-        if value < least:
-            raise InputError(f"{what} {value}: a whole number of {least} or more is needed")
+    whole("networks", networks, 100_000, least=FEWEST)
+    whole("stages", stages, MOST_STAGES)
+    whole("parallel", parallel, 1000)
+    whole("best", best, 100_000)
     config = short_runs(config)
     from trainers.training import writable
 
@@ -211,10 +212,12 @@ def redraw(tables: Sequence[Path], config: TrainConfig, best: int) -> Outcome:
             raise InputError(f"no results at {str(path)!r}: a results.jsonl is needed")
         try:
             found = sweep.read_lines(path)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON lines: {error}") from None
         if not all(isinstance(row, dict) and {"space", "arch"} <= row.keys() for row in found) or not found:
             raise InputError(f"{path}: lines with space, arch and val_accuracy (or error) are needed")
+        for i, row in enumerate(found, 1):
+            check_row(f"{path}, line {i}", row)
         rows += found
     folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     folder.mkdir(parents=True, exist_ok=True)

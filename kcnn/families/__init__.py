@@ -5,7 +5,7 @@ import fnmatch
 import re
 
 from kcnn.arch import Arch
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown
 from kcnn.families import (
     densenet,
     efficientnet,
@@ -34,11 +34,13 @@ def get(name: str) -> Arch:
     Points of design spaces have names as well: regnetx-d13-w24-a36.44-m2.49-g8, anynetx-d1x1x4x7-w24x56x152x368-g8.
     Raises InputError with the closest names for one that is not known.
     """
+    if not isinstance(name, str):
+        raise InputError(f"architecture {shown(name)}: a name is needed, such as resnet-50")
     found = BARE.get(bare(name)) or regnet.parse(name)
     if found is None:
-        close = difflib.get_close_matches(bare(name), BARE, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(bare(name[:100]), BARE, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(BARE[c].name for c in close)}?" if close else "`kcnn info --list` has them all"
-        raise InputError(f"unknown architecture {name!r}: {hint}")
+        raise InputError(f"unknown architecture {shown(name)}: {hint}")
     return found
 
 

@@ -8,10 +8,10 @@ import math
 import re
 from collections.abc import Sequence
 
-from kcnn.arch import MOST_BLOCKS, Arch, Style, piece, stage
-from kcnn.errors import InputError
+from kcnn.arch import MOST_BLOCKS, MOST_CHANNELS, Arch, Style, piece, stage
+from kcnn.errors import InputError, shown
 
-MOST_CHANNELS = 100_000
+MOST_STAGES = 16  # each of them halves the image
 
 STEM = (piece("conv", 32, 2, kernel=3),)
 HEAD = (piece("average"), piece("dropout"))
@@ -60,6 +60,8 @@ def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: 
     ratios = ratios if isinstance(ratios, tuple) else (ratios,) * count
     group_widths = group_widths if isinstance(group_widths, tuple) else (group_widths,) * count
     lengths = {"depths": count, "widths": len(widths), "ratios": len(ratios), "group widths": len(group_widths)}
+    if count > MOST_STAGES:
+        raise InputError(f"{count} stages: at most {MOST_STAGES} are possible, as each of them halves the image")
     if len(set(lengths.values())) > 1 or not count:
         got = ", ".join(f"{n} {what}" for what, n in lengths.items())
         raise InputError(f"{got}: as many of each are needed as there are stages")
@@ -119,7 +121,11 @@ def parse(name: str) -> Arch | None:
         given = {}
     twice, highest = len({word[0] for word in words}) < len(words), max(map(max, given.values()), default=0)
     if sorted(given) != sorted(symbols) or twice or min(given["b"]) <= 0 or highest > MOST_CHANNELS:
-        raise InputError(f"architecture {name!r}: the form {space}-{form} is needed")
+        raise InputError(f"architecture {shown(name)}: the form {space}-{form} is needed")
+    whole = {"w"} if match[2] == "anynet" else set()
+    for symbol in sorted({"d", "g"} | whole):
+        if any(value % 1 for value in given[symbol]):
+            raise InputError(f"architecture {shown(name)}: whole numbers are needed for {symbol}")
     rows = {symbol: given[symbol] for symbol in symbols}
     name = point(space, **rows)
     if match[2] == "anynet":
@@ -128,7 +134,7 @@ def parse(name: str) -> Arch | None:
         depths, widths, groups = (tuple(round(v) for v in row) for row in (d, w, g))
         return anynet(name, depths, widths, tuple(1 / v for v in b), groups, se, family=space)
     if any(len(row) > 1 for row in rows.values()):
-        raise InputError(f"architecture {name!r}: one number for each symbol is needed, as in {space}-{form}")
+        raise InputError(f"architecture {shown(name)}: one number for each symbol is needed, as in {space}-{form}")
     depth, w0, wa, wm, group, bottleneck = (row[0] for row in rows.values())
     return regnet(name, round(depth), w0, wa, wm, round(group), se, space, bottleneck)
 

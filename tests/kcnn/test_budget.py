@@ -92,11 +92,28 @@ def test_the_command_prints_the_networks_and_how_to_train(capsys):
     assert any("multiply-adds" in line and "569 M" in line for line in out)
 
 
-@pytest.mark.parametrize(
-    "argv", [["--arch", "resnet-18"], ["--arch", "resnet-81", "--macs", "1G"], ["--arch", "resnet-18", "--macs", "x"]]
-)
-def test_bad_flags_leave_with_two(argv, capsys):
+@pytest.mark.parametrize("argv, says", [
+    (["--arch", "resnet-18"], "no budget"),
+    (["--arch", "resnet-81", "--macs", "1G"], "resnet-81"),
+    (["--arch", "resnet-18", "--macs", "x"], "macs 'x'"),
+    (["--arch", "resnet-18", "--params", "9" * 400], "params '999"),
+    (["--arch", "resnet-18", "--memory", "8GB@" + "9" * 400], "batch 999"),
+    (["--arch", "resnet-18", "--macs", "1G", "--classes", "9" * 400], "classes 999"),
+    (["--arch", "resnet-18", "--macs", "1G", "--along", "hight"], "hight"),
+    (["--arch", "regnetx-d9999-w24-a36.44-m2.49-g8", "--macs", "1G"], "depth 9999"),
+    (["--macs", "1G"], "--arch"),
+])  # fmt: skip
+def test_bad_flags_leave_with_two(argv, says, capsys):
     with pytest.raises(SystemExit) as exit:
         main(argv)
     assert exit.value.code == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize("along, macs", [("width", 200e9), ("depth", 60e9), ("compound", 4e6)])
+def test_what_is_found_can_be_built(along, macs):
+    """At the ends of what a multiplier may be."""
+    found = fit("plain-18", {"macs": macs}, along, classes=10)
+    arch = kcnn.scale(kcnn.get("plain-18"), found.width, found.depth)
+    assert kcnn.facts(arch, 10, resolution=found.resolution).macs == found.costs["macs"] <= macs

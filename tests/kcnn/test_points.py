@@ -95,8 +95,16 @@ FORM, ANY = "regnetx-d13-w24-a36.44-m2.49-g8-b1", "anynetx-d1x1x4x7-w24x56x152x3
     ("anynetx-d1x2-w24x56-g9", "group width 9 does not divide the inner width 24"),
     ("anynetx-d1x2-w24x56-g8-b0", ANY),
     ("regnetx-900mf", "did you mean"),
+    ("regnetx-d9999-w24-a36.44-m2.49-g8", "depth 9999"),
+    ("regnetx-d13.5-w24-a36.44-m2.49-g8", "whole numbers are needed for d"),
+    ("anynetx-d1-w24-g8.5", "whole numbers are needed for g"),
+    ("anynetx-d1-w24.5-g8", "whole numbers are needed for w"),
+    ("anynetx-d" + "1x" * 98 + "1-w24-g8", "99 stages: at most 16"),
+    ("anynetx-d1001-w24-g8", "at most 1,000 blocks"),
+    ("a" * 100_000, "unknown architecture 'aaa"),
+    (5, "architecture 5: a name is needed"),
 ])  # fmt: skip
 def test_half_a_name_is_one_line_that_shows_the_form(name, says):
     with pytest.raises(kcnn.InputError) as error:
         kcnn.get(name)
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert says in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500

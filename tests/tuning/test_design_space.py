@@ -150,6 +150,8 @@ def test_the_paper_s_band_goes_with_the_area():
     ("--space regnetx:d=9..3", "'d=9..3' is empty"),
     ("--networks 4", "networks 4"),
     ("--stages 0", "stages 0"),
+    ("--stages 99", "stages 99: a whole number from 1 to 16 is needed"),
+    ("--parallel 100000", "parallel 100000"),
     ("--parallel 0", "parallel 0"),
     ("--best 0", "best 0"),
     ("--max-macs many", "max-macs 'many'"),
@@ -166,16 +168,42 @@ def test_the_paper_s_band_goes_with_the_area():
     ("--table bad.jsonl", "bad.jsonl is not JSON lines"),
     ("--table empty.jsonl", "empty.jsonl: lines with space, arch and val_accuracy"),
     ("--table failed.jsonl", "all 1 networks failed, the first: it broke"),
+    ("--table deep.jsonl", "deep.jsonl is not JSON lines"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(here, capsys, flags, says):
     Path("bad.jsonl").write_text("{]\n")
     Path("empty.jsonl").write_text("")
+    Path("deep.jsonl").write_text("[" * 100_000 + "\n")
     Path("failed.jsonl").write_text('{"space": "a", "arch": "x", "error": "it broke"}\n')
     before = sorted(here.iterdir())
     code, out, err = told(capsys, *flags.split())
     line = [line for line in err.splitlines() if "drawing" not in line]
     assert code == 2 and out == "" and len(line) == 1 and says in line[0]
     assert [p for p in sorted(here.iterdir()) if p not in before and p.name != "logs"] == []
+
+
+@pytest.mark.parametrize("changed, says", [
+    ({"val_accuracy": "high"}, "val_accuracy 'high': a number from 0 to 1"),
+    ({"val_accuracy": 700}, "val_accuracy 700: a number from 0 to 1"),
+    ({"val_accuracy": float("nan")}, "val_accuracy nan: a number from 0 to 1"),
+    ({"val_accuracy": True}, "val_accuracy True: a number from 0 to 1"),
+    ({"val_loss": []}, "val_loss []: a number"),
+    ({"macs": "many"}, "macs 'many': a number of 0 or more"),
+    ({"params": None}, "params None: a number of 0 or more"),
+    ({"latency_ms": float("inf")}, "latency_ms inf: a number of 0 or more"),
+    ({"space": 3}, "space 3: a text"),
+    ({"arch": None}, "arch None: a text"),
+    ({"symbols": {"d": "x", "w": 1, "a": 1, "m": 1, "g": 1, "b": 1}}, "symbols {"),
+    ({"symbols": {"d": [1], "w": [], "g": [8], "b": [1]}}, "symbols {"),
+    ({"symbols": 5}, "symbols 5"),
+], ids=str)  # fmt: skip
+def test_a_row_of_a_table_with_something_else_is_one_line(here, capsys, changed, says):
+    rows = written(here / "t.jsonl", {"regnetx": [0.2, 0.3]})
+    Path("t.jsonl").write_text(f"{json.dumps(rows[0])}\n{json.dumps(rows[1] | changed)}\n")
+    code, out, err = told(capsys, "--table", "t.jsonl", "--run-dir", "page")
+    assert code == 2 and out == "" and not Path("page").exists()
+    [line] = err.splitlines()
+    assert f"t.jsonl, line 2: {says}" in line
 
 
 def test_help_teaches(capsys):
