@@ -395,7 +395,7 @@ def broken(photos, tmp_path):
     return data, paths
 
 
-PHOTO_FLAGS = ["--arch=resnet-18", "--width=0.125", "--resolution=32", "--epochs=1"]
+PHOTO_FLAGS = ["--arch=anynetx-d1x1-w64x512-g512", "--width=0.125", "--resolution=32", "--epochs=1"]
 
 
 @pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])

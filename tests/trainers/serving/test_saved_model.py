@@ -104,9 +104,8 @@ def test_labels_and_the_card_lie_beside(exported, shot):
     folder = exported[0] / "1"
     assert (folder / "assets" / "labels.txt").read_text().splitlines() == ["china", "flower"]
     card = json.loads((folder / "model_card.json").read_text())
-    assert (card["name"], card["classes"]) == (shot.figures["arch"], ["china", "flower"]) and card[
-        "checkpoint"
-    ] == "last"
+    assert (card["name"], card["checkpoint"]) == (shot.figures["arch"], "last")
+    assert card["classes"] == ["china", "flower"]
     assert card["facts"]["params"] == shot.figures["params"] and card["architecture"]["width"] == 0.125
     assert card["metrics"]["training"]["val_accuracy"] == shot.figures["val_accuracy"]
     assert (card["preprocessing"]["resolution"], card["preprocessing"]["crop"]) == (32, 0.875)
