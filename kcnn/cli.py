@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 import json
 import os
 import sys
@@ -42,6 +43,8 @@ def call(
 ) -> int:
     try:
         starting.done()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be bytes that are no text
+            sys.stdout.reconfigure(errors="backslashreplace")
         app = cyclopts.App(
             name=name,
             help=inspect.getdoc(command),

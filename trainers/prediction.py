@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import eval_image
-from trainers.serving.headers import FORMATS
 from trainers.settings import RunConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -54,7 +53,8 @@ def predict(
                 images.append(eval_image(tf.io.read_file(os.fsencode(path)), config.resolution, crop=config.eval_crop))
                 names.append(path)
             except tf.errors.OpError as error:
-                errors.append(f"{path}: cannot be read as an image, which is a {FORMATS} ({plain(error.message)})")
+                formats = ", ".join(SUFFIXES)
+                errors.append(f"{path}: cannot be read as an image of {formats} ({plain(error.message)})")
         if not images:
             continue
         values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))

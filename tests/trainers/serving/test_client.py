@@ -159,7 +159,7 @@ def test_another_model_s_classes_are_noticed(finished, server, album, capsys):
     (["--server", "x:1", "--protocol", "grpc", "--model-version", str(2**63)], f"model-version {2**63}"),
     (["--server", "x:1", "--model", ""], "model ''"),
     (["--server", "x:1", "--version-label", ""], "version-label ''"),
-    (["--top", "2.7"], "'2.7': a whole number is needed"),
+    (["--top", "2.7"], "2.7: a whole number is needed"),
     (["--server", "x:1", "--protocol", "soap"], "soap"),
     (["--server", "x:1", "--model-version", "1", "--version-label", "b"], "only one can be asked for"),
 ])  # fmt: skip
