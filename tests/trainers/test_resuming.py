@@ -34,7 +34,7 @@ class Killed(Exception):
 
 
 def stand_in(run, state, position, callbacks, until=None):
-    """In the place of the loop: a training that leaves a line every step and a checkpoint every epoch, until it is killed."""
+    """In the place of the loop: it leaves a line every step and a checkpoint every epoch, until it is killed."""
     return SimpleNamespace(train=lambda: stood_in(run, state, position, until))
 
 
