@@ -1,6 +1,7 @@
 """Train a network, on the digits that come along or on images of your own."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +42,11 @@ def main(argv: list[str] | None = None) -> None:
         """
         if show_recipe is not None:
             return recipe(show_recipe, quiet=json)
-        return recipes(quiet=json) if list_recipes else run(config or TrainConfig())
+        if list_recipes:
+            return recipes(quiet=json)
+        config = config or TrainConfig()
+        saved = saved_file(config_file, config.resume, config.run_dir)
+        return run(completed(config, saved, resumed=config_file is None) if saved else config)
 
     argv = sys.argv[1:] if argv is None else argv
     cli.run(train, "kcnn train", argv, config=lambda: saved_values(argv))
@@ -49,8 +54,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def saved_values(argv: list[str]) -> Dict | None:
     """The values that --config, or the run to --resume, sets; flags will win over them."""
+    from kcnn.arch import Arch
     from kcnn.errors import InputError
-    from trainers.runs.folders import CONFIG, read_config
+    from trainers.runs.folders import read_config
     from trainers.settings import read
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -61,13 +67,40 @@ def saved_values(argv: list[str]) -> Dict | None:
     for flag in ("config", "resume", "run_dir"):
         if getattr(known, flag) == "":
             raise InputError(f"--{flag.replace('_', '-')} '': the name of a file or folder is needed")
-    if known.config:
-        return Dict(read(known.config), source=known.config)
-    run = known.run_dir if known.resume == "auto" else known.resume
-    if known.resume and run and (path := Path(run, CONFIG)).is_file():
+    path = saved_file(known.config, known.resume, known.run_dir)
+    if path is None:
+        return None
+    if not known.config:
         read_config(path.parent)  # which names the file where its values cannot be
-        return Dict(read(path) | {"resume": known.resume}, source=str(path))
-    return None
+    values = read(path) | ({} if known.config else {"resume": known.resume})
+    return Dict({key: value for key, value in values.items() if not isinstance(value, Arch)}, source=str(path))
+
+
+def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> Path | None:
+    """The file that further values come from: --config, or that of the run to go on with."""
+    if config:
+        return Path(config)
+    run = run_dir if resume == "auto" else resume
+    path = Path(run, "config.yaml") if resume and run else None
+    return path if path and path.is_file() else None
+
+
+def completed(config: Any, saved: Path, resumed: bool) -> Any:
+    """With the file's architecture of the user's own, which no flag can hold, where the file has one.
+
+    Raises InputError where a flag says otherwise than the run that is to go on.
+    """
+    from trainers.config import TrainConfig
+    from trainers.runs.folders import open_run, same_run
+    from trainers.settings import read
+    from trainers.training import placed
+
+    arch = read(saved).get("arch", config.arch)
+    if not isinstance(arch, str) and config.arch == TrainConfig.arch:
+        config = dataclasses.replace(config, arch=arch)
+    if resumed:
+        same_run(open_run(saved.parent)[1].flags, placed(config))
+    return config
 
 
 def recipe(name: str, quiet: bool) -> dict[str, Any]:

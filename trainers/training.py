@@ -99,13 +99,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
 def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tuple[RunConfig, Path]:
     """The settled configuration and the folder of the run to start or to go on with."""
-    # A run must find its data from wherever it is evaluated or resumed.
-    places: dict[str, Any] = {
-        key: str(Path(value).absolute())
-        for key in ("data", "data_dir")
-        if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
-    }
-    config, wanted = replace(config, **places), config.resume
+    config = placed(config)
+    wanted = config.resume
     own = model.to_json() if model is not None else None
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
@@ -121,6 +116,16 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     folder, saved, _ = folders.open_run(wanted)
     asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
     return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
+
+
+def placed(config: TrainConfig) -> TrainConfig:
+    """With the whole paths of its data: a run must find it from wherever it is evaluated or resumed."""
+    places: dict[str, Any] = {
+        key: str(Path(value).absolute())
+        for key in ("data", "data_dir")
+        if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
+    }
+    return replace(config, **places)
 
 
 def prepare(config: RunConfig, folder: Path) -> Run:

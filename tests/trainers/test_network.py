@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import kcnn
+import kcnn.train
 import trainers
 from trainers.config import TrainConfig
 from trainers.evaluation import evaluate_run
@@ -108,3 +109,26 @@ def test_network_json_of_a_stranger_imports_nothing(tmp_path, monkeypatch):
     for text in ("", "[]", "{}", "{" * 5000, own().to_json()[:-1]):
         with pytest.raises(kcnn.InputError, match=r"network.json, cannot be read"):
             read_own(text, 10)
+
+
+def test_a_command_goes_on_with_an_arch_of_one_s_own_and_repeats_it(tmp_path, capsys):
+    arch = dataclasses.replace(kcnn.get("anynetx-d1x1-w64x512-g512"), name="slim")
+    arch = kcnn.scale(arch, width=0.125)
+    folder = tmp_path / "run"
+    trainers.fit(TrainConfig(arch=arch, **FLAGS, run_dir=str(folder)))
+    capsys.readouterr()
+    assert command("--resume", folder, "--epochs", 2) == 0
+    assert command("--config", folder / "config.yaml", "--run-dir", tmp_path / "again", "--dry-run") == 0
+    assert "slim" in capsys.readouterr().out
+    assert command("--resume", folder, "--width", 0.5) == command("--resume", folder, "--arch", "resnet-18") == 2
+    # A flag at its default is a flag, too.
+    assert command("--config", folder / "config.yaml", "--stem", "small", "--run-dir", tmp_path / "small") == 0
+    capsys.readouterr()
+    assert command("--resume", tmp_path / "small", "--stem", "auto") == 2
+    assert "stem 'auto': the run in" in capsys.readouterr().err
+
+
+def command(*argv):
+    with pytest.raises(SystemExit) as left:
+        kcnn.train.main([str(a) for a in argv])
+    return left.value.code
