@@ -18,7 +18,7 @@ from trainers.config import RESUMABLE, TrainConfig
 from trainers.files import append_line, read_json, read_json_lines, replacing, write_json, write_text
 from trainers.recipes import RECIPES
 from trainers.settings import check, read, resolve, text
-from trainers.typed import checked
+from trainers.typed import brief, checked
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 FOLDERS = ("checkpoints", "train", "validation")  # inside a run's, that training writes to
@@ -149,7 +149,7 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
     if tuple(classes) != tuple(found):
         new, gone = sorted(set(found) - set(classes)), sorted(set(classes) - set(found))
         raise InputError(f"the data's {len(found)} classes are not the {len(classes)} that {run} was trained on: "
-                         f"new {new[:5]}, missing {gone[:5]}")  # fmt: skip
+                         f"new {brief(new[:5])}, missing {brief(gone[:5])}")  # fmt: skip
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
