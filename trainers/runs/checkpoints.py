@@ -103,10 +103,11 @@ def members(archive: zipfile.ZipFile, size: int) -> Arrays:
             header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, fortran, dtype = header[np.lib.format.read_magic(file)](file)
             data = file.read()
-        if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
+        if fortran or not dtype.isnative or dtype.hasobject:
+            raise ValueError(f"{member.filename} is not as it was written: {dtype.str}, fortran_order {fortran}")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"{member.filename} has {len(data):,} bytes, which are not {shape} of {dtype}")
-        array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-        arrays[member.filename.removesuffix(".npy")] = array
+        arrays[member.filename.removesuffix(".npy")] = np.frombuffer(data, dtype).reshape(shape)
     return arrays
 
 

@@ -18,7 +18,7 @@ from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.recipes import RECIPES
 from trainers.runs.files import append_line, read_json, read_json_lines, read_text, replacing, write_json, write_text
-from trainers.runs.typed import checked
+from trainers.runs.typed import brief, checked
 from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
@@ -158,7 +158,7 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
     if tuple(classes) != tuple(found):
         new, gone = sorted(set(found) - set(classes)), sorted(set(classes) - set(found))
         raise InputError(f"the data's {len(found)} classes are not the {len(classes)} that {run} was trained on: "
-                         f"new {new[:5]}, missing {gone[:5]}")  # fmt: skip
+                         f"new {brief(new[:5])}, missing {brief(gone[:5])}")  # fmt: skip
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:

@@ -9,12 +9,12 @@ from kcnn.errors import InputError
 from trainers.data.held_out import open_held_out
 from trainers.runs import files
 from trainers.runs.checkpoints import load_run, need_finite
+from trainers.runs.typed import brief
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
 from trainers.serving.references import eval_pixels, made_up, refer, samples
 from trainers.serving.saved_model import Job
 from trainers.serving.versions import publish, workplace
-from trainers.typed import brief
 
 WRITERS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {
     "saved_model": saved_model.save, "litert": formats.save_litert, "onnx": formats.save_onnx,

@@ -80,8 +80,10 @@ def test_a_folder_that_has_gone_is_told(tmp_path, write):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    code = ("import os, sys; from trainers.runs import files\n"
-            "with files.replacing(sys.argv[1]) as p: p.touch(); os._exit(9)")
+    code = (
+        "import os, sys; from trainers.runs import files\n"
+        "with files.replacing(sys.argv[1]) as p: p.touch(); os._exit(9)"
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "best.npz")], check=False)
     assert [".partial" in name for name in os.listdir(tmp_path)] == [True]
     (tmp_path / "best.npz").touch()
