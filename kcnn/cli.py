@@ -1,6 +1,7 @@
 """What all commands have in common: a function becomes a command line, bad input one line and exit code 2."""
 
 import inspect
+import io
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def call(
     argv: list[str],
     config: Callable[[], Any] | None = None,
 ) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding does not have are shown as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app = cyclopts.App(
             name=name,

@@ -47,6 +47,7 @@ def predict(
     """
     from kcnn.errors import InputError
     from trainers.checkpoints import load_run
+    from trainers.data import shown
     from trainers.predict import find_images
     from trainers.predict import predict as classify
     from trainers.runs import open_run
@@ -78,7 +79,7 @@ def predict(
         )
     else:
         for row in rows:
-            print(row["image"], *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
+            print(shown(row["image"]), *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
     for error in errors:
         print(error, file=sys.stderr)
     return {"predictions": rows, "errors": errors}

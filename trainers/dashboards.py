@@ -1,11 +1,14 @@
 """What TensorBoard shows of a run, and the pictures in its folder."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+LONGEST = 24  # characters of a class's name in a picture
 
 
 class Dashboard:
@@ -49,8 +52,10 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     from matplotlib.figure import Figure
 
     n = len(classes)
+    names = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in classes]
+    longest = max(map(len, names))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(0.42 * n + 1.5, 4, 16))
+    side = float(np.clip(0.42 * n + 1.5 + 0.2 * max(0, longest - 12), 4, 18))
     figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -58,14 +63,17 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     if n <= 40:  # more names and numbers than these could not be read
         axes.set_xticks(
             range(n),
-            classes,
-            rotation=45 if max(map(len, classes)) > 2 else 0,
-            ha="right" if max(map(len, classes)) > 2 else "center",
+            names,
+            parse_math=False,
+            rotation=45 if longest > 2 else 0,
+            ha="right" if longest > 2 else "center",
         )
-        axes.set_yticks(range(n), classes)
+        axes.set_yticks(range(n), names, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():  # names may be in letters that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.data import eval_image
+from trainers.data import READ_ERRORS, eval_image, reason, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
@@ -24,8 +24,10 @@ def find_images(places: Iterable[str]) -> list[str]:
             if not below:
                 raise InputError(f"{place!r} holds no images ({', '.join(SUFFIXES)})")
             found += below
-        elif os.path.exists(place):
+        elif os.path.isfile(place):
             found.append(place)
+        elif os.path.exists(place):
+            raise InputError(f"{place!r} is a pipe, a socket or a device: image files are needed")
         else:
             raise InputError(f"no image or folder {place!r}")
     return found
@@ -46,10 +48,11 @@ def predict(
         names, images = [], []
         for path in paths[start : start + batch]:
             try:
-                images.append(eval_image(tf.io.read_file(path), config.resolution, crop=config.eval_crop))
+                picture = tf.io.read_file(os.fsencode(path))
+                images.append(eval_image(picture, config.resolution, crop=config.eval_crop))
                 names.append(path)
-            except tf.errors.OpError as error:
-                errors.append(f"{path}: cannot be read as an image ({error.message.splitlines()[0]})")
+            except READ_ERRORS as error:
+                errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
         if not images:
             continue
         values, indices = (t.numpy() for t in classify(tf.stack(images)))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.data import Source, Split, eval_image, open_data
+from trainers.data import READ_ERRORS, Source, Split, eval_image, open_data, reason
 from trainers.runs import same_classes
 
 BATCH = 32
@@ -43,8 +43,8 @@ def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
     for record in split.once().shard(max(1, split.size // count), 0).take(count):
         try:
             pictures.append(split.load(record["image"]).numpy())
-        except tf.errors.OpError as error:
-            raise InputError(f"cannot read {split.describe(int(record['index']))}: {error.message}") from error
+        except READ_ERRORS as error:
+            raise InputError(f"cannot read {split.describe(int(record['index']))}: {reason(error)}") from error
         labels.append(int(record["label"]))
     return pictures, labels
 
@@ -67,8 +67,8 @@ def eval_pixels(pictures: list[bytes], config: TrainConfig) -> np.ndarray:
     """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
     try:
         return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])
-    except tf.errors.OpError as error:
-        raise InputError(f"a broken image among the data: {error.message} (`kcnn evaluate` names it)") from error
+    except READ_ERRORS as error:
+        raise InputError(f"a broken image among the data: {reason(error)} (`kcnn evaluate` names it)") from error
 
 
 def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
