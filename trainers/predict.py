@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.data import READ_ERRORS, eval_image, reason, shown
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+from trainers.data import READ_ERRORS, SUFFIXES, eval_image, reason, shown
 
 
 def find_images(places: Iterable[str]) -> list[str]:
@@ -27,7 +26,7 @@ def find_images(places: Iterable[str]) -> list[str]:
         elif os.path.isfile(place):
             found.append(place)
         elif os.path.exists(place):
-            raise InputError(f"{place!r} is a pipe, a socket or a device: image files are needed")
+            raise InputError(f"{place!r} is neither a file nor a folder: a pipe or a device has no end to wait for")
         else:
             raise InputError(f"no image or folder {place!r}")
     return found
@@ -40,8 +39,9 @@ def predict(
     top = min(top, len(classes))
 
     @tf.function(reduce_retracing=True)
-    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.math.top_k(tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)), top)
+    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return *tf.math.top_k(tf.nn.softmax(logits), top), tf.reduce_all(tf.math.is_finite(logits), -1)
 
     rows, errors = [], []
     for start in range(0, len(paths), batch):
@@ -55,8 +55,21 @@ def predict(
                 errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
         if not images:
             continue
-        values, indices = (t.numpy() for t in classify(tf.stack(images)))
-        for name, shares, best in zip(names, values, indices, strict=True):
+        values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
+        for name, shares, best, good in zip(names, values, indices, finite, strict=True):
+            if not good:
+                errors.append(f"{shown(name)}: the network's answer to it is no finite number")
+                continue
             pairs = zip(shares, best, strict=True)
             rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
     return rows, errors
+
+
+def need_finite(values: Any, what: str, checkpoint: str) -> None:
+    """Raises InputError where one of the values that a network gave is no finite number."""
+    bad = np.asarray(values)[~np.isfinite(values)]
+    if bad.size:
+        hint = "choose --checkpoint best, or " if checkpoint == "last" else ""
+        raise InputError(
+            f"{what} is {bad.flat[0]}, no finite number: {hint}train again with a lower --lr, or --clip-norm"
+        )

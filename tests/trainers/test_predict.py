@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def test_a_broken_image_is_told_and_the_others_are_predicted(shot, album, capsys
     lines = err.splitlines()
     assert len(lines) == 3 and str(album / "aa.jpg") in lines[0] and str(album / "ab.png") in lines[1]
     assert lines[2].startswith("kcnn predict: error: 2 failed")
+
+
+def test_a_name_that_is_no_text_is_shown_with_its_bytes(shot, album, capsys):
+    odd = os.fsdecode(os.fsencode(album) + b"/\xff.jpg")
+    os.rename(album / "a.jpg", odd)
+    Path(album / "b.JPG").write_bytes(b"broken")
+    assert command(shot.folder, odd, album / "b.JPG", "--json") == 2
+    out, err = capsys.readouterr()
+    *lines, last = out.splitlines()
+    assert json.loads(last)["predictions"][0]["image"] == odd and lines[0].split("  ")[0].endswith("\\xff.jpg")
+    assert "b.JPG: cannot be read as an image (the picture is no JPEG, PNG, GIF, BMP or WebP)" in err
 
 
 def test_only_broken_images_are_an_error_too(shot, album, capsys):

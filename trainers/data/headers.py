@@ -148,8 +148,8 @@ def _bmp(data: tf.Tensor, head: tf.Tensor) -> Read:
     end = first + (tf.minimum(width, 2**17) * bits // 8 + 3) // 4 * 4 * tf.minimum(height, 2**17)
     large = tf.maximum(width, height) > MAX_SIDE  # which is told for all formats
     read = (plain | usual) & (header >= 40) & (header <= 124) & (first >= 14 + header) & (width > 0) & (height > 0)
-    fault = tf.where(read, tf.where((end <= length) | large, "", " is a BMP that ends early"),
-                     " is a BMP of a kind that is not read: 8, 24 or 32 bits a pixel and no compression are needed")  # fmt: skip
+    fault = tf.where((end <= length) | large, "", " is a BMP that ends early")
+    fault = tf.where(read, fault, " is a BMP of other than 8, 24 or 32 bits a pixel without compression")
     return _sizes(height, width), tf.strings.substr(data, 0, tf.cast(tf.minimum(end, length), tf.int32)), fault
 
 

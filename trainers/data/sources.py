@@ -32,8 +32,13 @@ def open_data(
         raise InputError(f"on_corrupt is {on_corrupt!r}; give 'error' or 'skip'")
     if name == "digits":
         return open_digits()
-    if not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name)):
+    if is_folder(name):
         return open_folder(name, val_split=val_split, skip_corrupt=on_corrupt == "skip")
     if on_corrupt == "skip":
         raise InputError(f"on_corrupt='skip' is for folders; {name!r} is not one: give on_corrupt='error'")
     return open_tfds(name, data_dir=data_dir, val_split=val_split)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a data set of this name is a folder of images."""
+    return name != "digits" and not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name))

@@ -1,6 +1,7 @@
 """Data sets of TensorFlow Datasets, their images kept encoded."""
 
 import difflib
+import functools
 import re
 import socket
 import urllib.request
@@ -38,7 +39,10 @@ def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1)
         cut = sizes["train"] - max(1, round(sizes["train"] * val_split))
         slices = ("train", 0, cut), ("train", cut, sizes["train"])
     train, val = (_split(builder, name, image_key, label_key, *where) for where in slices)
-    return Source(f"tfds:{name}", tuple(label.names), train, val)
+    test = None
+    if sizes.get("test"):
+        test = functools.partial(_split, builder, name, image_key, label_key, "test", 0, sizes["test"])
+    return Source(f"tfds:{name}", tuple(label.names), train, val, test=test)
 
 
 def _builder(name: str, data_dir: str | None) -> Any:

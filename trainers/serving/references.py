@@ -1,6 +1,6 @@
 """Real images, and what the network of a run makes of them: what every export is compared with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.data import READ_ERRORS, Source, Split, eval_image, open_data, reason
-from trainers.runs import same_classes
+from trainers.data import READ_ERRORS, Split, eval_image, reason, sample
 
 BATCH = 32
 
@@ -28,19 +27,10 @@ class Reference:
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
-def open_source(config: TrainConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
-    """The run's data, or others with the same classes. Raises InputError."""
-    config = replace(config, data=data or config.data)
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
-    same_classes(classes, source.classes, run)
-    return source
-
-
-def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
-    """Encoded pictures from all over a split, and their labels."""
+def samples(split: Split, count: int, classes: int) -> tuple[list[bytes], list[int]]:
+    """Encoded pictures from all classes of a split, and their labels: the same ones every time. Raises InputError."""
     pictures, labels = [], []
-    for record in split.once().shard(max(1, split.size // count), 0).take(count):
+    for record in sample(split, count, classes).once():
         try:
             pictures.append(split.load(record["image"]).numpy())
         except READ_ERRORS as error:

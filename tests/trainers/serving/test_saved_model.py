@@ -263,6 +263,10 @@ def test_the_command_says_what_it_did(shot, tmp_path, capsys):
     (["nowhere", "--top", "0"], "top 0"),
     (["nowhere", "--images", "0"], "images 0"),
     (["nowhere", "--max-pixels", "0"], "max-pixels 0"),
+    (["nowhere", "--max-pixels", "9" * 400], "max-pixels 99999"),
+    (["nowhere", "--max-pixels", str(2**31)], "max-pixels 2147483648"),
+    (["nowhere", "--tolerance", "nan"], "tolerance nan"),
+    (["nowhere", "--out", ""], "out ''"),
     (["nowhere", "--tolerance", "2"], "tolerance 2.0"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(capsys, argv, words):
