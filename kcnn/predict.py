@@ -71,6 +71,8 @@ def predict(
 
 def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
     """Prints a line for each image, or for each of its classes, and the errors."""
+    from trainers.data import shown
+
     if format == "csv":
         table = csv.writer(sys.stdout)
         table.writerow(["image", "rank", "class", "probability"])
@@ -81,7 +83,7 @@ def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
         )
     else:
         for row in rows:
-            print(row["image"], *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
+            print(shown(row["image"]), *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
     for error in errors:
         print(error, file=sys.stderr)
 

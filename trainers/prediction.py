@@ -1,7 +1,6 @@
 """Images in, the likeliest classes out."""
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ import keras
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data import eval_image
+from trainers.data import READ_ERRORS, SUFFIXES, eval_image, reason, shown
 from trainers.settings import RunConfig
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
 def find_images(places: Iterable[str]) -> list[str]:
@@ -50,24 +47,18 @@ def predict(
         names, images = [], []
         for path in paths[start : start + batch]:
             try:
-                images.append(eval_image(tf.io.read_file(os.fsencode(path)), config.resolution, crop=config.eval_crop))
+                picture = tf.io.read_file(os.fsencode(path))
+                images.append(eval_image(picture, config.resolution, crop=config.eval_crop))
                 names.append(path)
-            except tf.errors.OpError as error:
-                formats = ", ".join(SUFFIXES)
-                errors.append(f"{path}: cannot be read as an image of {formats} ({plain(error.message)})")
+            except READ_ERRORS as error:
+                errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
         if not images:
             continue
         values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
         for name, shares, best, good in zip(names, values, indices, finite, strict=True):
             if not good:
-                errors.append(f"{name}: the network's answer to it is no finite number")
+                errors.append(f"{shown(name)}: the network's answer to it is no finite number")
                 continue
             pairs = zip(shares, best, strict=True)
             rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
     return rows, errors
-
-
-def plain(message: str) -> str:
-    """A TensorFlow error without the places in its graph."""
-    asserted = re.search(r"assertion failed: \[(.*?)\]", message)
-    return asserted[1] if asserted else re.sub(r"\{\{.*?\}\}\s*|\s*\[\[.*|\s*\[Op:.*", "", message.split("\n")[0])

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data import Split, broken_files
+from trainers.data import READ_ERRORS, Split, broken_files, reason
 
 
 def distribute(strategy: tf.distribute.Strategy, global_batch: int,
@@ -36,9 +36,14 @@ def naming_broken(split: Split, records: Callable[[], tuple[tf.data.Dataset, int
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
-            tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:  # fmt: skip
-        broken = broken_files(split, *records())
+            tf.errors.UnknownError, tf.errors.FailedPreconditionError, tf.errors.DataLossError,
+            UnicodeDecodeError) as error:  # fmt: skip
+        try:
+            broken = broken_files(split, *records())
+        except READ_ERRORS as damage:
+            raise InputError(f"the data cannot be read: {reason(damage)}") from damage
         if not broken:
             raise
-        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-        raise InputError(f"broken image {broken[0]}{more}: mend or remove it, or use --on-corrupt skip") from error
+        name, why = next(iter(broken.items()))
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise InputError(f"broken image {name}: {why}{more}; mend or remove it, or use --on-corrupt skip") from error

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from google.protobuf.message import DecodeError
 from trainers.runs.files import reading, replacing
 
 PARTS = ("train", "validation")
+
+LONGEST = 24  # characters of a class's name in a picture
 
 
 class Dashboard:
@@ -67,8 +70,10 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     from matplotlib.figure import Figure
 
     n = len(classes)
+    names = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in classes]
+    longest = max(map(len, names))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(0.42 * n + 1.5, 4, 16))
+    side = float(np.clip(0.42 * n + 1.5 + 0.2 * max(0, longest - 12), 4, 18))
     figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -76,16 +81,19 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     if n <= 40:  # more names and numbers than these could not be read
         axes.set_xticks(
             range(n),
-            classes,
-            rotation=45 if max(map(len, classes)) > 2 else 0,
-            ha="right" if max(map(len, classes)) > 2 else "center",
+            names,
+            parse_math=False,
+            rotation=45 if longest > 2 else 0,
+            ha="right" if longest > 2 else "center",
         )
-        axes.set_yticks(range(n), classes)
+        axes.set_yticks(range(n), names, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():  # names may be in letters that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kcnn.errors import InputError
-from trainers.prediction import plain
+from trainers.data import reason
 from trainers.serving.protocols import Ask, Refused, Server, Transient, grpc, rest, told
 from trainers.serving.versions import HIGHEST
 
@@ -130,5 +130,5 @@ def answered(ask: Ask, pictures: list[tuple[str, bytes]], errors: list[str]) -> 
         if len(pictures) > 1:
             return [one for picture in pictures for one in answered(ask, [picture], errors)]
         [(path, _)] = pictures
-        errors.append(f"{path}: the server refuses it ({plain(str(error))})")
+        errors.append(f"{path}: the server refuses it ({reason(error)})")
         return []

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data import Split, eval_image, sample
+from trainers.data import READ_ERRORS, Split, eval_image, reason, sample
 from trainers.settings import RunConfig
 
 BATCH = 32
@@ -33,8 +33,8 @@ def samples(split: Split, count: int, classes: int) -> tuple[list[bytes], list[i
     for record in sample(split, count, classes).once():
         try:
             pictures.append(split.load(record["image"]).numpy())
-        except tf.errors.OpError as error:
-            raise InputError(f"cannot read {split.describe(int(record['index']))}: {error.message}") from error
+        except READ_ERRORS as error:
+            raise InputError(f"cannot read {split.describe(int(record['index']))}: {reason(error)}") from error
         labels.append(int(record["label"]))
     return pictures, labels
 
@@ -57,8 +57,8 @@ def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
     """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
     try:
         return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])
-    except tf.errors.OpError as error:
-        raise InputError(f"a broken image among the data: {error.message} (`kcnn evaluate` names it)") from error
+    except READ_ERRORS as error:
+        raise InputError(f"a broken image among the data: {reason(error)} (`kcnn evaluate` names it)") from error
 
 
 def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
 from trainers.serving.headers import area, checked
 
 DRAWS = np.random.default_rng(0)
