@@ -16,7 +16,7 @@ import kcnn
 from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import costs
-from trainers import runs
+from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
 from tuning import hparams, sweep
@@ -69,7 +69,7 @@ def search(
         jobs = [job(base, c, seed) for seed in range(seeds) for c in ({}, *twice)]
     with runs.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
         rows = sweep.timed(folder)
@@ -194,7 +194,7 @@ def report(
     error = math.sqrt(best["val_accuracy"] * (1 - best["val_accuracy"]) / images)
     origin = {"arch": base.arch, "width": base.width, "depth": base.depth, "resolution": base.resolution,
               "stem": base.stem}  # fmt: skip
-    runs.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
+    files.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
     figures = growth | {
         "product": growth["alpha"] * growth["beta"] ** 2 * growth["gamma"] ** 2,
         "base": origin | {"val_accuracy": mean(r["val_accuracy"] for r in small) if small else None},
@@ -208,8 +208,8 @@ def report(
         "file": str(folder / FAMILY),
         "page": str(folder / PAGE),
     }
-    runs.write_json(folder / "summary.json", figures)
-    runs.write_text(folder / PAGE, drawn(figures))
+    files.write_json(folder / "summary.json", figures)
+    files.write_text(folder / PAGE, drawn(figures))
     return figures
 
 

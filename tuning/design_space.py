@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import quantity, short
-from trainers import runs
+from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
@@ -55,7 +55,7 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     jobs = listed(folder, drawn_from, config, networks, band, stages)
     with runs.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
         rows = sweep.timed(folder)

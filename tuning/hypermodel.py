@@ -18,12 +18,14 @@ import trainers
 from kcnn.builder import SMALL, smallest
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
-from trainers.runs import read_json, write_json, write_text
+from trainers.files import write_json, write_text
+from trainers.runs import read_json
 from trainers.state import architecture
 from tuning.objective import Objective
+from tuning.records import inside
 from tuning.space import Space, Values, resolve
 
-RECORD, ERROR = "trial.json", "error.txt"
+TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
 RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one
 SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
 WAIT = 30.0  # seconds that a killed worker may take to let go of its run
@@ -90,7 +92,7 @@ def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> Trai
 def place(project: Path, trial_id: str, values: Mapping[str, Any]) -> Path:
     """The run folder of a trial: one for each rung that it reaches."""
     rung = values.get("tuner/rung")
-    return project / "trials" / (trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
+    return inside(project, TRIALS, trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
 
 
 def run_trial(space: Space, objective: Objective, reference: Mapping[str, float], project: Path, trial_id: str,
@@ -141,7 +143,7 @@ def begin(project: Path, folder: Path, values: Mapping[str, Any]) -> None:
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         leave = shutil.ignore_patterns(RECORD, ERROR, ".lock")
-        shutil.copytree(project / "trials" / past, partial, ignore=leave)
+        shutil.copytree(inside(project, TRIALS, past), partial, ignore=leave)
         partial.rename(folder)
 
 

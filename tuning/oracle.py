@@ -13,7 +13,8 @@ from keras_tuner import oracles
 from sklearn.exceptions import ConvergenceWarning
 
 from kcnn.errors import InputError
-from trainers.runs import read_json, write_json
+from trainers.files import write_json
+from trainers.runs import read_json
 from tuning.space import Space, Values
 
 DRAWS = 50  # of which one must be within the bounds, or the last is pulled to them

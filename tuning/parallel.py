@@ -16,6 +16,7 @@ from typing import Any
 from kcnn.errors import InputError, Interrupted
 from trainers.signals import stop_signals
 from tuning.processes import LEAVE_SECONDS, Process, start, stop
+from tuning.records import inside
 
 ADDRESS, PORT, NAME = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
 LOOPBACK = "127.0.0.1"
@@ -124,7 +125,7 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
     recorded as failed. Workers' output goes to logs/NAME.log. They die with this process, however that ends.
     Raises InputError where workers die without a trial, and Interrupted on SIGTERM and Ctrl-C, once they have saved.
     """
-    logs.mkdir(parents=True, exist_ok=True)
+    inside(logs.parent, logs.name).mkdir(parents=True, exist_ok=True)
     deaths: dict[str, int] = {}
     with served(oracle) as (_, address, port), stop_signals() as received:
         processes = {

@@ -32,10 +32,15 @@ def start(command: Sequence[str], log: Path, index: int, count: int, **environme
         else:
             threads = str(max(1, (os.cpu_count() or 1) // count))
             environment = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads} | environment
-    with open(log, "ab") as file:
+    with open(log, "ab", opener=no_link) as file:
         # A session of its own: Ctrl-C reaches this process alone, which then tells the workers.
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file,
                                 start_new_session=True)  # fmt: skip
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener that raises OSError for a symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def stop(processes: Sequence[Process]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from kcnn.errors import InputError, Interrupted
-from trainers import runs
+from trainers import files, runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
 from tuning import hparams, report
@@ -205,7 +205,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def remember(search: Search) -> None:
-    runs.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
+    files.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
 
 
 def same_search(folder: Path, settings: Settings) -> None:
@@ -248,7 +248,7 @@ def close(search: Search, oracle: Any) -> Result:
     best = report.best_of(rows, search.objective.direction)
     seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
-    runs.write_json(search.folder / RESULT, result.to_dict())
+    files.write_json(search.folder / RESULT, result.to_dict())
     report.pareto(rows, best, search.folder / "pareto.png")
     names = [d.name for d in search.space.dimensions]
     hparams.write(search.folder, {row["trial"]: {name: row[name] for name in names} for row in rows},

@@ -1,5 +1,6 @@
 """What a search shows: a line as a trial ends, a table, a Pareto picture, a command."""
 
+import io
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcnn.scaling import short
 from trainers.config import TrainConfig
+from trainers.files import write_bytes
 from trainers.state import architecture
 from tuning.halving import rung_of
 from tuning.oracle import Trial
@@ -137,7 +139,9 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
         axes.grid(alpha=0.25, which="both")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
-    figure.savefig(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_bytes(path, buffer.getvalue())
 
 
 def command(search: "Search", best: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kcnn.errors import InputError
 from kcnn.scaling import short
-from trainers import runs
+from trainers import files
 from tuning import sweep
 from tuning.page import code, heading, page, paragraph, picture, table
 from tuning.pictures import COSTS, against_parameters, color, distributions, pareto
@@ -44,8 +44,8 @@ def report(folder: Path, rows: Sequence[Row], k: int, flags: Sequence[str] = ())
     }
     if spaces := narrowed(figures["spaces"]):
         figures["next"] = shlex.join(["python", "-m", "tuning.design_space", "--space", *spaces, *flags])
-    runs.write_json(folder / SUMMARY, figures)
-    runs.write_text(folder / PAGE, drawn(folder, figures, groups, errors, failed))
+    files.write_json(folder / SUMMARY, figures)
+    files.write_text(folder / PAGE, drawn(folder, figures, groups, errors, failed))
     return figures
 
 

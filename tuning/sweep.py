@@ -25,11 +25,12 @@ from cyclopts.config import Dict
 from kcnn import cli
 from kcnn.errors import InputError, Interrupted
 from kcnn.scaling import short
-from trainers import checkpoints, runs
+from trainers import checkpoints, files, runs
 from trainers.config import TrainConfig
 from trainers.settings import read, resolve
 from trainers.signals import stop_signals
 from tuning.processes import Process, die_with_parent, start, stop
+from tuning.records import inside
 
 JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
 FIGURES = ("val_accuracy", "val_loss", "best_val_accuracy", "train_accuracy", "train_loss", "params", "macs", "epochs",
@@ -63,11 +64,14 @@ def new_folder(kind: str, config: TrainConfig) -> Path:
 
 def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
+    files.write_text(folder / JOBS, "".join(json.dumps(job.to_dict()) + "\n" for job in jobs))
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    return [Job(row["key"], TrainConfig(**row["config"]), row["facts"]) for row in read_lines(folder / JOBS)]
+    jobs = [Job(row["key"], TrainConfig(**row["config"]), row["facts"]) for row in read_lines(folder / JOBS)]
+    for job in jobs:
+        inside(folder, RUNS, job.key)
+    return jobs
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -156,13 +160,13 @@ def append(folder: Path, row: dict[str, Any]) -> None:
 
 
 def write_results(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    runs.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
+    files.write_text(folder / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def work(folder: Path) -> None:
     """Trains whatever is not done and not being done by another, until all is done. Raises Interrupted."""
     jobs = read_jobs(folder)
-    (folder / RUNS).mkdir(exist_ok=True)
+    inside(folder, RUNS).mkdir(exist_ok=True)
     while missing := [job for job in jobs if job.key not in results(folder)]:
         claimed = [job for job in missing if claim(folder, job)]
         if not claimed:
@@ -178,7 +182,7 @@ def claim(folder: Path, job: Job) -> bool:
         return False
     with lock:
         if job.key not in results(folder):
-            append(folder, {"key": job.key, **job.facts, **outcome(job, folder / RUNS / job.key)})
+            append(folder, {"key": job.key, **job.facts, **outcome(job, inside(folder, RUNS, job.key))})
     return True
 
 
@@ -216,7 +220,7 @@ def attempts(run: Path) -> int:
     at = next((p.name for p in checkpoints.found(run / "checkpoints")), None)
     last = runs.read_json(path) if path.exists() else {}
     count = last["count"] + 1 if last.get("at") == at and "count" in last else 1
-    runs.write_json(path, {"at": at, "count": count})
+    files.write_json(path, {"at": at, "count": count})
     return int(count)
 
 
