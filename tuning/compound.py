@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import yaml
 from cyclopts import Group, Parameter
@@ -21,6 +21,7 @@ from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
 from tuning import hparams, sweep
 from tuning.compound_report import drawn, spoken
+from tuning.records import named
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"
@@ -72,8 +73,8 @@ def search(
         files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
-        rows = sweep.timed(folder)
-        hparams.write(folder, {job.key: growth_of(job) for job in jobs}, rows)
+        rows = [as_row(row, str(folder / sweep.RESULTS)) for row in sweep.timed(folder)]
+        hparams.write(folder, {row["key"]: {name: row.get(name, 1.0) for name in GROWTH} for row in rows}, rows)
         figures = report(folder, base, classes, images * seeds, rows)
     return Outcome(folder, figures)
 
@@ -171,8 +172,10 @@ def job(base: TrainConfig, growth: dict[str, float], seed: int) -> sweep.Job:
     return sweep.Job(f"{key}-seed{seed}", replace(config, seed=config.seed + seed), facts)
 
 
-def growth_of(job: sweep.Job) -> dict[str, float]:
-    return {name: job.facts.get(name, 1.0) for name in GROWTH}
+def as_row(row: Any, place: str) -> dict[str, Any]:
+    """A result that tells which candidate it is of. Raises InputError."""
+    growth = dict.fromkeys(GROWTH, float) if row.get("candidate") != "base" else {}
+    return cast(dict[str, Any], named({"candidate": str, "resolution": int, **growth}, row, place))
 
 
 def report(

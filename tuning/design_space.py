@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from cyclopts import Group, Parameter
 
@@ -16,6 +16,7 @@ from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
 from tuning import anynet, hparams, sweep
+from tuning.records import named, read_lines, typed
 from tuning.space_report import of_network, report, spoken
 
 SWEEP = Group.create_ordered("Design spaces")
@@ -24,6 +25,7 @@ EPOCHS = 5
 RESOLUTION, BAND = 224, (360e6, 400e6)  # of the paper; at another resolution by its area
 FEWEST = 5  # networks of a space that statistics need
 Row = dict[str, Any]
+DRAWN = ("macs", "params", "activations", "latency_ms", "epochs", "seconds", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
         files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
-        rows = sweep.timed(folder)
+        rows = [as_row(row, str(folder / sweep.RESULTS)) for row in sweep.timed(folder)]
         hparams.write(folder, {row["key"]: {"space": row["space"]} | of_network(row["symbols"]) for row in rows}, rows)
         sizes = {"networks": networks, "min-macs": f"{band[0]:.0f}", "max-macs": f"{band[1]:.0f}", "stages": stages}
         again = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
@@ -209,16 +211,31 @@ def redraw(tables: Sequence[Path], config: TrainConfig, best: int) -> Outcome:
     for path in tables:
         if not path.is_file():
             raise InputError(f"no results at {str(path)!r}: a results.jsonl is needed")
-        try:
-            found = sweep.read_lines(path)
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON lines: {error}") from None
-        if not all(isinstance(row, dict) and {"space", "arch"} <= row.keys() for row in found) or not found:
+        found = read_lines(path, as_row)
+        if not found:
             raise InputError(f"{path}: lines with space, arch and val_accuracy (or error) are needed")
         rows += found
     folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     folder.mkdir(parents=True, exist_ok=True)
     return Outcome(folder, report(folder, rows, best))
+
+
+def as_row(row: Any, place: str) -> Row:
+    """A result whose figures and symbols can be drawn. Raises InputError."""
+    row = named({"space": str, "arch": str}, row, place, {"key": str, "error": str, **dict.fromkeys(DRAWN, float)})
+    if "error" in row:
+        return cast(Row, row)
+    row = named({"val_accuracy": float}, row, place)
+    if not 0 <= row["val_accuracy"] <= 1 or any(row.get(name, 0) < 0 for name in DRAWN):
+        raise InputError(f"{place}: a val_accuracy from 0 to 1 and costs from 0 are needed")
+    if "symbols" in row:
+        kinds: dict[str, Any] = {**dict.fromkeys("dwgb", list[float])}
+        if "m" in typed(dict[str, Any], row["symbols"], f"{place}: symbols"):
+            kinds = dict.fromkeys("dwamgb", float)
+        symbols = named(kinds, row["symbols"], f"{place}: symbols")
+        if not all(min(v, default=0) > 0 if isinstance(v, list) else v > 0 for v in map(symbols.get, kinds)):
+            raise InputError(f"{place}: symbols: numbers above 0 are needed")
+    return cast(Row, row)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A trial: a run of the trainer on a sample of the space, its time accounted for."""
 
+import contextlib
 import gc
 import logging
 import shutil
@@ -19,13 +20,18 @@ from kcnn.builder import SMALL, smallest
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
 from trainers.files import write_json, write_text
-from trainers.runs import read_json
 from trainers.state import architecture
 from tuning.objective import Objective
-from tuning.records import inside
+from tuning.records import inside, named, read, typed
 from tuning.space import Space, Values, resolve
 
 TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
+FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
+           "images_per_second")  # fmt: skip
+KINDS: dict[str, Any] = {
+    "trial": str, "values": dict[str, str | float | bool], "figures": dict[str, Any] | None, "score": float | None,
+    "error": str | None, "seconds": float, "lost_seconds": float, "epoch_seconds": float,
+}  # fmt: skip
 RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one
 SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
 WAIT = 30.0  # seconds that a killed worker may take to let go of its run
@@ -123,7 +129,9 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
     finally:
         forget()
     if clock.calls or record["error"] or not (folder / RECORD).exists():  # a run found finished has its record
-        before = read_record(folder) or {"seconds": 0.0, "lost_seconds": 0.0}  # of fewer epochs
+        before: Values = {"seconds": 0.0, "lost_seconds": 0.0}
+        with contextlib.suppress(InputError):  # one that is damaged is written anew
+            before = read_record(folder) or before  # of fewer epochs
         record |= clock.read()
         record |= {name: record[name] + before[name] for name in ("seconds", "lost_seconds")}
         write_json(folder / RECORD, record)
@@ -158,6 +166,14 @@ def forget() -> None:
 
 
 def read_record(folder: Path) -> Values | None:
-    """What a trial's folder says of it, once it has ended."""
+    """What a trial's folder says of it, once it has ended. Raises InputError where that cannot be."""
     path = folder / RECORD
-    return read_json(path) if path.is_file() else None
+    if not path.exists():
+        return None
+    record = named(KINDS, read(path, Any), str(path), {"epochs": int, "resolution": int})
+    if record["score"] is not None:
+        figures = named({"val_accuracy": float}, record["figures"], f"{path}: figures")
+        for name in FIGURES:
+            typed(float | None, figures.get(name), f"{path}: figures: {name}")
+        named({"epochs": int, "resolution": int}, record, str(path))
+    return record

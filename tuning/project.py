@@ -12,12 +12,14 @@ from kcnn.errors import InputError, Interrupted
 from trainers import files, runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
+from trainers.settings import yaml_of
 from tuning import hparams, report
 from tuning.halving import HalvingOracle, plan, rung_of
 from tuning.hypermodel import place, read_record, run_trial
 from tuning.objective import Objective, parse
 from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
 from tuning.parallel import connected, lead, role, supervise, work
+from tuning.records import typed
 from tuning.space import Limits, Ranges, Space, make_space, resolve
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
@@ -82,7 +84,10 @@ class Search:
 
     def timing(self, trial: Trial) -> tuple[float, float]:
         """Seconds lost, seconds of an epoch."""
-        record = self.record(trial) or {}
+        try:
+            record = self.record(trial) or {}
+        except InputError:  # the report will tell
+            record = {}
         return record.get("lost_seconds", 0.0), record.get("epoch_seconds", 0.0)
 
 
@@ -195,13 +200,7 @@ def saved(settings: Settings) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> Settings:
-    try:
-        plain = yaml.safe_load((folder / SETTINGS).read_text("utf-8"))
-        pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.pop("ranges").items()}
-        config, limits = TrainConfig(**plain.pop("config")), Limits(**plain.pop("limits"))
-        return Settings(config, Ranges(**pairs), limits, **plain)
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / SETTINGS} is not the settings of a search ({error})") from None
+    return typed(Settings, yaml_of(folder / SETTINGS), str(folder / SETTINGS))
 
 
 def remember(search: Search) -> None:
@@ -239,6 +238,9 @@ def close(search: Search, oracle: Any) -> Result:
     if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
         print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
               file=sys.stderr)  # fmt: skip
+    for row in rows:
+        if row["status"] == "completed" and row["score"] is None:
+            print(f"trial {row['trial']} is left out: {row['error']}", file=sys.stderr)
     # Last of all, when no trial disturbs it.
     print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
     timed = replace(search.space, measured=search.space.measured | {"latency_ms"})

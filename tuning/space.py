@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import keras_tuner
 from cyclopts import Group, Parameter
 
-from kcnn.arch import number
 from kcnn.errors import InputError
 from kcnn.scaling import costs, quantity, short
 from trainers.config import TrainConfig
@@ -16,6 +15,7 @@ from trainers.recipes import RECIPES
 from trainers.settings import resolve
 from trainers.state import architecture
 from tuning.latency import latency_ms
+from tuning.records import brief, number
 
 SPACE, LIMITS = Group.create_ordered("Space"), Group.create_ordered("Limits")
 MULTIPLIERS = ("width", "depth", "resolution")
@@ -138,6 +138,13 @@ class Space:
     def rounded(self, values: Mapping[str, Any]) -> Values:
         """The values of the space's own hyperparameters, as they are used."""
         return {d.name: d.rounded(values[d.name]) for d in self.dimensions}
+
+    def contain(self, values: Mapping[str, Any], place: str) -> None:
+        """Raises InputError where a sample that was read from a file is none of this space."""
+        for d in self.dimensions:
+            value: Any = values.get(d.name)
+            if not (value in d.values if d.values else number(value) and d.low * 0.999 <= value <= d.high * 1.001):
+                raise InputError(f"{place}: {d.name} {brief(value)} is there, the search draws {d}")
 
     def run(self, values: Mapping[str, Any]) -> TrainConfig:
         """The run of a sample."""

@@ -62,6 +62,8 @@ def parameters(rows: Sequence[Row]) -> dict[str, list[float]]:
     if any("symbols" not in row for row in rows):
         return {}
     every = [of_network(row["symbols"]) for row in rows]
+    if any(each.keys() != every[0].keys() for each in every):
+        return {}
     return {what: [each[what] for each in every] for what in every[0]}
 
 

@@ -6,6 +6,7 @@ goes on with one that was interrupted.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import shlex
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import filelock
 from cyclopts import Parameter
@@ -30,7 +31,8 @@ from trainers.config import TrainConfig
 from trainers.settings import read, resolve
 from trainers.signals import stop_signals
 from tuning.processes import Process, die_with_parent, start, stop
-from tuning.records import inside
+from tuning.records import inside, named, read_lines, typed
+from tuning.records import read as read_json
 
 JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
 FIGURES = ("val_accuracy", "val_loss", "best_val_accuracy", "train_accuracy", "train_loss", "params", "macs", "epochs",
@@ -68,17 +70,14 @@ def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    jobs = [Job(row["key"], TrainConfig(**row["config"]), row["facts"]) for row in read_lines(folder / JOBS)]
-    for job in jobs:
+    """Raises InputError for what is no job, and for one that would be trained outside the folder."""
+
+    def check(row: Any, place: str) -> Job:
+        job: Job = typed(Job, row, place)
         inside(folder, RUNS, job.key)
-    return jobs
+        return job
 
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; a last line that was cut off while it was written does not count."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return read_lines(folder / JOBS, check)
 
 
 def command(config: TrainConfig) -> str:
@@ -104,7 +103,8 @@ def same_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Raises InputError where a sweep of other settings is in the folder, and says which."""
     if not path.is_file():
         return
-    had, wanted = (flat(s) for s in (runs.read_json(path), json.loads(json.dumps(settings))))
+    saved = named({"config": dict[str, Any]}, read_json(path, Any), str(path))
+    had, wanted = (flat(s) for s in (saved, json.loads(json.dumps(settings))))
     for name in sorted(had.keys() | wanted.keys()):
         if had.get(name) != wanted.get(name):
             there, here = had.get(name, "the default"), wanted.get(name, "the default")
@@ -127,7 +127,18 @@ def flags_of_file(argv: Sequence[str]) -> Dict | None:
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in read_lines(folder / RESULTS)}
+    """Raises InputError where the file was damaged."""
+    return {row["key"]: row for row in read_lines(folder / RESULTS, as_result)}
+
+
+def as_result(row: Any, place: str) -> dict[str, Any]:
+    """A row of a network that was trained, or could not be: with finite figures, or an error. Raises InputError."""
+    row = named({"key": str, "arch": str}, row, place, {"error": str, "run_dir": str, "latency_ms": float})
+    if "error" not in row:
+        row = named(dict.fromkeys(FIGURES, float), row, place)
+        if not 0 <= row["val_accuracy"] <= 1:
+            raise InputError(f"{place}: val_accuracy {row['val_accuracy']}: a share from 0 to 1 is needed")
+    return cast(dict[str, Any], row)
 
 
 def timed(folder: Path) -> list[dict[str, Any]]:
@@ -145,7 +156,7 @@ def timed(folder: Path) -> list[dict[str, Any]]:
     for job in lacking:
         arch = architecture(resolve(job.config))
         if (key := repr(arch)) not in known:
-            known[key] = latency_ms(arch, len(runs.read_json(folder / RUNS / job.key / runs.CLASSES)))
+            known[key] = latency_ms(arch, len(read_json(folder / RUNS / job.key / runs.CLASSES, list[str])))
         rows[job.key]["latency_ms"] = known[key]
     write_results(folder, rows.values())
     return [rows[job.key] for job in jobs]
@@ -154,9 +165,9 @@ def timed(folder: Path) -> list[dict[str, Any]]:
 def append(folder: Path, row: dict[str, Any]) -> None:
     """Adds a result, once, and whole or not at all."""
     with filelock.FileLock(folder / ".results.lock"):
-        rows = read_lines(folder / RESULTS)
-        if not any(other["key"] == row["key"] for other in rows):
-            write_results(folder, (*rows, row))
+        rows = results(folder)
+        if row["key"] not in rows:
+            write_results(folder, (*rows.values(), row))
 
 
 def write_results(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -218,8 +229,10 @@ def attempts(run: Path) -> int:
     run.mkdir(exist_ok=True)
     path = run / "attempts.json"
     at = next((p.name for p in checkpoints.found(run / "checkpoints")), None)
-    last = runs.read_json(path) if path.exists() else {}
-    count = last["count"] + 1 if last.get("at") == at and "count" in last else 1
+    count = 1
+    with contextlib.suppress(InputError):  # there is none, or it is damaged: then this is the first
+        last = named({"at": str | None, "count": int}, read_json(path, Any), str(path))
+        count += last["count"] if last["at"] == at else 0
     files.write_json(path, {"at": at, "count": count})
     return int(count)
 

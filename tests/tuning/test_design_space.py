@@ -163,7 +163,7 @@ def test_the_paper_s_band_goes_with_the_area():
     ("--recipe nope", "nope"),
     ("--config nowhere.yaml", "nowhere.yaml"),
     ("--table nowhere.jsonl", "nowhere.jsonl"),
-    ("--table bad.jsonl", "bad.jsonl is not JSON lines"),
+    ("--table bad.jsonl", "bad.jsonl, line 1 is damaged"),
     ("--table empty.jsonl", "empty.jsonl: lines with space, arch and val_accuracy"),
     ("--table failed.jsonl", "all 1 networks failed, the first: it broke"),
 ])  # fmt: skip
