@@ -20,6 +20,7 @@ from kcnn import cli
 from kcnn.errors import InputError, Interrupted
 
 POLL_SECONDS = 0.1
+MOST_WORKERS, MOST = 1024, 10**6
 BAD_INPUT = 2  # a worker's exit code that no restart will change
 
 
@@ -69,9 +70,10 @@ def launch(
     leave, the exit code is 75, and the same command with --resume auto goes on; a second Ctrl-C kills them. GPUs
     are shared out evenly. For several machines see docs/distributed.md.
     """
-    if workers < 1 or restarts < 0 or join <= 0 or grace < 0:
-        raise InputError(f"workers {workers}, restarts {restarts}, join {join:g}, grace {grace:g}: at least 1, 0, "
-                         "above 0, and 0 are needed")  # fmt: skip
+    for name, value, least, most in (("workers", workers, 1, MOST_WORKERS), ("restarts", restarts, 0, MOST),
+                                     ("join", join, POLL_SECONDS, MOST), ("grace", grace, 0, MOST)):  # fmt: skip
+        if not least <= value <= most:  # NaN is not, either
+            raise InputError(f"{name} {str(value)[:40]}: a number from {least} to {most:,} is needed")
     if not command:
         raise InputError("nothing to run: name it after `--`, as in `-- -m kcnn.train --arch resnet-50`")
     arguments = list(command)

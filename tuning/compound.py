@@ -21,7 +21,8 @@ from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
 from tuning import hparams, sweep
 from tuning.compound_report import drawn, spoken
-from tuning.records import named
+from tuning.processes import MOST_WORKERS
+from tuning.records import named, need_whole
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"
@@ -47,9 +48,7 @@ def search(
 
     EfficientNet, Section 3.3. Goes on with what config.run_dir already holds. Raises InputError.
     """
-    for what, value in (("trials", trials), ("seeds", seeds), ("parallel", parallel)):
-        if value < 1:
-            raise InputError(f"{what} {value}: a whole number of 1 or more is needed")
+    need_whole(trials=(trials, 1, 10**4), seeds=(seeds, 1, 1000), parallel=(parallel, 1, MOST_WORKERS))
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance {tolerance:g}: a share between 0 and 1 is needed")
     for name in ("phi", "alpha", "beta", "gamma", "compound", "resume"):

@@ -16,7 +16,8 @@ from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
 from tuning import anynet, hparams, sweep
-from tuning.records import named, read_lines, typed
+from tuning.processes import MOST_WORKERS
+from tuning.records import named, need_whole, read_lines, typed
 from tuning.space_report import of_network, report, spoken
 
 SWEEP = Group.create_ordered("Design spaces")
@@ -43,10 +44,8 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     twice = [s.name for i, s in enumerate(drawn_from) if s.slug in [other.slug for other in drawn_from[:i]]]
     if twice or not drawn_from:
         raise InputError(f"space {' '.join(spaces)!r}: different ones are needed, and at least one")
-    for what, value, least in (("networks", networks, FEWEST), ("stages", stages, 1), ("parallel", parallel, 1),
-                               ("best", best, 1)):  # fmt: skip
-        if value < least:
-            raise InputError(f"{what} {value}: a whole number of {least} or more is needed")
+    need_whole(networks=(networks, FEWEST, 10**5), stages=(stages, 1, anynet.MOST_STAGES),
+               parallel=(parallel, 1, MOST_WORKERS), best=(best, 1, 10**5))  # fmt: skip
     config = short_runs(config)
     from trainers.fit import writable
 
@@ -198,8 +197,8 @@ def main(argv: list[str] | None = None) -> None:
 def macs_band(least: str | None, most: str | None, config: TrainConfig) -> anynet.Range:
     """From the flags; by default the paper's, in proportion to the image's area."""
     share = (pixels(config) / RESOLUTION) ** 2
-    high = quantity("max-macs", most) if most else BAND[1] * share
-    low = quantity("min-macs", least) if least else BAND[0] / BAND[1] * high
+    high = quantity("max-macs", most) if most is not None else BAND[1] * share
+    low = quantity("min-macs", least) if least is not None else BAND[0] / BAND[1] * high
     if low > high:
         raise InputError(f"min-macs {short(low)}, max-macs {short(high)}: the first has to be the smaller one")
     return low, high

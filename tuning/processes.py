@@ -12,6 +12,8 @@ from pathlib import Path
 LEAVE_SECONDS = 60.0  # that workers have to save and leave
 ORPHAN_SECONDS = 20.0  # the same, where nobody waits for them any more: whoever starts anew wants their runs
 
+MOST_WORKERS = 1024  # on one machine
+
 Process = subprocess.Popen[bytes]
 
 

@@ -19,7 +19,8 @@ from tuning.hypermodel import place, read_record, run_trial
 from tuning.objective import Objective, parse
 from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
 from tuning.parallel import connected, lead, role, supervise, work
-from tuning.records import typed
+from tuning.processes import MOST_WORKERS
+from tuning.records import need_whole, typed
 from tuning.space import Limits, Ranges, Space, make_space, resolve
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
@@ -101,9 +102,8 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
     """
     config = config or TrainConfig()
     settings = Settings(config, ranges or Ranges(), limits or Limits(), tuner, objective, grid_points, max_trials)
-    if max_trials < 1 or parallel < 1 or grid_points < 2:
-        raise InputError(f"max-trials {max_trials}, parallel {parallel}, grid-points {grid_points}: "
-                         "at least 1, 1 and 2 are needed")  # fmt: skip
+    need_whole(max_trials=(max_trials, 1, 10**6), parallel=(parallel, 1, MOST_WORKERS),
+               grid_points=(grid_points, 2, 1000))  # fmt: skip
     if role() == "worker":
         if not config.run_dir:
             raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")

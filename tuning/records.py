@@ -38,6 +38,14 @@ def inside(folder: Path, *names: str) -> Path:
     return path
 
 
+def need_whole(**flags: tuple[int, int, int]) -> None:
+    """Raises InputError for a flag whose value is not from its least to its most: name=(value, least, most)."""
+    for name, (value, least, most) in flags.items():
+        if not least <= value <= most:
+            shown = f"{name.replace('_', '-')} {brief(value)}"
+            raise InputError(f"{shown}: a whole number of {least} or more is needed, at most {most:,}")
+
+
 def read(path: Path, kind: Any) -> Any:
     """What a JSON file holds, as the type describes it (see `typed`). Raises InputError."""
     return typed(kind, parsed(content(path), str(path)), str(path))

@@ -19,6 +19,7 @@ from tuning.records import brief, number
 
 SPACE, LIMITS = Group.create_ordered("Space"), Group.create_ordered("Limits")
 MULTIPLIERS = ("width", "depth", "resolution")
+MOST_PIXELS, MOST_TIMES = 8192, 64
 Pair = tuple[float, float]
 Values = dict[str, Any]
 
@@ -243,6 +244,8 @@ def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float],
         if ends is None:
             continue
         low, high = check_range(name, *ends)
+        for end in (low, high):  # what no run can have is said of the flag, before anything is drawn
+            architecture(resolve(replace(config, **{name: Dimension(name).rounded(end)})))
         if low < high:
             dimensions.append(Dimension(name, low, high))
         else:
@@ -262,9 +265,14 @@ def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float],
 def check_range(name: str, low: float, high: float) -> tuple[float, float]:
     flags, zero = name.replace("_", "-"), name in ("weight_decay", "drop_path")
     if not (number(low) and number(high) and (low >= 0 if zero else low > 0)):
-        raise InputError(f"{flags}-range {low!r} {high!r}: numbers {'of 0 or more' if zero else 'above 0'} are needed")
+        least = "of 0 or more" if zero else "above 0"
+        raise InputError(f"{flags}-range {brief(low)} {brief(high)}: numbers {least} are needed")
     if low > high:
         raise InputError(f"{flags}-range {low:g} {high:g}: it is empty, the lower end comes first")
+    if name == "resolution" and high > MOST_PIXELS:
+        raise InputError(f"resolution-range {brief(low)} {brief(high)}: at most {MOST_PIXELS:,} pixels are needed")
+    if name in ("width", "depth") and high > MOST_TIMES:
+        raise InputError(f"{flags}-range {low:g} {high:g}: multipliers of at most {MOST_TIMES} are needed")
     if name == "drop_path" and high >= 1:
         raise InputError(f"drop-path-range {low:g} {high:g}: rates below 1 are needed")
     return low, high
