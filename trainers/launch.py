@@ -18,6 +18,7 @@ from cyclopts import Parameter
 
 from kcnn import cli
 from kcnn.errors import InputError, Interrupted
+from trainers.startup import listen
 
 POLL_SECONDS = 0.1
 MOST_WORKERS, MOST = 1024, 10**6
@@ -221,4 +222,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    listen()
     main()

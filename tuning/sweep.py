@@ -30,6 +30,7 @@ from trainers import checkpoints, files, runs
 from trainers.config import TrainConfig
 from trainers.settings import read, resolve
 from trainers.signals import stop_signals
+from trainers.startup import listen
 from tuning.processes import Process, die_with_parent, start, stop
 from tuning.records import inside, named, read_lines, typed
 from tuning.records import read as read_json
@@ -324,4 +325,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    listen()
     main()
