@@ -23,7 +23,7 @@ from trainers.startup import listen
 from tuning import hparams, sweep
 from tuning.compound_report import drawn, spoken
 from tuning.processes import MOST_WORKERS
-from tuning.records import named, need_whole
+from tuning.records import claimed, named, need_whole
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"
@@ -68,6 +68,8 @@ def search(
     else:
         twice = candidates(base, classes, trials, tolerance)
         jobs = [job(base, c, seed) for seed in range(seeds) for c in ({}, *twice)]
+    if not config.run_dir:  # another sweep may begin in the same second
+        folder = claimed(folder)
     with runs.locked(folder):
         sweep.write_jobs(folder, jobs)
         files.write_json(folder / SETTINGS, settings)

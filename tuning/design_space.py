@@ -18,7 +18,7 @@ from trainers.settings import resolve
 from trainers.startup import listen
 from tuning import anynet, hparams, sweep
 from tuning.processes import MOST_WORKERS
-from tuning.records import named, need_whole, read_lines, typed
+from tuning.records import claimed, named, need_whole, read_lines, typed
 from tuning.space_report import of_network, report, spoken
 
 SWEEP = Group.create_ordered("Design spaces")
@@ -55,6 +55,8 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     writable(folder)
     sweep.same_settings(folder / SETTINGS, settings)
     jobs = listed(folder, drawn_from, config, networks, band, stages)
+    if not config.run_dir:  # another sweep may begin in the same second
+        folder = claimed(folder)
     with runs.locked(folder):
         sweep.write_jobs(folder, jobs)
         files.write_json(folder / SETTINGS, settings)
@@ -215,7 +217,7 @@ def redraw(tables: Sequence[Path], config: TrainConfig, best: int) -> Outcome:
         if not found:
             raise InputError(f"{path}: lines with space, arch and val_accuracy (or error) are needed")
         rows += found
-    folder = Path(config.run_dir or sweep.new_folder("design-space", config))
+    folder = Path(config.run_dir) if config.run_dir else claimed(sweep.new_folder("design-space", config))
     folder.mkdir(parents=True, exist_ok=True)
     return Outcome(folder, report(folder, rows, best))
 

@@ -22,7 +22,7 @@ from trainers.config import TrainConfig
 from trainers.files import write_json, write_text
 from trainers.state import architecture
 from tuning.objective import Objective
-from tuning.records import inside, named, read, typed
+from tuning.records import inside, named, of_all, read, typed
 from tuning.space import Space, Values, resolve
 
 TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
@@ -105,10 +105,14 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
               values: Mapping[str, Any]) -> float | None:  # fmt: skip
     """Trains a sample, or goes on with its run, and returns its score; None where it failed, and its folder says why.
 
-    Raises Interrupted where it was told to stop; its run is saved then.
+    Raises Interrupted where it was told to stop; its run is saved then. Raises InputError and OSError for what would
+    befall every other trial, too.
     """
     tf.get_logger().addFilter(not_retracing)
     folder = place(project, trial_id, values)
+    if not project.is_dir():
+        raise InputError(f"{project} is gone: it was removed or renamed while it was searched")
+    folder.parent.mkdir(exist_ok=True)
     clock = Clock()
     record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
     try:
@@ -121,9 +125,11 @@ def run_trial(space: Space, objective: Objective, reference: Mapping[str, float]
     except (Interrupted, KeyboardInterrupt):
         raise
     except Exception as error:
+        if of_all(error):  # nothing is wrong with the sample
+            raise
         record["error"] = " ".join(str(error).split()) or type(error).__name__
         record["figures"] = record["score"] = None
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         if not isinstance(error, InputError):
             write_text(folder / ERROR, traceback.format_exc())
     finally:

@@ -70,10 +70,19 @@ class Saved:
     hyperparameters: Any
     trials: dict[str, Trial]
     ongoing_trials: dict[str, Trial]
+    failure: InputError | None = None
     _retry_queue: list[str]
 
     def save(self) -> None:
-        write_json(self.path, self.get_state())
+        """Raises InputError where that cannot be, and keeps it: a worker that asked would only see a lost connection.
+
+        KerasTuner holds the oracle's lock for ever after an exception, so nothing more can be asked of it then.
+        """
+        try:
+            write_json(self.path, self.get_state())
+        except InputError as error:
+            self.failure = error
+            raise
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()  # type: ignore[misc]

@@ -61,6 +61,12 @@ def stop(processes: Sequence[Process]) -> None:
             process.stdin.close()
 
 
+def last_line(log: Path) -> str:
+    """The end of a worker's log, without what all our errors begin and end with."""
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines() or ["it is empty"]
+    return lines[-1].partition("error: ")[2].partition(" (`")[0] or lines[-1]
+
+
 def die_with_parent() -> None:
     """To be called by a worker: its standard input ends when whoever started it does; it may then save, and leaves."""
 

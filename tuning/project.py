@@ -20,7 +20,7 @@ from tuning.objective import Objective, parse
 from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
 from tuning.parallel import connected, lead, role, supervise, work
 from tuning.processes import MOST_WORKERS
-from tuning.records import need_whole, typed
+from tuning.records import claimed, need_whole, typed
 from tuning.space import Limits, Ranges, Space, make_space, resolve
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
@@ -112,6 +112,8 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
             work(oracle, name, found.run)
         return Result(found.folder, [], {}, "", 0.0, 0.0)
     found = open_search(settings)
+    if not settings.config.run_dir:  # another search may begin in the same second
+        found = replace(found, folder=claimed(found.folder))
     with runs.locked(found.folder):
         remember(found)
         oracle = make_oracle(found)

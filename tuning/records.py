@@ -4,7 +4,9 @@ A folder may come from a stranger, and a file may have been cut off or edited. N
 looked at, and what is wrong with it is told in one line that names the file.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -36,6 +38,26 @@ def inside(folder: Path, *names: str) -> Path:
         if path.is_symlink():
             raise InputError(f"{path} is a symbolic link: nothing is written through it, so put a folder in its place")
     return path
+
+
+def claimed(folder: Path) -> Path:
+    """Makes a folder of this name, or with a number behind it where another process was faster."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        path = folder.with_name(f"{folder.name}-{number}") if number else folder
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            break
+    return path
+
+
+def of_all(error: BaseException) -> bool:
+    """Whether what befell one training would befall every other, too: a full disk, a folder that is gone."""
+    causes = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    full = "No space left on device"  # as TensorFlow's own errors have it
+    return any(isinstance(cause, OSError) or full in str(cause) for cause in causes)
 
 
 def need_whole(**flags: tuple[int, int, int]) -> None:

@@ -31,8 +31,8 @@ from trainers.config import TrainConfig
 from trainers.settings import read, resolve
 from trainers.signals import stop_signals
 from trainers.startup import listen
-from tuning.processes import Process, die_with_parent, start, stop
-from tuning.records import inside, named, read_lines, typed
+from tuning.processes import Process, die_with_parent, last_line, start, stop
+from tuning.records import inside, named, of_all, read_lines, typed
 from tuning.records import read as read_json
 
 JOBS, RESULTS, RUNS = "jobs.jsonl", "results.jsonl", "runs"
@@ -165,6 +165,8 @@ def timed(folder: Path) -> list[dict[str, Any]]:
 
 def append(folder: Path, row: dict[str, Any]) -> None:
     """Adds a result, once, and whole or not at all."""
+    if not (folder / JOBS).is_file():  # a lock would make the folder anew
+        raise InputError(f"{folder} is gone: it was removed or renamed while it was worked on")
     with filelock.FileLock(folder / ".results.lock"):
         rows = results(folder)
         if row["key"] not in rows:
@@ -216,8 +218,8 @@ def outcome(job: Job, run: Path) -> dict[str, Any]:
         (run / "attempts.json").unlink(missing_ok=True)
         raise
     except Exception as error:  # this network's; the sweep goes on
-        if isinstance(error, OSError) or isinstance(error.__cause__, OSError) or "No space left" in str(error):
-            raise  # this would befall every other, too
+        if of_all(error):
+            raise
         row["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     finally:
         keras.utils.clear_session()
@@ -293,12 +295,6 @@ def say(row: dict[str, Any], done: int, count: int) -> None:
 
 def log_of(folder: Path, i: int) -> Path:
     return folder / f"worker-{socket.gethostname()}-{i}.log"
-
-
-def last_line(log: Path) -> str:
-    """The end of a worker's log, without what all our errors begin and end with."""
-    lines = log.read_text("utf-8", errors="replace").strip().splitlines() or ["it is empty"]
-    return lines[-1].partition("error: ")[2].partition(" (`")[0] or lines[-1]
 
 
 def sweep(

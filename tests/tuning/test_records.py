@@ -92,5 +92,6 @@ def test_a_file_that_is_a_link_is_replaced_or_refused_and_its_target_stays(tmp_p
     elif name == "jobs.jsonl":
         sweep.write_jobs(tmp_path, [])
     else:
+        sweep.write_jobs(tmp_path, [])
         sweep.append(tmp_path, {"key": "a", "arch": "x", "error": "no"})
     assert target.read_text() == "mine"

@@ -69,6 +69,7 @@ def test_what_another_holds_is_left_to_it(tmp_path, trained, monkeypatch):
 
 
 def test_a_result_is_added_once_and_a_torn_line_does_not_count(tmp_path):
+    write_jobs(tmp_path, jobs(1))
     for _ in range(2):
         append(tmp_path, {"key": "a", "arch": "x", "error": "no memory"})
     with open(tmp_path / "results.jsonl", "a") as file:
