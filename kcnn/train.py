@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> None:
         list_recipes: Annotated[
             bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
         ] = False,
+        show_recipe: Annotated[
+            str | None, Parameter(help="Print all settings of this recipe as --config takes them, and stop.")
+        ] = None,
         json: cli.Json = False,
     ) -> dict[str, Any] | None:
         """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
@@ -31,11 +34,13 @@ def main(argv: list[str] | None = None) -> None:
         kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
         kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
         kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
-        kcnn train --recipe a2 --arch resnet-50 --data tfds:imagenet2012 --dry-run    # a paper's settings, in full
+        kcnn train --show-recipe a2                       # a paper's settings, in full
         kcnn train --resume logs/resnet-50-photos-...     # after a crash
 
         Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
         """
+        if show_recipe is not None:
+            return recipe(show_recipe, quiet=json)
         return recipes(quiet=json) if list_recipes else run(config or TrainConfig())
 
     argv = sys.argv[1:] if argv is None else argv
@@ -44,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def saved_values(argv: list[str]) -> Dict | None:
     """The values that --config, or the run to --resume, sets; flags will win over them."""
-    from trainers.runs import CONFIG
+    from kcnn.errors import InputError
+    from trainers.runs import CONFIG, read_config
     from trainers.settings import read
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -52,12 +58,32 @@ def saved_values(argv: list[str]) -> Dict | None:
     early.add_argument("--resume", nargs="?")
     early.add_argument("--run-dir", nargs="?")
     known, _ = early.parse_known_args(argv)
+    for flag in ("config", "resume", "run_dir"):
+        if getattr(known, flag) == "":
+            raise InputError(f"--{flag.replace('_', '-')} '': the name of a file or folder is needed")
     if known.config:
         return Dict(read(known.config), source=known.config)
     run = known.run_dir if known.resume == "auto" else known.resume
     if known.resume and run and (path := Path(run, CONFIG)).is_file():
+        read_config(path.parent)  # which names the file where its values cannot be
         return Dict(read(path) | {"resume": known.resume}, source=str(path))
     return None
+
+
+def recipe(name: str, quiet: bool) -> dict[str, Any]:
+    """All settings of a recipe, those that it shares with the default too."""
+    import yaml
+
+    from kcnn.errors import InputError
+    from trainers.recipes import COOKBOOK, RECIPES
+
+    if name not in RECIPES:
+        raise InputError(f"show-recipe {name!r}: one of {', '.join(RECIPES)} is needed")
+    about, source = COOKBOOK[name].about, COOKBOOK[name].source
+    if not quiet:
+        print(f"# {about}\n# {source}")
+        print(yaml.safe_dump({"recipe": name} | RECIPES[name], sort_keys=False), end="")
+    return {"recipe": name, "about": about, "source": source, "settings": RECIPES[name]}
 
 
 def recipes(quiet: bool) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Training on tf.distribute: one configuration, one step, one loop."""
 
-from trainers.startup import leave_at_interrupt
+from kcnn import starting  # before Keras: it says in one line what that cannot load
 
-leave_at_interrupt()
+import keras  # isort: skip
 
-import kcnn  # noqa: E402, F401  (imports TensorFlow without its messages)
-from trainers.config import TrainConfig  # noqa: E402
-from trainers.fit import Result, fit  # noqa: E402
+if keras.backend.backend() != "tensorflow":
+    starting.refuse(f"KERAS_BACKEND {keras.backend.backend()!r}: training, evaluation and export need 'tensorflow'")
+
+from trainers.config import TrainConfig
+from trainers.fit import Result, fit
 
 __all__ = ["Result", "TrainConfig", "fit"]

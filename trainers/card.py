@@ -21,6 +21,7 @@ from trainers.config import RESUMABLE, TrainConfig
 from trainers.curves import curves_png
 from trainers.data import Source
 from trainers.evaluation import Evaluation
+from trainers.files import write_bytes, write_text
 from trainers.settings import resolve, text
 from trainers.state import architecture
 from trainers.strategy import visible_gpus
@@ -57,8 +58,8 @@ def findings(config: TrainConfig, source: Source, history: History, sample: Eval
 def write_card(folder: Path, config: TrainConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
     """Leaves card.md and its picture in the run's folder. `result`: the run's, with its findings."""
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
-    (folder / CURVES).write_bytes(picture)
-    runs.write_text(folder / CARD, card(folder, config, source, history, result))
+    write_bytes(folder / CURVES, picture)
+    write_text(folder / CARD, card(folder, config, source, history, result))
 
 
 def card(folder: Path, config: TrainConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
@@ -171,7 +172,9 @@ def data(source: Source, result: Mapping[str, Any]) -> str:
             ("validation", f"{source.val.size:,}", f"`{prints['val']}`")]  # fmt: skip
     left_out = f" {len(source.corrupt)} broken ones were left out (`corrupt.txt`)." if source.corrupt else ""
     counts = table(("images", "how many", "fingerprint"), rows)
-    return f"{counts}\n\n{len(source.classes)} classes: {names}{more}.{left_out}"
+    changes = [f"From epoch {change['epoch']} on, the data was another, and that was accepted: {change['what']}."
+               for change in result.get("data_changes", ())]  # fmt: skip
+    return "\n\n".join([counts, f"{len(source.classes)} classes: {names}{more}.{left_out}", *changes])
 
 
 def environment() -> Iterable[tuple[str, str]]:

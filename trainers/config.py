@@ -83,6 +83,14 @@ class TrainConfig:
         Literal["error", "skip"],
         flag(DATA, "A broken image: stop and name it, or decode all once beforehand and leave broken ones out."),
     ] = "error"
+    data_changed: Annotated[
+        Literal["refuse", "accept"],
+        flag(
+            DATA,
+            "What to do when a run is resumed and its data is no longer what it began with: refuse to go on, or accept "
+            "the data as it is now, begin the epoch under way anew, and say so in the run's card.",
+        ),
+    ] = "refuse"
     crop_scale: Annotated[
         float,
         flag(DATA, f"Smallest share of an image's area that a random training crop has {RECIPE}; 1: no random crops."),
@@ -278,6 +286,7 @@ class TrainConfig:
 RESUMABLE = (
     "epochs",
     "data_dir",
+    "data_changed",
     "strategy",
     "replicas",
     "worker_timeout",

@@ -1,22 +1,40 @@
 """What TensorBoard shows of a run, and the pictures in its folder."""
 
 import io
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from trainers.files import reading, replacing
+
+PARTS = ("train", "validation")
 
 
 class Dashboard:
     """Two event files as Keras names them, train and validation, so that TensorBoard lays their curves together."""
 
-    def __init__(self, folder: Path | None):
-        """Without a folder nothing is written."""
+    def __init__(self, folder: Path | None, step: int = 0):
+        """For a run that goes on from this step, or from its beginning. Without a folder nothing is written."""
+        self.folder = folder
+        self.open(step or -1)  # at its beginning a run shows its first images once more
+
+    def open(self, last: int) -> None:
+        if self.folder:
+            rewind_events(self.folder, last)
         self.train, self.validation = (
-            tf.summary.create_file_writer(str(folder / part)) if folder else tf.summary.create_noop_writer()
-            for part in ("train", "validation")
+            tf.summary.create_file_writer(str(self.folder / part)) if self.folder else tf.summary.create_noop_writer()
+            for part in PARTS
         )
+
+    def rewind(self, step: int) -> None:
+        """Takes back what was shown after a step."""
+        self.close()
+        self.open(step)
 
     def scalars(self, writer: Any, step: int, values: dict[str, float]) -> None:
         with writer.as_default(step):
@@ -69,3 +87,38 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def rewind_events(folder: Path, last: int) -> None:
+    """Takes what was shown after a step, which is about to be repeated, out of a run's event files.
+
+    Whatever reads them would show the points of both times.
+    """
+    for path in (path for part in PARTS for path in (folder / part).glob("events.out.tfevents.*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        steps = [step for step, _ in events(path)]
+        if min(steps, default=0) > last:
+            path.unlink()
+        elif max(steps, default=0) > last:
+            with replacing(path) as partial, open(partial, "xb") as file:
+                file.writelines(record for step, record in events(path) if step <= last)
+
+
+def events(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The steps and records of an event file, up to where it was cut off, if it was.
+
+    A record of TensorFlow's is its length, that length's checksum, an Event, and its checksum.
+    """
+    with reading(path) as file:
+        left = os.fstat(file.fileno()).st_size
+        while len(head := file.read(12)) == 12:
+            size = 4 + int.from_bytes(head[:8], "little")
+            left -= len(head) + size
+            if left < 0:
+                return
+            body = file.read(size)
+            try:
+                yield tf.compat.v1.Event.FromString(body[:-4]).step, head + body
+            except DecodeError:
+                return

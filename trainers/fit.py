@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -14,17 +15,19 @@ import tensorflow as tf
 import kcnn
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
-from trainers import checkpoints, runs, workers
+from trainers import checkpoints, provenance, runs, workers
 from trainers.card import findings, write_card
 from trainers.config import TrainConfig
 from trainers.curves import plan_text
 from trainers.data import open_data
 from trainers.evaluation import evaluate_train_sample
-from trainers.job import Job, Position, make_class_weights, make_plan
+from trainers.files import replacing, write_json, write_text
+from trainers.job import SERIES, Job, Position, make_class_weights, make_plan, position_of
 from trainers.loop import set_lr_scale, synchronize, train
 from trainers.optimizers import make_optimizer
 from trainers.phases import sized
-from trainers.settings import check, resolve, text
+from trainers.settings import check, checkpoint_steps, resolve, text
+from trainers.signals import Stopped, stop_signals
 from trainers.state import State, architecture, make_state, network, networks, precision
 from trainers.strategy import make_strategy, strategy_name, visible_gpus
 
@@ -48,39 +51,99 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
     met = make_strategy(config) if strategy_name(config) == "multi-worker" else None
     job = prepare(*workers.from_chief(met, lambda: new_or_resumed(config)))
     with contextlib.ExitStack() as stack:
-        done, last = workers.from_chief(job.strategy, lambda: enter(job, stack))
+        folder, done, changed = workers.from_chief(job.strategy, lambda: enter(job, stack))
+        job = replace(job, folder=folder)
         if done:
-            return Result(job.folder, done, job.chief)
+            return Result(folder, done, job.chief)
+        stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
         started = time.perf_counter()
         state = make(job)
-        position = Position()
-        if last:
-            path, arrays, extra = last
-            checkpoints.restore(state, arrays, path)
-            position = Position(**extra)
-            set_lr_scale(state, position)
+        position = go_on(job, state)
         if job.chief:
-            runs.rewind_metrics(job.folder, position.lines)
+            position.lines = runs.rewind_metrics(folder, position.lines)
+            if changed:
+                change = {"epoch": len(position.history) + 1, "what": changed}
+                provenance.record(folder, job.source, [*provenance.accepted(folder), change])
         figures = train(job, state, position, use_jit(job.config), list(callbacks))
         result = outcome(job, position, figures) | {"seconds": time.perf_counter() - started}
-        result |= workers.from_chief(job.strategy, lambda: conclude(job, position, result))
-    return Result(job.folder, result, job.chief)
+        with workers.noticing_loss(job.strategy, folder):
+            result |= workers.from_chief(job.strategy, lambda: conclude(job, position, result))
+    return Result(folder, result, job.chief)
 
 
-def enter(job: Job, stack: contextlib.ExitStack) -> tuple[dict[str, Any] | None, checkpoints.Checkpoint | None]:
-    """Locks the folder; makes it, or finds what is in it: the outcome of a finished run, or the newest checkpoint."""
-    folder, source = job.folder, job.source
+def enter(job: Job, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] | None, str]:
+    """Locks the run's folder, and makes it where there is none.
+
+    Returns the folder; the outcome of a run that has ended; what became another in its data, where that is accepted.
+    """
+    source, folder = job.source, job.folder if job.config.run_dir else runs.claim(job.folder)
     stack.enter_context(runs.locked(folder))
-    if runs.is_finished(folder) and (result := runs.read_json(folder / runs.RESULT))["planned"] >= job.plan.steps:
-        return result, None
-    if runs.is_run(folder):
-        runs.same_classes(tuple(runs.read_json(folder / runs.CLASSES)), source.classes, folder)
-        (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
-        return None, checkpoints.newest(folder / "checkpoints")
-    runs.create(folder, job.config, job.facts.to_dict(), source.classes)
-    if source.corrupt:
-        (folder / "corrupt.txt").write_text("\n".join(source.corrupt) + "\n", encoding="utf-8")
-    return None, None
+    runs.refuse_links(folder)
+    if not runs.is_run(folder):
+        provenance.record(folder, source, [])
+        if source.corrupt:
+            write_text(folder / "corrupt.txt", "\n".join(source.corrupt) + "\n")
+        runs.create(folder, job.config, job.facts.to_dict(), source.classes)
+        return folder, None, ""
+    if runs.is_finished(folder):
+        result = runs.read_result(folder)
+        if result["planned"] >= job.config.epochs * first_steps_per_epoch(job):
+            return folder, result, ""
+    runs.same_classes(runs.read_classes(folder), source.classes, folder)
+    changed = provenance.difference(folder, source)
+    if changed and job.config.data_changed == "refuse":
+        raise InputError(f"the data of {folder} is not what the run began with: {changed}. Put back what it was, or "
+                         "go on with --data-changed accept")  # fmt: skip
+    (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
+    return folder, None, changed
+
+
+def first_steps_per_epoch(job: Job) -> int:
+    """Steps of an epoch of the data that was recorded in the run's folder, or else of the data that is there."""
+    found = provenance.recorded(job.folder)
+    return found["train"]["images"] // job.config.global_batch if found else job.plan.steps_per_epoch
+
+
+def go_on(job: Job, state: State) -> Position:
+    """Sets the state to the run's newest checkpoint, if it has one. Returns where in the run that is."""
+    last = workers.from_chief(job.strategy, lambda: last_checkpoint(job, state))
+    if last is None:
+        return Position(steps_per_epoch=job.plan.steps_per_epoch)
+    path, arrays, extra = last
+    checkpoints.restore(state, arrays, path)
+    position = Position(**extra)
+    set_lr_scale(state, position)
+    if position.steps_per_epoch not in (0, job.plan.steps_per_epoch):  # there are more images now, or fewer
+        position.step = len(position.history) * job.plan.steps_per_epoch
+        position.epoch = {name: [] for name in SERIES}
+        state.step.assign(position.step)
+        state.optimizer.iterations.assign(position.step)
+        if job.chief:
+            position.lines = runs.lines_of_epochs(job.folder, len(position.history))
+    position.steps_per_epoch = job.plan.steps_per_epoch
+    return position
+
+
+def last_checkpoint(job: Job, state: State) -> checkpoints.Checkpoint | None:
+    """Raises InputError where checkpoints were lost, and a start from the beginning would hide it."""
+    likeness = checkpoints.likeness(checkpoints.variables(state))
+
+    def check(path: Path, arrays: checkpoints.Arrays, extra: dict[str, Any]) -> None:
+        checkpoints.compare(likeness, arrays, path)
+        position_of(extra, int(arrays["step"]), f"checkpoint {path}")
+
+    folder = job.folder / "checkpoints"
+    last = checkpoints.newest(folder, check)
+    if last is None and (steps := runs.last_step(job.folder)) > surely_kept(job):
+        raise InputError(f"{job.folder} has figures up to step {steps}, and {folder} has no checkpoint: put it back, "
+                         f"or remove {job.folder / runs.METRICS} to begin the run anew")  # fmt: skip
+    return last
+
+
+def surely_kept(job: Job) -> int:
+    """The step after which a run has a checkpoint, with the --checkpoint-every of its start and with today's."""
+    every = [checkpoint_steps(config) or sys.maxsize for config in (runs.read_config(job.folder), job.config)]
+    return min(first_steps_per_epoch(job), max(every))
 
 
 def make(job: Job) -> State:
@@ -113,6 +176,7 @@ def outcome(job: Job, position: Position, figures: dict[str, float]) -> dict[str
         "replicas": job.strategy.num_replicas_in_sync,
         "recoveries": position.recoveries,
         "corrupt": len(job.source.corrupt),
+        "data_changes": provenance.accepted(job.folder) if job.chief else [],
         "run_dir": str(job.folder),
     }
 
@@ -121,11 +185,12 @@ def conclude(job: Job, position: Position, result: dict[str, Any]) -> dict[str, 
     """Writes what a finished run leaves: the network, the card, and last of all the figures, to which it adds."""
     config, source, folder = job.config, job.source, job.folder
     model, *_ = checkpoints.load_run(folder)
-    model.save(folder / "model.keras")
+    with replacing(folder / "model.keras") as partial:
+        model.save(partial)
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)
-    runs.write_json(folder / runs.RESULT, result | found)
+    write_json(folder / runs.RESULT, result | found)
     return found
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import tensorflow as tf
 
@@ -12,9 +13,11 @@ from trainers import workers
 from trainers.config import TrainConfig
 from trainers.data import Source
 from trainers.settings import checkpoint_seconds, checkpoint_steps
+from trainers.typed import checked
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
+HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_top5")  # what a run's history must tell of an epoch
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,25 @@ class Position:
     best: float = -1.0
     history: list[Scalars] = field(default_factory=list)
     recoveries: int = 0  # from blow-ups, each of which halved the learning rate
+    steps_per_epoch: int = 0  # of the data at that time; 0: an earlier version did not say
+
+
+def position_of(extra: dict[str, Any], step: int, where: str) -> Position:
+    """The Position that a checkpoint of this step remembers. Raises InputError where it cannot be one."""
+    kinds = get_type_hints(Position)
+    values = vars(Position()) | extra
+    checked(values, kinds, where)
+    if unknown := values.keys() - kinds.keys():
+        raise InputError(f"{where} remembers {min(unknown)!r}, which is unknown")
+    position = Position(**values)
+    counts = (position.step, position.lines, position.recoveries, position.steps_per_epoch)
+    if position.step != step or min(counts) < 0:
+        raise InputError(f"{where} remembers step {position.step}, and its variables are of step {step}")
+    if position.epoch.keys() != set(SERIES) or len({len(values) for values in position.epoch.values()}) > 1:
+        raise InputError(f"{where} remembers an epoch of {', '.join(position.epoch)}: {', '.join(SERIES)} are needed")
+    for figures in position.history:
+        checked(figures, dict.fromkeys(HISTORY, float), where)
+    return position
 
 
 def make_plan(config: TrainConfig, images: int) -> Plan:
@@ -71,6 +93,8 @@ def make_plan(config: TrainConfig, images: int) -> Plan:
             f"batch-size {config.batch_size}{times}: there are {images} training images, so at most that many"
         )
     per_epoch = images // config.global_batch
+    if config.precise_bn > per_epoch:
+        raise InputError(f"precise-bn {config.precise_bn}: an epoch has {per_epoch} batches, so at most that many")
     steps, seconds = checkpoint_steps(config) or per_epoch, checkpoint_seconds(config) or math.inf
     return Plan(per_epoch, config.epochs, steps, seconds, max(1, min(100, per_epoch // 4)))
 

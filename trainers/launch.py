@@ -18,7 +18,6 @@ from cyclopts import Parameter
 
 from kcnn import cli
 from kcnn.errors import InputError, Interrupted
-from trainers.startup import listen
 
 POLL_SECONDS = 0.1
 MOST_WORKERS, MOST = 1024, 10**6
@@ -222,5 +221,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    listen()
     main()

@@ -62,7 +62,7 @@ def train(job: Job, state: State, position: Position, jit: bool,
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=state.plain, epochs=plan.epochs, steps=plan.steps_per_epoch
     )
-    dashboard = Dashboard(job.folder if job.chief else None)
+    dashboard = Dashboard(job.folder if job.chief else None, position.step)
     speed = Speed(config.global_batch)
     state.plain.stop_training = False
     hooks.on_train_begin()
@@ -89,6 +89,7 @@ def train(job: Job, state: State, position: Position, jit: bool,
                 if position.recoveries == config.recover:
                     raise
                 recover(job, state, position, str(error), reporter)
+                dashboard.rewind(position.step)
                 phase = None
     hooks.on_train_end(position.history[-1] if position.history else None)
     if callbacks:  # EarlyStopping, for one, may have put earlier weights back
@@ -169,7 +170,7 @@ def run_epoch(job: Job, state: State, position: Position, run_steps: Callable[[t
                 keep(job, state, position)
                 saved = time.monotonic()
             if stop:
-                raise Stopped(stop, position.step, job.folder)
+                raise Stopped(stop, job.folder, position.step)
         if state.plain.stop_training:
             break
     settle()
@@ -188,7 +189,7 @@ def run_epoch(job: Job, state: State, position: Position, run_steps: Callable[[t
     hooks.on_epoch_end(epoch, figures)
     _, stop = agree(job, state, 0.0, received)
     if stop and position.step < plan.steps:
-        raise Stopped(stop, position.step, job.folder)
+        raise Stopped(stop, job.folder, position.step)
 
 
 def agree(job: Job, state: State, seconds: float, received: list[int]) -> tuple[float, int]:

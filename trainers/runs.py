@@ -1,31 +1,52 @@
 """A run's folder: what is in it, who writes to it, and how it is opened again."""
 
 import contextlib
+import itertools
 import json
-import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import filelock
 
 from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
-from trainers.settings import read, resolve, text
+from trainers.files import append_line, read_json, read_json_lines, replacing, write_json, write_text
+from trainers.recipes import RECIPES
+from trainers.settings import check, read, resolve, text
+from trainers.typed import checked
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
+FOLDERS = ("checkpoints", "train", "validation")  # inside a run's, that training writes to
 
 
 def folder_of(config: TrainConfig) -> Path:
-    """Where a new run goes: --run-dir, or logs/<arch>-<data>-<time>."""
+    """Where a new run goes: --run-dir, or logs/<arch>-<data>-<time>, which `claim` makes."""
     if config.run_dir:
         return Path(config.run_dir)
     data = re.sub(r"[^\w.-]+", "-", Path(config.data).name.removeprefix("tfds:")) or "data"
     stem = Path("logs") / f"{config.arch}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(p for i in range(1000) if not (p := stem.with_name(stem.name + (f"-{i}" if i else ""))).exists())
+    return next(path for path in numbered(stem) if not path.exists())
+
+
+def claim(folder: Path) -> Path:
+    """Makes a folder of this name, or with a number behind it where another process was faster."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for path in numbered(folder):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("numbers have no end")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """name, name-1, name-2, ..."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{i}") for i in itertools.count(1))
 
 
 def is_run(folder: Path) -> bool:
@@ -56,8 +77,42 @@ def open_run(folder: Path | str) -> tuple[Path, TrainConfig, tuple[str, ...]]:
     if not is_run(folder):
         what = "no run (it has no config.yaml)" if folder.is_dir() else "no folder"
         raise InputError(f"{str(folder)!r} is {what}: the folder of a run of `kcnn train` is needed, logs/...")
-    config = TrainConfig(**read(folder / CONFIG) | {"run_dir": str(folder)})
-    return folder, config, tuple(read_json(folder / CLASSES))
+    return folder, read_config(folder), read_classes(folder)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The settled configuration of a run. Raises InputError for what cannot have come from a run."""
+    path = folder / CONFIG
+    values = read(path)
+    # An earlier version had fewer settings.
+    usual = {f.name: f.default for f in fields(TrainConfig)} | RECIPES.get(str(values.get("recipe")), {})
+    values = usual | values | {"run_dir": str(folder)}
+    checked(values, get_type_hints(TrainConfig, include_extras=True), str(path))
+    config = TrainConfig(**values)
+    try:
+        check(config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return config
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """The class names of a run, in the order of its logits."""
+    path = folder / CLASSES
+    names = read_json(path, list)
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise InputError(f"{path}: a list of class names is needed, each of them once; it was changed by hand")
+    return tuple(names)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run."""
+    path = folder / RESULT
+    result = read_json(path, dict)
+    told = {"evidence": list[str], "advice": list[str]} if "verdict" in result else {}
+    checked(result, dict.fromkeys(("steps", "planned", "epochs"), int) | told
+            | dict.fromkeys(("val_accuracy", "val_loss", "seconds"), float), str(path))  # fmt: skip
+    return result
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
@@ -71,10 +126,16 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
 
 
 def unfinished(config: TrainConfig) -> str | None:
-    """The newest run in logs/ with this settled configuration that neither finished nor is being written to."""
-    for path in sorted(Path("logs").glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        folder = path.parent
-        with contextlib.suppress(InputError):
+    """The newest run in logs/ with this settled configuration that neither finished nor is being written to.
+
+    Folders that cannot be read, or hold no whole run, are passed over.
+    """
+    found = []
+    for path in Path("logs").glob(f"*/{CONFIG}"):
+        with contextlib.suppress(OSError):
+            found.append((path.stat().st_mtime, path.parent))
+    for _, folder in sorted(found, reverse=True):
+        with contextlib.suppress(InputError, OSError):
             _, saved, _ = open_run(folder)
             changed = [f.name for f in fields(TrainConfig) if getattr(saved, f.name) != getattr(config, f.name)]
             if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
@@ -104,49 +165,63 @@ def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the folder for one writer; the lock goes with its process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
+    path = folder / ".lock"
+    if path.is_symlink():
+        raise InputError(f"{path} is a symbolic link, which a run does not follow: remove it")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(f"{folder} is in use by a live run: wait for it, or name another folder") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def write_text(path: Path, content: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def refuse_links(folder: Path) -> None:
+    """Raises InputError where training would write outside the run's folder."""
+    for name in FOLDERS:
+        if (folder / name).is_symlink():
+            raise InputError(f"{folder / name} is a symbolic link, which a run does not follow: put a folder there")
 
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
-    with open(folder / METRICS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(folder / METRICS, json.dumps(line))
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-
-
-def rewind_metrics(folder: Path, lines: int) -> None:
-    """Takes back the lines written after a checkpoint, as their steps are about to be repeated."""
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's metrics. Raises InputError for a damaged one."""
     path = folder / METRICS
     if path.exists():
-        kept = path.read_text("utf-8").splitlines(keepends=True)[:lines]
-        write_text(path, "".join(kept))
+        yield from read_json_lines(path)
+
+
+def last_step(folder: Path) -> int:
+    """The highest step that has figures."""
+    return max((line["step"] for line in read_metrics(folder) if isinstance(line.get("step"), int)), default=0)
+
+
+def lines_of_epochs(folder: Path, epochs: int) -> int:
+    """How many lines of metrics there are up to the end of an epoch."""
+    ends = (number for number, line in enumerate(read_metrics(folder), 1) if "val_loss" in line)
+    return next(itertools.islice(ends, epochs - 1, None), 0) if epochs else 0
+
+
+def rewind_metrics(folder: Path, lines: int) -> int:
+    """Takes back the lines written after a checkpoint, as their steps are about to be repeated.
+
+    Returns how many are left: fewer than asked for where lines were lost, which is told.
+    """
+    path, kept = folder / METRICS, 0
+    if path.exists():
+        with replacing(path) as partial, open(partial, "x", encoding="utf-8") as file:
+            for line in itertools.islice(read_json_lines(path), lines):
+                file.write(json.dumps(line) + "\n")
+                kept += 1
+    if kept < lines:
+        print(f"{path} has only {kept} of the {lines} lines that the checkpoint remembers", file=sys.stderr)
+    return kept

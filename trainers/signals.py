@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,27 @@ from kcnn.errors import Interrupted
 
 
 class Stopped(Interrupted):
-    """A run that saved and left because it was told to."""
+    """A run that left because it was told to; it goes on from its last checkpoint."""
 
-    def __init__(self, number: int, step: int, folder: Path):
-        name = signal.Signals(number).name
-        super().__init__(f"{name}: saved at step {step}; go on with --resume {folder}")
+    def __init__(self, number: int, folder: Path, step: int | None = None):
+        saved = "" if step is None else f"saved at step {step}; "
+        super().__init__(f"{signal.Signals(number).name}: {saved}go on with --resume {folder}")
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that the first SIGTERM or SIGINT is put in; a second one does what it did before."""
+def stop_signals(leave: Callable[[int], BaseException] | None = None) -> Iterator[list[int]]:
+    """A list that the first SIGTERM or SIGINT is put in; a second one does what it did before.
+
+    With `leave`, the exception that it gives for the signal is raised at once, wherever the program is.
+    """
     received: list[int] = []
     before: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
         restore()
+        if leave:
+            raise leave(number)
 
     def restore() -> None:
         for number, handler in before.items():

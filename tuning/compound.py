@@ -19,7 +19,6 @@ from kcnn.scaling import costs
 from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
-from trainers.startup import listen
 from tuning import hparams, sweep
 from tuning.compound_report import drawn, spoken
 from tuning.processes import MOST_WORKERS
@@ -269,5 +268,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    listen()
     main()

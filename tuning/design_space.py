@@ -15,7 +15,6 @@ from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
-from trainers.startup import listen
 from tuning import anynet, hparams, sweep
 from tuning.processes import MOST_WORKERS
 from tuning.records import claimed, named, need_whole, read_lines, typed
@@ -241,5 +240,4 @@ def as_row(row: Any, place: str) -> Row:
 
 
 if __name__ == "__main__":
-    listen()
     main()

@@ -10,7 +10,6 @@ from cyclopts.config import Yaml
 
 from kcnn import cli
 from trainers.config import TrainConfig
-from trainers.startup import listen
 from tuning import project, report
 from tuning.objective import METRICS
 from tuning.space import Limits, Ranges, flag
@@ -85,5 +84,4 @@ def config_of(argv: list[str]) -> Yaml | None:
 
 
 if __name__ == "__main__":
-    listen()
     main()

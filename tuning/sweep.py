@@ -30,7 +30,6 @@ from trainers import checkpoints, files, runs
 from trainers.config import TrainConfig
 from trainers.settings import read, resolve
 from trainers.signals import stop_signals
-from trainers.startup import listen
 from tuning.processes import Process, die_with_parent, last_line, start, stop
 from tuning.records import inside, named, of_all, read_lines, typed
 from tuning.records import read as read_json
@@ -321,5 +320,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    listen()
     main()

@@ -8,7 +8,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kcnn import cli
-from trainers.startup import listen
 
 
 def worker(folder: Annotated[Path, Parameter(help="Of the search.")], /) -> None:
@@ -30,5 +29,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    listen()
     main()

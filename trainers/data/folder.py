@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import stat
 import sys
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +16,7 @@ from trainers.data.splits import THREADS, Source, Split, in_order, indexed_split
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 _HELD_OUT = ("val", "validation", "test")
+_HASHED, _HASHED_BYTES = 4096, 2**18  # files whose contents a fingerprint covers, and bytes of each of them
 
 _Files = list[list[bytes]]  # per class, the sorted paths
 
@@ -65,12 +68,33 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
 def _split(files: _Files, root: str) -> Split:
     paths = [path for members in files for path in members]
     labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
+    every = 1 << max(0, (len(paths) - 1) // _HASHED).bit_length()
 
-    def covered(path: bytes) -> bytes:  # name and size: to read all files would take as long as an epoch
-        size = os.path.getsize(path) if os.path.exists(path) else -1
-        return path[len(os.fsencode(root)) :].replace(os.fsencode(os.sep), b"/") + b" %d" % size
+    def described(path: bytes) -> tuple[str, int, str]:
+        return _described(path, root, every)
 
-    return indexed_split(paths, labels, len(files), lambda _, path: os.fsdecode(path), tf.io.read_file, covered)
+    return indexed_split(
+        paths, labels, len(files), lambda _, path: os.fsdecode(path), tf.io.read_file,
+        covered=lambda path: repr(described(path)).encode(), files=lambda: [described(path) for path in paths],
+    )  # fmt: skip
+
+
+def _described(path: bytes, root: str, every: int) -> tuple[str, int, str]:
+    """A file's path below `root`, its bytes, and of one in `every` a hash of what is in it.
+
+    To read all files of a large data set would take as long as an epoch. Which are read hangs on their names, so
+    that it is the same when others come or go.
+    """
+    name = os.fsdecode(path)[len(root) + 1 :].replace(os.sep, "/")
+    try:
+        status = os.stat(path)
+        size = status.st_size
+        if zlib.crc32(os.fsencode(name)) % every or not stat.S_ISREG(status.st_mode):
+            return name, size, ""
+        with open(path, "rb") as file:
+            return name, size, hashlib.blake2b(file.read(_HASHED_BYTES), digest_size=8).hexdigest()
+    except OSError:  # a file that cannot be read is named when it is needed
+        return name, -1, ""
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:

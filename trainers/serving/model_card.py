@@ -10,6 +10,7 @@ from typing import Any
 
 from trainers import runs
 from trainers.config import TrainConfig
+from trainers.files import read_json
 from trainers.state import architecture
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
@@ -56,12 +57,12 @@ def about_run(folder: Path) -> dict[str, Any]:
     """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
     about: dict[str, Any] = {"run": folder.name}
     if (folder / runs.FACTS).exists():
-        about["facts"] = runs.read_json(folder / runs.FACTS)
+        about["facts"] = read_json(folder / runs.FACTS, dict)
     metrics = {}
     if (folder / runs.RESULT).exists():
-        metrics["training"] = runs.read_json(folder / runs.RESULT)
+        metrics["training"] = read_json(folder / runs.RESULT, dict)
     if (folder / "evaluation.json").exists():
-        evaluation = runs.read_json(folder / "evaluation.json")
+        evaluation = read_json(folder / "evaluation.json", dict)
         metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
     return about | {"metrics": metrics}
 
