@@ -108,8 +108,7 @@ def all_signals() -> Iterator[list[int]]:
     received: list[int] = []
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # Python hands signals to no other
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, lambda number, frame: received.append(number))
+        before = {n: signal.signal(n, lambda n, frame: received.append(n)) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:

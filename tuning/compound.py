@@ -19,10 +19,11 @@ from kcnn.scaling import costs
 from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.settings import GROWTH, resolve
-from tuning import hparams, sweep
-from tuning.compound_report import drawn, spoken
-from tuning.processes import MOST_WORKERS
-from tuning.records import claimed, named, need_whole
+from tuning.pages import hparams
+from tuning.pages.compound import drawn, spoken
+from tuning.trials import sweep
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, named, need_whole
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"

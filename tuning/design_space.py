@@ -15,10 +15,12 @@ from trainers import files, runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
-from tuning import anynet, hparams, sweep
-from tuning.processes import MOST_WORKERS
-from tuning.records import claimed, named, need_whole, read_lines, typed
-from tuning.space_report import of_network, report, spoken
+from tuning.pages import hparams
+from tuning.pages.design_space import of_network, report, spoken
+from tuning.spaces import anynet
+from tuning.trials import sweep
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, named, need_whole, read_lines, typed
 
 SWEEP = Group.create_ordered("Design spaces")
 SETTINGS = "design_space.json"

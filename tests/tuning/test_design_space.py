@@ -13,9 +13,10 @@ import pytest
 
 import kcnn
 from trainers import runs
-from tuning import design_space, sweep
-from tuning.space_report import narrowed
+from tuning import design_space
+from tuning.pages.design_space import narrowed
 from tuning.sweep import FIGURES, read_lines
+from tuning.trials import sweep
 
 FIT = importlib.import_module("trainers.fit")
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,12 @@ from keras_tuner import oracles
 import tuning
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from tuning import parallel, sweep
-from tuning.hypermodel import run_trial
-from tuning.objective import Objective
-from tuning.records import claimed
-from tuning.space import Dimension, Limits, Ranges, Space
+from tuning.trials import sweep
+from tuning.trials import workers as parallel
+from tuning.trials.objective import Objective
+from tuning.trials.records import claimed
+from tuning.trials.space import Dimension, Limits, Ranges, Space
+from tuning.trials.trial import run_trial
 
 FIT = importlib.import_module("trainers.fit")  # its name in the package is the function's
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ SEARCH = """
 import json, sys
 import tuning
 from trainers import TrainConfig
-from tuning import report
-from tuning.space import Ranges
+from tuning.pages import search as report
+from tuning.trials.space import Ranges
 
 told, resident = report.tell, []
 

@@ -19,8 +19,10 @@ import kcnn
 import tuning
 from kcnn.errors import InputError, Interrupted
 from trainers import TrainConfig, runs
-from tuning import hypermodel, parallel, report
-from tuning.space import Limits, Ranges
+from tuning.pages import search as report
+from tuning.trials import trial as hypermodel
+from tuning.trials import workers as parallel
+from tuning.trials.space import Limits, Ranges
 
 RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
 LIMITS = Limits(max_macs="4M")

@@ -21,9 +21,9 @@ from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
 from trainers.files import write_json, write_text
 from trainers.state import architecture
-from tuning.objective import Objective
-from tuning.records import inside, named, of_all, read, typed
-from tuning.space import Space, Values, resolve
+from tuning.trials.objective import Objective
+from tuning.trials.records import inside, named, of_all, read, typed
+from tuning.trials.space import Space, Values, resolve
 
 TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
 FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",

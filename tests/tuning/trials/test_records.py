@@ -8,8 +8,11 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from tuning import hparams, hypermodel, processes, report, sweep
-from tuning.records import inside
+from tuning.pages import hparams
+from tuning.pages import search as report
+from tuning.trials import processes, sweep
+from tuning.trials import trial as hypermodel
+from tuning.trials.records import inside
 
 FIT = importlib.import_module("trainers.fit")
 NAMES = ("../../esc", "/esc", "..", ".", "", "a/b", "a\nb", "a\0b", "x" * 300, "..\\esc")

@@ -13,15 +13,16 @@ from trainers import files, runs
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
 from trainers.settings import yaml_of
-from tuning import hparams, report
-from tuning.halving import HalvingOracle, plan, rung_of
-from tuning.hypermodel import place, read_record, run_trial
-from tuning.objective import Objective, parse
-from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
-from tuning.parallel import connected, lead, role, supervise, work
-from tuning.processes import MOST_WORKERS
-from tuning.records import claimed, need_whole, typed
-from tuning.space import Limits, Ranges, Space, make_space, resolve
+from tuning.pages import hparams
+from tuning.pages import search as report
+from tuning.trials.halving import HalvingOracle, plan, rung_of
+from tuning.trials.objective import Objective, parse
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, need_whole, typed
+from tuning.trials.space import Limits, Ranges, Space, make_space, resolve
+from tuning.trials.trial import place, read_record, run_trial
+from tuning.trials.workers import connected, lead, role, supervise, work
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
 Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]

@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from kcnn.errors import InputError
 from trainers.files import write_json
-from tuning.records import inside, named, read, typed
-from tuning.space import Space, Values
+from tuning.trials.records import inside, named, read, typed
+from tuning.trials.space import Space, Values
 
 DRAWS = 50  # of which one must be within the bounds, or the last is pulled to them
 POOL = 32  # feasible draws that stand in for a proposal that is none

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras_tuner
 
 from kcnn.errors import InputError
-from tuning.oracle import COMPLETED, IDLE, RUNNING, STATE, STOPPED, Held, Trial, fresh
+from tuning.trials.oracles import COMPLETED, IDLE, RUNNING, STATE, STOPPED, Held, Trial, fresh
 
 KEPT = 3  # one of so many is promoted
 LEAST_EPOCHS = 3  # of a rung, where the epochs are not asked for: one or two say little

@@ -14,11 +14,11 @@ import pytest
 import kcnn
 from kcnn.errors import Interrupted
 from trainers.config import TrainConfig
-from tuning import sweep
 from tuning.sweep import Job, append, read_lines, results, work, write_jobs
+from tuning.trials import sweep
 
 FIT = importlib.import_module("trainers.fit")  # its name in the package is the function's
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = TrainConfig(arch="anynetx-d1x1x1x1-w8x8x16x16-g8-b1", resolution=8, epochs=1, batch_size=64, keep=1,
                    warmup_epochs=0.0)  # fmt: skip
 

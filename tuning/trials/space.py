@@ -14,8 +14,8 @@ from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
 from trainers.state import architecture
-from tuning.latency import latency_ms
-from tuning.records import brief, number
+from tuning.trials.latency import latency_ms
+from tuning.trials.records import brief, number
 
 SPACE, LIMITS = Group.create_ordered("Space"), Group.create_ordered("Limits")
 MULTIPLIERS = ("width", "depth", "resolution")

@@ -10,8 +10,8 @@ from scipy import stats
 
 import kcnn
 from kcnn.builder import resolve
-from tuning import anynet
-from tuning.anynet import NAMES, draw, estimate, name, sample, space
+from tuning.spaces import anynet
+from tuning.spaces.anynet import NAMES, draw, estimate, name, sample, space
 
 
 def draws(text, count=1000, stages=4):

@@ -9,12 +9,15 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers import TrainConfig
-from tuning import compound, design_space, hypermodel, project, sweep
-from tuning.halving import HalvingOracle, plan
-from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
-from tuning.parallel import work
-from tuning.records import brief, read, typed
-from tuning.space import Dimension, Limits, Ranges, Space
+from tuning import compound, design_space
+from tuning.trials import search as project
+from tuning.trials import sweep
+from tuning.trials import trial as hypermodel
+from tuning.trials.halving import HalvingOracle, plan
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
+from tuning.trials.records import brief, read, typed
+from tuning.trials.space import Dimension, Limits, Ranges, Space
+from tuning.trials.workers import work
 
 HOSTILE = (None, True, "", "../../esc", "\ud800", "COMPLETED", -1, 10**18, 10**400, 0.5, 1e308, float("nan"),
            float("inf"), [], [None], [[]], {}, {"a": 1}, ["0", "0"])  # fmt: skip

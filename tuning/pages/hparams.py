@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuning.records import inside
+from tuning.trials.records import inside
 
 METRICS = ("score", "val_accuracy", "val_loss", "macs", "params", "latency_ms", "seconds")
 

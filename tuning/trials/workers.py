@@ -15,8 +15,8 @@ from typing import Any
 
 from kcnn.errors import InputError, Interrupted
 from trainers.signals import stop_signals
-from tuning.processes import LEAVE_SECONDS, Process, last_line, start, stop
-from tuning.records import inside
+from tuning.trials.processes import LEAVE_SECONDS, Process, last_line, start, stop
+from tuning.trials.records import inside
 
 ADDRESS, PORT, NAME = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
 LOOPBACK = "127.0.0.1"

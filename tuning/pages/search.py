@@ -13,14 +13,14 @@ from kcnn.scaling import short
 from trainers.config import TrainConfig
 from trainers.files import write_bytes
 from trainers.state import architecture
-from tuning.halving import rung_of
-from tuning.hypermodel import FIGURES, RECORD
-from tuning.oracle import Trial
-from tuning.pictures import COSTS, front
-from tuning.space import MULTIPLIERS, resolve
+from tuning.pages.pictures import COSTS, front
+from tuning.trials.halving import rung_of
+from tuning.trials.oracles import Trial
+from tuning.trials.space import MULTIPLIERS, resolve
+from tuning.trials.trial import FIGURES, RECORD
 
 if TYPE_CHECKING:
-    from tuning.project import Search
+    from tuning.trials.search import Search
 
 Row = dict[str, Any]
 COLORS = ("#1f4e8c", "#7fa6d6", "#b9c9dc", "#d5d9de")  # the last rung first

@@ -9,10 +9,10 @@ from typing import Any
 from kcnn.errors import InputError
 from kcnn.scaling import short
 from trainers import files
-from tuning import sweep
-from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import COSTS, against_parameters, color, distributions, pareto
-from tuning.statistics import best_range, compare
+from tuning.pages.html import code, heading, page, paragraph, picture, table
+from tuning.pages.pictures import COSTS, against_parameters, color, distributions, pareto
+from tuning.spaces.statistics import best_range, compare
+from tuning.trials import sweep
 
 PAGE, SUMMARY = "page.html", "summary.json"
 SYMBOLS = {"d": "depth", "w": "w0", "a": "wa", "m": "wm", "g": "group width", "b": "bottleneck ratio"}
