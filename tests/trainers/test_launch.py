@@ -110,6 +110,11 @@ def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, outcome, nu
     (["--workers", "2"], "nothing to run"),
     (["--workers", "two", "--", "-m", "x"], "two"),
     (["--restarts", "-1", "--", "-m", "x"], "restarts -1"),
+    (["--workers", "9" * 400, "--", "-m", "x"], "workers 99"),
+    (["--join", "nan", "--", "-m", "x"], "join nan"),
+    (["--join", "inf", "--", "-m", "x"], "join inf"),
+    (["--grace", "nan", "--", "-m", "x"], "grace nan"),
+    (["--restarts", "9" * 400, "--", "-m", "x"], "restarts 99"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(arguments, says, outcome):
     code, _, err = outcome(*arguments)

@@ -20,10 +20,12 @@ import tuning
 from kcnn.errors import InputError, Interrupted
 from trainers import TrainConfig
 from trainers.runs import folders
-from tuning import hypermodel, parallel, report
-from tuning.space import Limits, Ranges
+from tuning.pages import search as report
+from tuning.trials import trial as hypermodel
+from tuning.trials import workers as parallel
+from tuning.trials.space import Limits, Ranges
 
-RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
+RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
 LIMITS = Limits(max_macs="4M")
 
 
@@ -149,7 +151,15 @@ def test_all_trials_failing_is_an_error(tmp_path, monkeypatch):
     [
         (["--max-macs", "1"], "no network of the space is within"),
         (["--objective", "val_f1"], "no run reports 'val_f1'"),
-        (["--max-trials", "0"], "at least 1"),
+        (["--max-trials", "0"], "max-trials 0: a whole number of 1 or more"),
+        (["--max-trials", "9" * 400], "max-trials 99"),
+        (["--parallel", "9" * 400], "parallel 99"),
+        (["--grid-points", "1" + "0" * 18], "grid-points 1000"),
+        (["--width-range", "1e308", "1e308"], "width-range 1e+308 1e+308: multipliers of at most"),
+        (["--resolution-range", "16", "9" * 30], "resolution-range 16 99"),
+        (["--resolution-range", "16", "9999999"], "at most 8,192 pixels"),
+        (["--lr-range", "nan", "1"], "lr-range nan 1"),
+        (["--objective", "val_accuracy:macs^-" + "9" * 400], "an exponent of at most 10"),
         (["--batch-size", "9999"], "there are 1442 training images"),
         (["--data", "/nowhere"], "does not exist"),
         (["--arch", "resnet-19"], "did you mean"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuning.statistics import area, best_range, compare, edf, edf_band, holm, permutation_tests, smallest
+from tuning.spaces.statistics import area, best_range, compare, edf, edf_band, holm, permutation_tests, smallest
 
 DRAWS = np.random.default_rng(7)
 GOOD, BAD, LIKE_BAD = DRAWS.normal(0.20, 0.05, 40), DRAWS.normal(0.27, 0.05, 40), DRAWS.normal(0.27, 0.05, 40)

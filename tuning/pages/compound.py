@@ -3,8 +3,8 @@
 from typing import Any
 
 from kcnn.scaling import short
-from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import COSTS, pareto
+from tuning.pages.html import code, heading, page, paragraph, picture, table
+from tuning.pages.pictures import COSTS, pareto
 
 HEADS = ("phi", "pixels", "depth", "width", "parameters", "multiply-adds", "times", "2^phi", "activations", "memory")
 

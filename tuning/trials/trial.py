@@ -1,5 +1,6 @@
 """A trial: a run of the trainer on a sample of the space, its time accounted for."""
 
+import contextlib
 import gc
 import logging
 import shutil
@@ -18,12 +19,19 @@ import trainers
 from kcnn.builder import smallest, which_stem
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
-from trainers.runs.folders import read_json, write_json, write_text
-from trainers.state import architecture
-from tuning.objective import Objective
-from tuning.space import Space, Values, resolve
+from trainers.runs.files import write_json, write_text
+from trainers.settings import own_or_named
+from tuning.trials.objective import Objective
+from tuning.trials.records import inside, named, of_all, read, typed
+from tuning.trials.space import Space, Values, resolve
 
-RECORD, ERROR = "trial.json", "error.txt"
+TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
+FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
+           "images_per_second")  # fmt: skip
+KINDS: dict[str, Any] = {
+    "trial": str, "values": dict[str, str | float | bool], "figures": dict[str, Any] | None, "score": float | None,
+    "error": str | None, "seconds": float, "lost_seconds": float, "epoch_seconds": float,
+}  # fmt: skip
 RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one
 SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
 WAIT = 30.0  # seconds that a killed worker may take to let go of its run
@@ -73,17 +81,16 @@ class Clock(keras.callbacks.Callback):
 def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> TrainConfig:
     """The run of a trial: the sample's, as long and as large as the oracle wants it ("tuner/...": see halving)."""
     config = space.run(values)
-    arch = architecture(resolve(config))
-    pixels = arch.resolution
-    if config.stem == "auto":  # fewer pixels shall not change the network
-        config = replace(config, stem=which_stem(arch, pixels))
+    pixels = resolve(config).resolution
+    # Fewer pixels shall not change the network.
+    config = replace(config, stem=which_stem(own_or_named(config.arch), pixels, config.stem))
     if (share := round(values.get("tuner/share", 1.0), 4)) < 1:  # it may have been in single precision
-        least = smallest(architecture(resolve(config)))
+        least = smallest(resolve(config).arch)
         config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))
     if epochs := values.get("tuner/epochs"):
         config = replace(config, epochs=int(epochs))
         if space.config.warmup_epochs is None:  # the recipe's is for a whole run
-            own = resolve(replace(config, epochs=None)).warmup_epochs  # type: ignore[arg-type]
+            own = resolve(replace(config, epochs=None)).warmup_epochs
             config = replace(config, warmup_epochs=min(own, round(values.get("tuner/warmup", SHORT), 4)))
     return replace(config, run_dir=str(folder), resume="auto")
 
@@ -91,38 +98,46 @@ def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> Trai
 def place(project: Path, trial_id: str, values: Mapping[str, Any]) -> Path:
     """The run folder of a trial: one for each rung that it reaches."""
     rung = values.get("tuner/rung")
-    return project / "trials" / (trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
+    return inside(project, TRIALS, trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
 
 
 def run_trial(space: Space, objective: Objective, reference: Mapping[str, float], project: Path, trial_id: str,
               values: Mapping[str, Any]) -> float | None:  # fmt: skip
     """Trains a sample, or goes on with its run, and returns its score; None where it failed, and its folder says why.
 
-    Raises Interrupted where it was told to stop; its run is saved then.
+    Raises Interrupted where it was told to stop; its run is saved then. Raises InputError and OSError for what would
+    befall every other trial, too.
     """
     tf.get_logger().addFilter(not_retracing)
     folder = place(project, trial_id, values)
+    if not project.is_dir():
+        raise InputError(f"{project} is gone: it was removed or renamed while it was searched")
+    folder.parent.mkdir(exist_ok=True)
     clock = Clock()
     record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
     try:
         begin(project, folder, values)
         config = configuration(space, values, folder)
-        record |= {"epochs": resolve(config).epochs, "resolution": architecture(resolve(config)).resolution}
-        figures = trainers.fit(config, [clock]).figures
+        record |= {"epochs": resolve(config).epochs, "resolution": resolve(config).arch.resolution}
+        figures = trainers.fit(config, callbacks=[clock]).figures
         record["figures"] = figures
         record["score"] = objective.score(figures, space.costs(values) or {}, reference)
     except (Interrupted, KeyboardInterrupt):
         raise
     except Exception as error:
+        if of_all(error):  # nothing is wrong with the sample
+            raise
         record["error"] = " ".join(str(error).split()) or type(error).__name__
         record["figures"] = record["score"] = None
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         if not isinstance(error, InputError):
             write_text(folder / ERROR, traceback.format_exc())
     finally:
         forget()
     if clock.calls or record["error"] or not (folder / RECORD).exists():  # a run found finished has its record
-        before = read_record(folder) or {"seconds": 0.0, "lost_seconds": 0.0}  # of fewer epochs
+        before: Values = {"seconds": 0.0, "lost_seconds": 0.0}
+        with contextlib.suppress(InputError):  # one that is damaged is written anew
+            before = read_record(folder) or before  # of fewer epochs
         record |= clock.read()
         record |= {name: record[name] + before[name] for name in ("seconds", "lost_seconds")}
         write_json(folder / RECORD, record)
@@ -142,7 +157,7 @@ def begin(project: Path, folder: Path, values: Mapping[str, Any]) -> None:
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         leave = shutil.ignore_patterns(RECORD, ERROR, ".lock")
-        shutil.copytree(project / "trials" / past, partial, ignore=leave)
+        shutil.copytree(inside(project, TRIALS, past), partial, ignore=leave)
         partial.rename(folder)
 
 
@@ -157,6 +172,14 @@ def forget() -> None:
 
 
 def read_record(folder: Path) -> Values | None:
-    """What a trial's folder says of it, once it has ended."""
+    """What a trial's folder says of it, once it has ended. Raises InputError where that cannot be."""
     path = folder / RECORD
-    return read_json(path) if path.is_file() else None
+    if not path.exists():
+        return None
+    record = named(KINDS, read(path, Any), str(path), {"epochs": int, "resolution": int})
+    if record["score"] is not None:
+        figures = named({"val_accuracy": float}, record["figures"], f"{path}: figures")
+        for name in FIGURES:
+            typed(float | None, figures.get(name), f"{path}: figures: {name}")
+        named({"epochs": int, "resolution": int}, record, str(path))
+    return record

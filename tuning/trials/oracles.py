@@ -1,11 +1,11 @@
 """KerasTuner's oracles, held to a space's bounds, with a state that one write saves."""
 
 import itertools
-import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import keras_tuner
 import numpy as np
@@ -13,8 +13,9 @@ from keras_tuner import oracles
 from sklearn.exceptions import ConvergenceWarning
 
 from kcnn.errors import InputError
-from trainers.runs.folders import read_json, write_json
-from tuning.space import Space, Values
+from trainers.runs.files import write_json
+from tuning.trials.records import inside, named, read, typed
+from tuning.trials.space import Space, Values
 
 DRAWS = 50  # of which one must be within the bounds, or the last is pulled to them
 POOL = 32  # feasible draws that stand in for a proposal that is none
@@ -23,27 +24,100 @@ RUNNING, COMPLETED, STOPPED, IDLE = "RUNNING", "COMPLETED", "STOPPED", "IDLE"
 Trial = Any  # keras_tuner.engine.trial.Trial
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What a trial reported at a step, as KerasTuner saves it."""
+
+    value: list[float]
+    step: int
+
+
+@dataclass(frozen=True)
+class History:
+    direction: Literal["min", "max"]
+    observations: list[Observation]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    metrics: dict[str, History]
+
+
+# What of its state an oracle reads back; the rest of KerasTuner's is what the oracle was made with.
+TRIAL: dict[str, Any] = {
+    "trial_id": str, "hyperparameters": dict[str, Any], "metrics": Metrics, "score": float | None,
+    "status": Literal["RUNNING", "COMPLETED", "FAILED", "INVALID"], "message": str | None,
+}  # fmt: skip
+STATE: dict[str, Any] = {
+    "trials": dict[str, Any], "ongoing_trials": dict[str, str], "start_order": list[str], "end_order": list[str],
+    "run_times": dict[str, int], "retry_queue": list[str], "seed_state": int, "tried_so_far": list[str],
+    "id_to_hash": dict[str, str | None],
+}  # fmt: skip
+BANDS: dict[str, Any] = {"tuner/epochs": int, "tuner/initial_epoch": int, "tuner/bracket": int, "tuner/round": int}
+BRACKET: dict[str, Any] = {"bracket_num": int, "rounds": list[list[dict[str, str | None]]]}
+
+
 class Saved:
     """Mixed into an oracle: its state and its trials are one file, whole or not there.
 
     KerasTuner writes them in place and apart, and a kill in between loses a trial, or all.
     """
 
+    state: ClassVar[dict[str, Any]] = STATE
+    marks: ClassVar[dict[str, Any]] = {}  # what it adds to the values of a trial
     path: Path
+    space: Space
+    hyperparameters: Any
     trials: dict[str, Trial]
     ongoing_trials: dict[str, Trial]
+    failure: InputError | None = None
     _retry_queue: list[str]
 
     def save(self) -> None:
-        write_json(self.path, self.get_state())
+        """Raises InputError where that cannot be, and keeps it: a worker that asked would only see a lost connection.
+
+        KerasTuner holds the oracle's lock for ever after an exception, so nothing more can be asked of it then.
+        """
+        try:
+            write_json(self.path, self.get_state())
+        except InputError as error:
+            self.failure = error
+            raise
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()  # type: ignore[misc]
         return state | {"trials": {name: trial.get_state() for name, trial in self.trials.items()}}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.trials = {name: trial_of(saved) for name, saved in state["trials"].items()}
-        super().set_state(state)  # type: ignore[misc]
+        """Raises InputError for a state that no search has come to."""
+        place = str(self.path)
+        saved = {name: value for name, value in named(self.state, state, place).items() if name in self.state}
+        self.trials = {name: self.restored(name, each, f"{place}: {name}") for name, each in saved["trials"].items()}
+        for name in ("start_order", "end_order", "retry_queue"):
+            self.known(saved[name], f"{place}: {name}")
+        self.known(saved["ongoing_trials"].values(), f"{place}: ongoing_trials")
+        promoted = (trial.hyperparameters.values.get("tuner/trial_id") for trial in self.trials.values())
+        self.known(filter(None, promoted), f"{place}: tuner/trial_id")
+        super().set_state(self.get_state() | saved)  # type: ignore[misc]
+
+    def restored(self, name: str, state: Any, place: str) -> Trial:
+        """A trial whose values the space has."""
+        state = named(TRIAL, state, place)
+        inside(self.path.parent, name)
+        if state["trial_id"] != name or (state["status"] == COMPLETED and state["score"] is None):
+            raise InputError(f"{place}: its own trial_id, and a score where it is completed, are needed")
+        values = typed(dict[str, str | float | bool], state["hyperparameters"].get("values"), f"{place}: values")
+        values = named(self.marks, values, f"{place}: values", {"tuner/trial_id": str})
+        self.space.contain(values, f"{place}: values")
+        ours = {"hyperparameters": self.hyperparameters.get_config() | {"values": {}}, "best_step": 0}
+        trial = trial_of(state | ours | {"metrics": asdict(state["metrics"])})
+        trial.hyperparameters.values = values
+        return trial
+
+    def known(self, names: Iterable[str], place: str) -> None:
+        for name in names:
+            if name not in self.trials:
+                raise InputError(f"{place}: no trial is called {name!r}")
 
     def _save_trial(self, trial: Trial) -> None:
         """`save`, which always follows, has them all."""
@@ -51,9 +125,11 @@ class Saved:
     def reload(self, live: bool = False) -> None:
         """Goes on from the file. live: workers still have the trials they had; else those are handed out again."""
         try:
-            self.set_state(read_json(self.path))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path} is damaged ({error}): name another folder with --run-dir") from None
+            self.set_state(read(self.path, dict[str, Any]))
+        except InputError as error:
+            raise InputError(f"{error}; a search that begins anew needs another --run-dir") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # of KerasTuner's own parts
+            raise InputError(f"{self.path} is damaged ({type(error).__name__}: {error})") from None
         held = {trial.trial_id for trial in self.ongoing_trials.values()} if live else set()
         if not live:
             self.ongoing_trials = {}
@@ -66,8 +142,6 @@ class Held(Saved):
 
     `on_end` is told of every trial that ends.
     """
-
-    space: Space
 
     def __init__(self, space: Space, path: Path, direction: str, max_trials: int, seed: int,
                  on_end: Callable[[Trial], None] = lambda trial: None, **options: Any):  # fmt: skip
@@ -111,6 +185,23 @@ class RandomOracle(Held, oracles.RandomSearchOracle):
 
 class HyperbandOracle(Held, oracles.HyperbandOracle):
     """Li et al., 2018 (https://arxiv.org/abs/1603.06560), ended after so many trials."""
+
+    state: ClassVar[dict[str, Any]] = STATE | {
+        "brackets": list[dict[str, Any]], "current_bracket": int, "current_iteration": int
+    }  # fmt: skip
+    marks: ClassVar[dict[str, Any]] = BANDS
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        most = self._get_num_brackets()
+        for bracket in [named(BRACKET, each, f"{self.path}: brackets") for each in state.get("brackets", ())]:
+            number, rounds = bracket["bracket_num"], bracket["rounds"]
+            if not 0 <= number < most or len(rounds) != number + 1:
+                raise InputError(f"{self.path}: bracket {number} of {len(rounds)} rounds is none of {most}")
+        if not 0 <= typed(int, state.get("current_bracket"), f"{self.path}: current_bracket") < most:
+            raise InputError(f"{self.path}: current_bracket {state['current_bracket']} is none of {most}")
+        super().set_state(state)
+        for bracket in self._brackets:
+            self.known((each.get("id") or "" for line in bracket["rounds"] for each in line), f"{self.path}: brackets")
 
 
 class BayesianOracle(Held, oracles.BayesianOptimizationOracle):

@@ -12,14 +12,15 @@ import pytest
 from keras_tuner import oracles
 
 from kcnn.errors import InputError, Interrupted
-from tuning import parallel
+from tuning.trials import workers as parallel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tuning import parallel, processes
+from tuning.trials import workers as parallel
+from tuning.trials import processes
 
 processes.die_with_parent()
 notes = Path({notes!r})

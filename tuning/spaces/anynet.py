@@ -5,17 +5,18 @@ AnyNetX: four stages of free depths, widths, bottleneck ratios and group widths 
 quantized line. Y has squeeze-and-excite.
 """
 
+import contextlib
 import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kcnn
-from kcnn.arch import Arch
+from kcnn.arch import MOST_BLOCKS, Arch, stage
 from kcnn.errors import InputError
-from kcnn.families.regnet import point
+from kcnn.families.regnet import MOST_CHANNELS, point
 from kcnn.scaling import short
 
 Range = tuple[float, float]
@@ -29,6 +30,7 @@ NAMES = (*(f"anynet{kind}-{step}" for kind in "xy" for step in STEPS), "regnetx"
 SYMBOLS = {"d": "depth", "w": "width", "a": "slope wa", "m": "multiplier wm", "g": "group width", "b": "bottleneck"}
 
 PATIENCE = 30_000  # draws without a network, until a space is taken to have no more
+MOST_STAGES = 17  # those of an image of 65,536 pixels
 MARGIN = 1.05  # of the estimate, by which a band is widened before facts have the word
 
 
@@ -61,6 +63,8 @@ def space(text: str) -> Space:
         low, high = float(match[2]), float(match[3] or match[2])
         if not 0 < low <= high:
             raise InputError(f"space {text!r}: the range {limit!r} is empty, its ends have to be above 0 and in order")
+        if high > (most := MOST_BLOCKS if match[1] == "d" else MOST_CHANNELS):
+            raise InputError(f"space {text!r}: {match[1]} ({SYMBOLS[match[1]]}) goes up to {most:,} at most")
         ranges[match[1]] = (low, high)
     for symbol in "gb":
         if not powers(ranges[symbol]):
@@ -69,8 +73,8 @@ def space(text: str) -> Space:
     if not multiples(ranges["w"], 8):
         low, high = ranges["w"]
         raise InputError(f"space {text!r}: no multiple of 8 lies in w={low:g}..{high:g}, and widths are such")
-    if ranges.get("m", (2, 2))[0] <= 1:
-        raise InputError(f"space {text!r}: wm above 1 is needed")
+    if ranges.get("m", (2, 2))[0] < 1.001:  # it is drawn to the third decimal
+        raise InputError(f"space {text!r}: wm above 1 is needed, 1.001 or more")
     kind, _, step = name.partition("-")
     return Space(text.strip().lower(), kind, step, ranges)
 
@@ -101,7 +105,9 @@ def draw(space: Space, rng: random.Random, stages: int = 4) -> dict[str, Any] | 
                  "a": round(log_uniform(rng, r["a"], 0.1), 1), "m": round(log_uniform(rng, r["m"], 0.001), 3),
                  "g": rng.choice(powers(r["g"])), "b": rng.choice(powers(r["b"]))}  # fmt: skip
         # "When only considering four stage networks, we ignore the combinations that give another number of stages."
-        return drawn if len(kcnn.get(name(space, drawn)).stages) == stages else None
+        with contextlib.suppress(InputError):  # of widths beyond all bounds
+            return drawn if len(kcnn.get(name(space, drawn)).stages) == stages else None
+        return None
     d = [int(log_uniform(rng, r["d"], 1)) for _ in range(stages)]
     g, b = (
         [rng.choice(powers(r[s])) for _ in range(1 if space.step >= shared else stages)] for s, shared in ("gc", "bb")
@@ -127,6 +133,7 @@ def sample(space: Space, count: int, band: Range, finished: Callable[[str], Arch
     finished: the architecture of a name just as it will be built; measure: its facts. Raises InputError where the
     space has not that many.
     """
+    refuse(space, band, finished, stages)
     rng, draws = random.Random(f"{seed} {space.name} {stages}"), 0
     known: set[str] = set()
     met: list[float] = []
@@ -151,6 +158,52 @@ def sample(space: Space, count: int, band: Range, finished: Callable[[str], Arch
             known.add(drawn)
             draws = 0
             yield drawn, symbols, facts
+
+
+def refuse(space: Space, band: Range, finished: Callable[[str], Arch], stages: int) -> None:
+    """Raises InputError where arithmetic alone tells that no network of the space can be in the band."""
+    smallest = finished(point(f"anynet{space.kind[-1]}", d=(1,) * stages, w=(8,) * stages, g=1, b=1))
+    pixels = smallest.resolution
+    if stages > (most := math.ceil(math.log2(pixels)) + 1):
+        raise InputError(f"stages {stages}: {most - 1} stages halve an image of {pixels} pixels to a single one, "
+                         f"so at most {most} are needed")  # fmt: skip
+    if stages > (most := most_stages(space)):
+        raise InputError(f"stages {stages}: networks of the space {space.name} have at most {most}")
+    low, high = reach(space, smallest, stages)
+    if low > band[1] * MARGIN or high < band[0] / MARGIN:
+        side = f"at least {short(low)}" if low > band[1] else f"at most {short(high)}"
+        raise InputError(f"space {space.name}: networks of {stages} stages have {side} multiply-adds at {pixels} "
+                         f"pixels, {short(band[0])} to {short(band[1])} are asked for")  # fmt: skip
+
+
+def most_stages(space: Space) -> int:
+    """A RegNet has no more than its widths have steps, from w0 to w0 + wa * (d - 1) with the factor wm."""
+    if space.kind.startswith("anynet"):
+        return MOST_STAGES
+    r = space.ranges
+    depth = int(r["d"][1])
+    return min(depth, 1 + math.ceil(math.log(1 + r["a"][1] * (depth - 1) / r["w"][0], r["m"][0])))
+
+
+def reach(space: Space, smallest: Arch, stages: int) -> Range:
+    """Between which multiply-adds the networks of a space certainly are.
+
+    It takes the ends of all ranges, whether they go together or not. Quantizing makes a RegNet's widths larger by up
+    to half a step, and whole groups by up to half a group; its blocks are shared out among the stages.
+    """
+    r, options = space.ranges, smallest.stages[0].options
+    (fewest, most), (low, high) = (int(d) for d in r["d"]), r["w"]
+    least_depths, most_depths = [fewest] * stages, [most] * stages
+    if space.kind.startswith("regnet"):
+        least_depths = [1] * (stages - 1) + [max(1, fewest - stages + 1)]
+        low, high = low / 2, (high + r["a"][1] * (most - 1)) * math.sqrt(r["m"][1]) + r["g"][1] + 8
+
+    def macs(depths: list[int], width: float, ratio: float, group: float) -> float:
+        chosen = {**options, "ratio": ratio, "group_width": group}
+        rows = tuple(stage("bottleneck", depth, width, 2, **chosen) for depth in depths)
+        return estimate(replace(smallest, stages=rows))
+
+    return macs(least_depths, low, 1 / r["b"][1], 1), macs(most_depths, high, 1 / r["b"][0], r["g"][1])
 
 
 def estimate(arch: Arch) -> float:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras_tuner
 
-from tuning.oracle import COMPLETED, IDLE, RUNNING, STOPPED, Held, Trial, fresh
+from kcnn.errors import InputError
+from tuning.trials.oracles import COMPLETED, IDLE, RUNNING, STATE, STOPPED, Held, Trial, fresh
 
 KEPT = 3  # one of so many is promoted
 LEAST_EPOCHS = 3  # of a rung, where the epochs are not asked for: one or two say little
@@ -54,6 +55,13 @@ class HalvingOracle(Held, keras_tuner.Oracle):
     LOST of all time would be lost, all rungs become longer: by the first trial's measure, which then trains on, and
     those to come once more as a rung begins. `stretch`: whether they may.
     """
+
+    state: ClassVar[dict[str, Any]] = STATE | {
+        "rungs": list[tuple[int, int, float, float]], "exhausted": bool, "measured": bool
+    }  # fmt: skip
+    marks: ClassVar[dict[str, Any]] = {
+        "tuner/rung": int, "tuner/epochs": int, "tuner/share": float, "tuner/warmup": float
+    }  # fmt: skip
 
     def __init__(self, *args: Any, rungs: Sequence[Rung], timing: Callable[[Trial], tuple[float, float]],
                  stretch: bool, **options: Any):  # fmt: skip
@@ -153,6 +161,12 @@ class HalvingOracle(Held, keras_tuner.Oracle):
         super().set_state(state)
         self.exhausted, self.measured = state["exhausted"], state["measured"]
         self.rungs = [Rung(*r) for r in state["rungs"]]
+        if any(r.networks < 1 or r.epochs < 1 or not 0 < r.share <= 1 or r.warmup < 0 for r in self.rungs):
+            raise InputError(f"{self.path}: rungs {state['rungs']} are none")
+        for trial in self.trials.values():
+            if not 0 <= rung_of(trial) < len(self.rungs):
+                rungs = len(self.rungs)
+                raise InputError(f"{self.path}: trial {trial.trial_id} is on rung {rung_of(trial)} of {rungs}")
 
 
 def rung_of(trial: Trial) -> int:

@@ -6,18 +6,16 @@ from pathlib import Path
 from statistics import geometric_mean, mean, median
 from typing import Any
 
-from kcnn.arch import number
-from kcnn.errors import InputError, shown
+from kcnn.errors import InputError
 from kcnn.scaling import short
-from trainers.runs import folders
-from tuning import sweep
-from tuning.page import code, heading, page, paragraph, picture, table
-from tuning.pictures import COSTS, against_parameters, color, distributions, pareto
-from tuning.statistics import best_range, compare
+from trainers.runs import files
+from tuning.pages.html import code, heading, page, paragraph, picture, table
+from tuning.pages.pictures import COSTS, against_parameters, color, distributions, pareto
+from tuning.spaces.statistics import best_range, compare
+from tuning.trials import sweep
 
 PAGE, SUMMARY = "page.html", "summary.json"
 SYMBOLS = {"d": "depth", "w": "w0", "a": "wa", "m": "wm", "g": "group width", "b": "bottleneck ratio"}
-TOLD = ("macs", "params", "activations", "latency_ms", "epochs", "seconds")  # of each network, in the page's table
 Row = Mapping[str, Any]
 
 
@@ -46,29 +44,9 @@ def report(folder: Path, rows: Sequence[Row], k: int, flags: Sequence[str] = ())
     }
     if spaces := narrowed(figures["spaces"]):
         figures["next"] = shlex.join(["python", "-m", "tuning.design_space", "--space", *spaces, *flags])
-    folders.write_json(folder / SUMMARY, figures)
-    folders.write_text(folder / PAGE, drawn(folder, figures, groups, errors, failed))
+    files.write_json(folder / SUMMARY, figures)
+    files.write_text(folder / PAGE, drawn(folder, figures, groups, errors, failed))
     return figures
-
-
-def check_row(place: str, row: Row) -> None:
-    """Raises InputError where a row of results holds something else than a page is drawn of."""
-    for key in {"space", "arch", "key", "error"} & row.keys():
-        if not isinstance(row[key], str):
-            raise InputError(f"{place}: {key} {shown(row[key])}: a text is needed")
-    if row.get("val_accuracy") is not None and not (number(row["val_accuracy"]) and 0 <= row["val_accuracy"] <= 1):
-        raise InputError(f"{place}: val_accuracy {shown(row['val_accuracy'])}: a number from 0 to 1 is needed")
-    if row.get("val_loss") is not None and not number(row["val_loss"]):
-        raise InputError(f"{place}: val_loss {shown(row['val_loss'])}: a number is needed")
-    for key in {*COSTS, *TOLD} & row.keys():
-        if not (number(row[key]) and row[key] >= 0):
-            raise InputError(f"{place}: {key} {shown(row[key])}: a number of 0 or more is needed")
-    try:
-        good = "symbols" not in row or all(number(v) and v >= 0 for v in of_network(row["symbols"]).values())
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        good = False
-    if not good:
-        raise InputError(f"{place}: symbols {shown(row['symbols'])}: those of a network's name are needed")
 
 
 def summary(name: str, rows: Sequence[Row], errors: Sequence[float], failed: Sequence[Row], k: int) -> dict[str, Any]:
@@ -161,8 +139,8 @@ def drawn(folder: Path, figures: Mapping[str, Any], groups: Mapping[str, Sequenc
             heading("Which space is better"),
             *(paragraph(f"{c['verdict']}.") for c in figures["comparisons"]),
             table(("spaces", "area between EDFs", "p", "difference of means", "its p", "means of least", "", "its p"),
-                  [(f"{c['a']} and {c['b']}", percent(c["area"]), precise(c["p"]), percent(c["mean_difference"]),
-                    precise(c["p_mean"]), percent(c["smallest_a"]), percent(c["smallest_b"]), precise(c["p_smallest"]))
+                  [(f"{c['a']} and {c['b']}", percent(c["area"]), number(c["p"]), percent(c["mean_difference"]),
+                    number(c["p_mean"]), percent(c["smallest_a"]), percent(c["smallest_b"]), number(c["p_smallest"]))
                    for c in figures["comparisons"]]),
             paragraph("p: how often networks shuffled between the two spaces give as large a figure. The first is "
                       "corrected for the number of comparisons; up to 0.05 is called beyond chance."),
@@ -189,7 +167,11 @@ def drawn(folder: Path, figures: Mapping[str, Any], groups: Mapping[str, Sequenc
 
 def networks(groups: Mapping[str, Sequence[Row]]) -> str:
     rows = sorted((row for rows in groups.values() for row in rows), key=lambda row: -row["val_accuracy"])
-    costs = [key for key in TOLD if all(row.get(key) for row in rows)]
+    costs = [
+        key
+        for key in ("macs", "params", "activations", "latency_ms", "epochs", "seconds")
+        if all(row.get(key) for row in rows)
+    ]
     return table(("network", "space", "error", *costs),
                  [(row["arch"], row["space"], percent(1 - row["val_accuracy"]),
                    *((row[key], short(row[key])) for key in costs)) for row in rows])  # fmt: skip
@@ -199,5 +181,5 @@ def percent(value: float) -> tuple[float, str]:
     return value, f"{value:.2%}"
 
 
-def precise(value: float) -> tuple[float, str]:
+def number(value: float) -> tuple[float, str]:
     return value, f"{value:.3g}"

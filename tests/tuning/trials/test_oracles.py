@@ -7,10 +7,10 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers import TrainConfig
-from tuning.halving import HalvingOracle, Rung, plan, rung_of
-from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
-from tuning.parallel import work
-from tuning.space import Ranges, make_space
+from tuning.trials.halving import HalvingOracle, Rung, plan, rung_of
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
+from tuning.trials.space import Ranges, make_space
+from tuning.trials.workers import work
 
 BOUND = 12e6
 SLOW = pytest.mark.slow

@@ -7,9 +7,9 @@ import pytest
 import kcnn
 from kcnn.errors import InputError
 from trainers import TrainConfig
-from tuning.latency import latency_ms
-from tuning.objective import Objective, parse
-from tuning.space import Limits, Ranges, make_space, resolve
+from tuning.trials.latency import latency_ms
+from tuning.trials.objective import Objective, parse
+from tuning.trials.space import Limits, Ranges, make_space, resolve
 
 CONFIG = TrainConfig(arch="resnet-18", data="digits")
 
@@ -54,7 +54,7 @@ def test_a_sample_over_a_bound_is_pulled_to_it():
 
 
 def test_latency_is_measured_where_it_is_bounded(monkeypatch):
-    monkeypatch.setattr("tuning.space.latency_ms", latency_ms)
+    monkeypatch.setattr("tuning.trials.space.latency_ms", latency_ms)
     s = space(bounds={"latency_ms": 1e4, "macs": 1e9})
     values = {"width": 0.1, "depth": 0.5, "resolution": 16}
     assert s.excess(values) is None

@@ -10,8 +10,8 @@ from scipy import stats
 
 import kcnn
 from kcnn.builder import resolve
-from tuning import anynet
-from tuning.anynet import NAMES, draw, estimate, name, sample, space
+from tuning.spaces import anynet
+from tuning.spaces.anynet import NAMES, draw, estimate, name, sample, space
 
 
 def draws(text, count=1000, stages=4):
@@ -113,11 +113,26 @@ def test_the_estimate_is_close_enough_to_leave_nothing_out(sampled):
 
 def test_a_band_without_networks_says_so_at_once(monkeypatch):
     monkeypatch.setattr(anynet, "PATIENCE", 300)
-    with pytest.raises(kcnn.InputError, match=r"gave only 0 of 4 networks .* 1 to 2 multiply-adds, those .* go from"):
+    with pytest.raises(kcnn.InputError, match=r"have at least 260 K multiply-adds at 16 pixels, 1 to 2 are asked for"):
         list(sample(space("anynetx-a"), 4, (1, 2), finished, measure))
+    with pytest.raises(kcnn.InputError, match=r"gave only 0 of 4 networks .* 270 K multiply-adds, those .* go from"):
+        list(sample(space("anynetx-a"), 4, (270_000, 270_001), finished, measure))
     with pytest.raises(kcnn.InputError, match=r"300 draws gave only 1 of 2 networks"):  # there is but one
         only = space("anynetx-e:d=1,w=8,g=8,b=1")
         list(sample(only, 2, (1, 1e12), finished, measure))
+
+
+@pytest.mark.parametrize("text", ["anynetx-a", "anynety-e:w=64..128", "regnetx", "regnety:d=20..30,g=8..16,b=1"])
+def test_all_networks_of_a_space_are_within_its_reach(text):
+    of = space(text)
+    low, high = anynet.reach(of, finished("anynetx-d1x1x1x1-w8x8x8x8-g1-b1"), 4)
+    found = [estimate(finished(name(of, symbols))) for symbols in draws(text, 200)]
+    assert low <= min(found) and max(found) <= high
+    assert all(len(s["d"]) == 4 for s in draws(text, 1)) if "any" in text else anynet.most_stages(of) >= 4
+
+
+def test_a_wide_space_s_draws_beyond_all_bounds_are_passed_over():
+    assert len(draws("regnetx:d=1..9999", 20)) == 20
 
 
 @pytest.mark.parametrize("text, says", [

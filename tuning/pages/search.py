@@ -1,5 +1,6 @@
 """What a search shows: a line as a trial ends, a table, a Pareto picture, a command."""
 
+import io
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,20 +8,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcnn.errors import InputError
 from kcnn.scaling import short
 from trainers.config import TrainConfig
-from trainers.state import architecture
-from tuning.halving import rung_of
-from tuning.oracle import Trial
-from tuning.pictures import COSTS, front
-from tuning.space import MULTIPLIERS, resolve
+from trainers.runs.files import write_bytes
+from tuning.pages.pictures import COSTS, front
+from tuning.trials.halving import rung_of
+from tuning.trials.oracles import Trial
+from tuning.trials.space import MULTIPLIERS, resolve
+from tuning.trials.trial import FIGURES, RECORD
 
 if TYPE_CHECKING:
-    from tuning.project import Search
+    from tuning.trials.search import Search
 
 Row = dict[str, Any]
-FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
-           "images_per_second")  # fmt: skip
 COLORS = ("#1f4e8c", "#7fa6d6", "#b9c9dc", "#d5d9de")  # the last rung first
 PLACES = ("arch", "data", "data_dir", "run_dir", "resume", "dry_run", "epochs")  # set apart in the winner's command
 
@@ -34,17 +35,16 @@ def row(search: "Search", trial: Trial) -> Row:
     """What a trial was, cost and reached. Costs are of the network at its full resolution; figures of its last run."""
     values = trial.hyperparameters.values
     config = resolve(search.space.run(values))
-    record = search.record(trial) or {}
+    record, past, lost = recorded(search, trial)
     figures = record.get("figures") or {}
-    error = record.get("error") or (trial.message if trial.status == "FAILED" else None)
+    error = lost or record.get("error") or (trial.message if trial.status == "FAILED" else None)
     made: Row = {"trial": trial.trial_id, "status": trial.status.lower()}
-    made |= {"width": config.width, "depth": config.depth, "resolution": architecture(config).resolution}
-    made |= {d.name: getattr(config, d.name) for d in search.space.dimensions if d.name not in MULTIPLIERS}
+    made |= {"width": config.flags.width, "depth": config.flags.depth, "resolution": config.arch.resolution}
+    made |= {d.name: getattr(config.flags, d.name) for d in search.space.dimensions if d.name not in MULTIPLIERS}
     made |= search.space.costs(values) or {}
     made |= {name: figures.get(name) for name in FIGURES}
-    made |= {"score": None if trial.status != "COMPLETED" else record.get("score", trial.score)}
+    made |= {"score": record.get("score") if trial.status == "COMPLETED" else None}
     made |= {"rung": rung_of(trial), "epochs": record.get("epochs"), "trained_resolution": record.get("resolution")}
-    past = search.records(trial)
     made |= {what: sum(r[what] for r in past) for what in ("seconds", "lost_seconds")}
     made["rungs"] = [
         {"rung": int(r["values"].get("tuner/rung", 0)), "epochs": r["epochs"], "resolution": r["resolution"],
@@ -52,6 +52,17 @@ def row(search: "Search", trial: Trial) -> Row:
         for r in past if r["figures"]
     ]  # fmt: skip
     return made | {"run_dir": figures.get("run_dir"), "error": error}
+
+
+def recorded(search: "Search", trial: Trial) -> tuple[Row, list[Row], str | None]:
+    """The record of a trial's last run, those of all its runs, and why there are none where they are lost."""
+    try:
+        record = search.record(trial)
+        if trial.status == "COMPLETED" and (record is None or record["score"] is None):
+            raise InputError(f"trial {trial.trial_id} has ended, but its {RECORD} is gone or tells of no score")
+        return record or {}, search.records(trial), None
+    except InputError as error:
+        return {}, [], str(error)
 
 
 def best_of(found: Sequence[Row], direction: str) -> Row:
@@ -137,7 +148,9 @@ def pareto(found: Sequence[Row], best: Row, path: Path) -> None:
         axes.grid(alpha=0.25, which="both")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
-    figure.savefig(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_bytes(path, buffer.getvalue())
 
 
 def command(search: "Search", best: Row) -> str:
@@ -162,4 +175,4 @@ def command(search: "Search", best: Row) -> str:
 def resolve_epochs(search: "Search", recipe: str | None) -> int:
     from dataclasses import replace
 
-    return resolve(replace(search.settings.config, recipe=recipe, epochs=None)).epochs  # type: ignore[arg-type]
+    return resolve(replace(search.settings.config, recipe=recipe, epochs=None)).epochs

@@ -10,6 +10,8 @@ from kcnn.errors import InputError
 METRICS = {"val_accuracy": "max", "best_val_accuracy": "max", "val_top5": "max", "val_loss": "min"}
 COSTS = ("macs", "params", "activations", "memory", "latency_ms")
 
+MOST = 10  # an exponent beyond which one cost is all that counts
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -48,6 +50,8 @@ def parse(text: str) -> Objective:
             raise InputError(f"objective {text!r}: {term!r} is no cost to a power, as macs^-0.07 is; "
                              f"costs are {', '.join(COSTS)}")  # fmt: skip
         exponents.append((match[1], float(match[2])))
+        if not 0 < abs(exponents[-1][1]) <= MOST:
+            raise InputError(f"objective {text!r}: an exponent of at most {MOST} is needed, and none of 0")
     if len({cost for cost, _ in exponents}) < len(exponents):
         raise InputError(f"objective {text!r}: it names a cost twice")
     for cost, exponent in exponents:

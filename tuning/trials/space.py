@@ -8,17 +8,17 @@ from typing import Annotated, Any
 import keras_tuner
 from cyclopts import Group, Parameter
 
-from kcnn.arch import check_multiplier, number
 from kcnn.errors import InputError
 from kcnn.scaling import costs, quantity, short
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import resolve
-from trainers.state import architecture
-from tuning.latency import latency_ms
+from tuning.trials.latency import latency_ms
+from tuning.trials.records import brief, number
 
 SPACE, LIMITS = Group.create_ordered("Space"), Group.create_ordered("Limits")
 MULTIPLIERS = ("width", "depth", "resolution")
+MOST_PIXELS, MOST_TIMES = 8192, 64
 Pair = tuple[float, float]
 Values = dict[str, Any]
 
@@ -139,6 +139,13 @@ class Space:
         """The values of the space's own hyperparameters, as they are used."""
         return {d.name: d.rounded(values[d.name]) for d in self.dimensions}
 
+    def contain(self, values: Mapping[str, Any], place: str) -> None:
+        """Raises InputError where a sample that was read from a file is none of this space."""
+        for d in self.dimensions:
+            value: Any = values.get(d.name)
+            if not (value in d.values if d.values else number(value) and d.low * 0.999 <= value <= d.high * 1.001):
+                raise InputError(f"{place}: {d.name} {brief(value)} is there, the search draws {d}")
+
     def run(self, values: Mapping[str, Any]) -> TrainConfig:
         """The run of a sample."""
         return replace(self.config, **self.rounded(values))
@@ -146,7 +153,7 @@ class Space:
     def costs(self, values: Mapping[str, Any], everything: bool = True) -> dict[str, float] | None:
         """What a sample's network costs, or None where it cannot be built. `everything`: also what is measured."""
         config = resolve(self.run(values))
-        arch = architecture(config)
+        arch = config.arch
         key = repr(replace(arch, name=""))  # many samples round to one network
         if key not in self.known:
             try:
@@ -176,7 +183,7 @@ class Space:
         """The same for all samples that come to the same run."""
         config = resolve(self.run(values))
         rest = {d.name: getattr(config, d.name) for d in self.dimensions if d.name not in MULTIPLIERS}
-        return f"{replace(architecture(config), name='')!r} {rest}"
+        return f"{replace(config.arch, name='')!r} {rest}"
 
     def smallest(self, values: Mapping[str, Any] | None = None) -> Values:
         """The sample (by default with the first of all else) with the least multipliers."""
@@ -222,7 +229,7 @@ def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float],
                measured: frozenset[str] = frozenset()) -> Space:  # fmt: skip
     """Raises InputError for ranges that are empty or contradict what is fixed."""
     plain = resolve(config)
-    pixels = architecture(plain).resolution
+    pixels = plain.arch.resolution
     asked: dict[str, Any] = {f.name.removesuffix("_range"): getattr(ranges, f.name) for f in fields(Ranges)}
     fixed = {"width": config.width != 1, "depth": config.depth != 1, "resolution": config.resolution is not None}
     default = {"width": (0.25, 1.5), "depth": (0.5, 1.5), "resolution": (round(pixels * 0.5), round(pixels * 1.5))}
@@ -236,6 +243,8 @@ def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float],
         if ends is None:
             continue
         low, high = check_range(name, *ends)
+        for end in (low, high):  # what no run can have is said of the flag, before anything is drawn
+            resolve(replace(config, **{name: Dimension(name).rounded(end)}))
         if low < high:
             dimensions.append(Dimension(name, low, high))
         else:
@@ -255,12 +264,14 @@ def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float],
 def check_range(name: str, low: float, high: float) -> tuple[float, float]:
     flags, zero = name.replace("_", "-"), name in ("weight_decay", "drop_path")
     if not (number(low) and number(high) and (low >= 0 if zero else low > 0)):
-        raise InputError(f"{flags}-range {low!r} {high!r}: numbers {'of 0 or more' if zero else 'above 0'} are needed")
+        least = "of 0 or more" if zero else "above 0"
+        raise InputError(f"{flags}-range {brief(low)} {brief(high)}: numbers {least} are needed")
     if low > high:
         raise InputError(f"{flags}-range {low:g} {high:g}: it is empty, the lower end comes first")
-    for end in (low, high):
-        if name in ("width", "depth"):
-            check_multiplier(name, end)
+    if name == "resolution" and high > MOST_PIXELS:
+        raise InputError(f"resolution-range {brief(low)} {brief(high)}: at most {MOST_PIXELS:,} pixels are needed")
+    if name in ("width", "depth") and high > MOST_TIMES:
+        raise InputError(f"{flags}-range {low:g} {high:g}: multipliers of at most {MOST_TIMES} are needed")
     if name == "drop_path" and high >= 1:
         raise InputError(f"drop-path-range {low:g} {high:g}: rates below 1 are needed")
     return low, high

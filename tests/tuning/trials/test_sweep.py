@@ -14,11 +14,11 @@ import pytest
 import kcnn
 from kcnn.errors import Interrupted
 from trainers.config import TrainConfig
-from tuning import sweep
 from tuning.sweep import Job, append, read_lines, results, work, write_jobs
+from tuning.trials import sweep
 
 FIT = importlib.import_module("trainers.training")  # its name in the package is the function's
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = TrainConfig(arch="anynetx-d1x1x1x1-w8x8x16x16-g8-b1", resolution=8, epochs=1, batch_size=64, keep=1,
                    warmup_epochs=0.0)  # fmt: skip
 
@@ -69,14 +69,15 @@ def test_what_another_holds_is_left_to_it(tmp_path, trained, monkeypatch):
 
 
 def test_a_result_is_added_once_and_a_torn_line_does_not_count(tmp_path):
+    write_jobs(tmp_path, jobs(1))
     for _ in range(2):
-        append(tmp_path, {"key": "a", "x": 1})
+        append(tmp_path, {"key": "a", "arch": "x", "error": "no memory"})
     with open(tmp_path / "results.jsonl", "a") as file:
         file.write('{"key": "b", "x"')
     assert list(results(tmp_path)) == ["a"]
-    append(tmp_path, {"key": "b", "x": 2})
-    assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()] == [
-        {"key": "a", "x": 1}, {"key": "b", "x": 2}]  # fmt: skip
+    append(tmp_path, {"key": "b", "arch": "y", "error": "no memory"})
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(line["key"], line["arch"]) for line in lines] == [("a", "x"), ("b", "y")]
 
 
 def test_a_failing_network_is_recorded_and_the_sweep_goes_on(tmp_path, trained, monkeypatch):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kcnn.scaling import short
-from tuning.statistics import best_range, edf, edf_band
+from tuning.spaces.statistics import best_range, edf, edf_band
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by everyone
 COSTS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "milliseconds an image"}

@@ -15,11 +15,13 @@ from typing import Any
 
 from kcnn.errors import InputError, Interrupted
 from trainers.distribute.signals import stop_signals
-from tuning.processes import LEAVE_SECONDS, Process, start, stop
+from tuning.trials.processes import LEAVE_SECONDS, Process, last_line, start, stop
+from tuning.trials.records import inside
 
 ADDRESS, PORT, NAME = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
 LOOPBACK = "127.0.0.1"
 REACH_SECONDS = 60.0  # for the chief to be there
+BAD_INPUT = 2  # a worker's exit code for what no other worker could do better
 DEATHS = 3  # of workers on one trial, after which the trial has failed
 
 Trial = Any
@@ -109,6 +111,7 @@ def lead(oracle: Oracle) -> None:
         busy = time.monotonic()
         while True:
             time.sleep(0.2)
+            unless_broken(oracle)
             if received:
                 raise Interrupted(f"{signal.Signals(received[0]).name}: the same command goes on")
             if not servicer.stop_triggered or oracle.ongoing_trials:
@@ -124,7 +127,7 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
     recorded as failed. Workers' output goes to logs/NAME.log. They die with this process, however that ends.
     Raises InputError where workers die without a trial, and Interrupted on SIGTERM and Ctrl-C, once they have saved.
     """
-    logs.mkdir(parents=True, exist_ok=True)
+    inside(logs.parent, logs.name).mkdir(parents=True, exist_ok=True)
     deaths: dict[str, int] = {}
     with served(oracle) as (_, address, port), stop_signals() as received:
         processes = {
@@ -133,6 +136,7 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
         }
         try:
             while any(process.poll() != 0 for process in processes.values()):
+                unless_broken(oracle)
                 if received:
                     raise Interrupted(f"{signal.Signals(received[0]).name}: all runs are saved; "
                                       "the same command goes on")  # fmt: skip
@@ -146,6 +150,12 @@ def supervise(oracle: Oracle, command: Sequence[str], workers: int, logs: Path) 
             stop(list(processes.values()))
 
 
+def unless_broken(oracle: Oracle) -> None:
+    """Raises what an oracle's state could not be written for."""
+    if failure := getattr(oracle, "failure", None):
+        raise failure
+
+
 def begin(command: Sequence[str], name: str, index: int, workers: int, address: str, port: int,
           logs: Path) -> Process:  # fmt: skip
     """Starts a worker that knows where its oracle is."""
@@ -157,16 +167,19 @@ def mourn(oracle: Oracle, name: str, process: Process, deaths: dict[str, int], l
     """Counts the deaths of a worker on its trial, and gives up on one that kills too many."""
     if process.stdin:
         process.stdin.close()
+    last = last_line(logs / f"{name}.log")
+    if process.returncode == BAD_INPUT:
+        raise InputError(f"{name} cannot go on: {last}")
     trial = oracle.ongoing_trials.get(name)
     key = trial.trial_id if trial else name
     deaths[key] = deaths.get(key, 0) + 1
     code = process.returncode
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    last = ((logs / f"{name}.log").read_text("utf-8", errors="replace").strip().splitlines() or [""])[-1]
     print(f"{name} died ({how})" + (f" in trial {key}" if trial else ""), file=sys.stderr, flush=True)
     if deaths[key] < DEATHS:
         return
     if not trial:
         raise InputError(f"{name} died {DEATHS} times before its first trial ({how}): {last}")
+    unless_broken(oracle)
     trial.status, trial.message = "FAILED", f"{DEATHS} workers died in it, the last by {how}: {last}"
     oracle.end_trial(trial)

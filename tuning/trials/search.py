@@ -9,16 +9,20 @@ from typing import Any, Literal
 import yaml
 
 from kcnn.errors import InputError, Interrupted
-from trainers.runs import folders
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import open_data
-from tuning import hparams, report
-from tuning.halving import HalvingOracle, plan, rung_of
-from tuning.hypermodel import place, read_record, run_trial
-from tuning.objective import Objective, parse
-from tuning.oracle import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
-from tuning.parallel import connected, lead, role, supervise, work
-from tuning.space import Limits, Ranges, Space, make_space, resolve
+from trainers.runs import files, folders
+from trainers.runs.files import read_yaml
+from tuning.pages import hparams
+from tuning.pages import search as report
+from tuning.trials.halving import HalvingOracle, plan, rung_of
+from tuning.trials.objective import Objective, parse
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, need_whole, typed
+from tuning.trials.space import Limits, Ranges, Space, make_space, resolve
+from tuning.trials.trial import place, read_record, run_trial
+from tuning.trials.workers import connected, lead, role, supervise, work
 
 SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
 Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]
@@ -82,7 +86,10 @@ class Search:
 
     def timing(self, trial: Trial) -> tuple[float, float]:
         """Seconds lost, seconds of an epoch."""
-        record = self.record(trial) or {}
+        try:
+            record = self.record(trial) or {}
+        except InputError:  # the report will tell
+            record = {}
         return record.get("lost_seconds", 0.0), record.get("epoch_seconds", 0.0)
 
 
@@ -96,9 +103,8 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
     """
     config = config or TrainConfig()
     settings = Settings(config, ranges or Ranges(), limits or Limits(), tuner, objective, grid_points, max_trials)
-    if max_trials < 1 or parallel < 1 or grid_points < 2:
-        raise InputError(f"max-trials {max_trials}, parallel {parallel}, grid-points {grid_points}: "
-                         "at least 1, 1 and 2 are needed")  # fmt: skip
+    need_whole(max_trials=(max_trials, 1, 10**6), parallel=(parallel, 1, MOST_WORKERS),
+               grid_points=(grid_points, 2, 1000))  # fmt: skip
     if role() == "worker":
         if not config.run_dir:
             raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")
@@ -107,6 +113,8 @@ def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limi
             work(oracle, name, found.run)
         return Result(found.folder, [], {}, "", 0.0, 0.0)
     found = open_search(settings)
+    if not settings.config.run_dir:  # another search may begin in the same second
+        found = replace(found, folder=claimed(found.folder))
     with folders.locked(found.folder):
         remember(found)
         oracle = make_oracle(found)
@@ -195,17 +203,11 @@ def saved(settings: Settings) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> Settings:
-    try:
-        plain = yaml.safe_load((folder / SETTINGS).read_text("utf-8"))
-        pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.pop("ranges").items()}
-        config, limits = TrainConfig(**plain.pop("config")), Limits(**plain.pop("limits"))
-        return Settings(config, Ranges(**pairs), limits, **plain)
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / SETTINGS} is not the settings of a search ({error})") from None
+    return typed(Settings, read_yaml(folder / SETTINGS), str(folder / SETTINGS))
 
 
 def remember(search: Search) -> None:
-    folders.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
+    files.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
 
 
 def same_search(folder: Path, settings: Settings) -> None:
@@ -239,6 +241,9 @@ def close(search: Search, oracle: Any) -> Result:
     if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
         print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
               file=sys.stderr)  # fmt: skip
+    for row in rows:
+        if row["status"] == "completed" and row["score"] is None:
+            print(f"trial {row['trial']} is left out: {row['error']}", file=sys.stderr)
     # Last of all, when no trial disturbs it.
     print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
     timed = replace(search.space, measured=search.space.measured | {"latency_ms"})
@@ -248,7 +253,7 @@ def close(search: Search, oracle: Any) -> Result:
     best = report.best_of(rows, search.objective.direction)
     seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
     result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
-    folders.write_json(search.folder / RESULT, result.to_dict())
+    files.write_json(search.folder / RESULT, result.to_dict())
     report.pareto(rows, best, search.folder / "pareto.png")
     names = [d.name for d in search.space.dimensions]
     hparams.write(search.folder, {row["trial"]: {name: row[name] for name in names} for row in rows},

@@ -12,6 +12,8 @@ from pathlib import Path
 LEAVE_SECONDS = 60.0  # that workers have to save and leave
 ORPHAN_SECONDS = 20.0  # the same, where nobody waits for them any more: whoever starts anew wants their runs
 
+MOST_WORKERS = 1024  # on one machine
+
 Process = subprocess.Popen[bytes]
 
 
@@ -32,10 +34,15 @@ def start(command: Sequence[str], log: Path, index: int, count: int, **environme
         else:
             threads = str(max(1, (os.cpu_count() or 1) // count))
             environment = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads} | environment
-    with open(log, "ab") as file:
+    with open(log, "ab", opener=no_link) as file:
         # A session of its own: Ctrl-C reaches this process alone, which then tells the workers.
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file,
                                 start_new_session=True)  # fmt: skip
+
+
+def no_link(path: str, flags: int) -> int:
+    """An opener that raises OSError for a symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def stop(processes: Sequence[Process]) -> None:
@@ -52,6 +59,12 @@ def stop(processes: Sequence[Process]) -> None:
             process.wait()
         if process.stdin:
             process.stdin.close()
+
+
+def last_line(log: Path) -> str:
+    """The end of a worker's log, without what all our errors begin and end with."""
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines() or ["it is empty"]
+    return lines[-1].partition("error: ")[2].partition(" (`")[0] or lines[-1]
 
 
 def die_with_parent() -> None:
