@@ -15,8 +15,8 @@ import kcnn
 from trainers import runs
 from tuning import design_space
 from tuning.pages.design_space import narrowed
-from tuning.sweep import FIGURES, read_lines
 from tuning.trials import sweep
+from tuning.trials.sweep import FIGURES, read_lines
 
 FIT = importlib.import_module("trainers.fit")
 ROOT = Path(__file__).parents[2]
