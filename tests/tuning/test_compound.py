@@ -18,8 +18,8 @@ from trainers.runs import folders
 from trainers.settings import resolve
 from tuning import compound
 from tuning.compound import at, at_phi_0, candidates, coefficients, family, triangle
-from tuning.sweep import FIGURES
 from tuning.trials import sweep
+from tuning.trials.sweep import FIGURES
 
 FIT = importlib.import_module("trainers.training")
 SMALL = TrainConfig(arch="ResNet18", width=0.25, depth=0.5, resolution=16, val_split=0.3)

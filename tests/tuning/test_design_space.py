@@ -15,8 +15,8 @@ import kcnn
 from trainers.runs import folders
 from tuning import design_space
 from tuning.pages.design_space import narrowed
-from tuning.sweep import FIGURES, read_lines
 from tuning.trials import sweep
+from tuning.trials.sweep import FIGURES, read_lines
 
 FIT = importlib.import_module("trainers.training")
 ROOT = Path(__file__).parents[2]

@@ -91,12 +91,12 @@ def test_a_kill_while_the_state_is_written_leaves_the_one_before(space, tmp_path
     o = oracle("random", space, tmp_path / "oracle.json")
     first = o.create_trial("a")
     replace = os.replace
-    monkeypatch.setattr("trainers.runs.folders.os.replace", lambda *names: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr("trainers.runs.files.os.replace", lambda *names: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         o.update_trial(first.trial_id, {"score": 1.0})
         first.status = "COMPLETED"
         o.save()
-    monkeypatch.setattr("trainers.runs.folders.os.replace", replace)
+    monkeypatch.setattr("trainers.runs.files.os.replace", replace)
     again = oracle("random", space, tmp_path / "oracle.json")
     again.reload()
     assert again.create_trial("a").trial_id == first.trial_id and len(again.trials) == 1

@@ -14,8 +14,8 @@ import pytest
 import kcnn
 from kcnn.errors import Interrupted
 from trainers.config import TrainConfig
-from tuning.sweep import Job, append, read_lines, results, work, write_jobs
 from tuning.trials import sweep
+from tuning.trials.sweep import Job, append, read_lines, results, work, write_jobs
 
 FIT = importlib.import_module("trainers.training")  # its name in the package is the function's
 ROOT = Path(__file__).parents[3]
