@@ -46,8 +46,10 @@ def open_held_out(config: RunConfig, classes: tuple[str, ...], run: str, data: s
             folder = parts.get(chosen, name)
             split = open_whole(folder, classes, skip_corrupt=config.on_corrupt == "skip")
             return HeldOut(split, name, chosen, f"all of {os.path.abspath(os.path.expanduser(folder))}")
+    # The run may be a stranger's, and so the archives in a folder that it names.
     source = open_data(name, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt if is_folder(name) else "error")  # fmt: skip
+                       on_corrupt=config.on_corrupt if is_folder(name) else "error",
+                       prepare=config.data_dir is None)  # fmt: skip
     same_classes(classes, source.classes, run)
     chosen = part or "val"
     if chosen == "test" and source.test is None:
