@@ -23,7 +23,7 @@ from kcnn.errors import InputError
 
 TRANSIENT = {429, 502, 503, 504}  # of HTTP: too many requests, bad gateway, unavailable, gateway timeout
 LARGEST = 2**25  # bytes of an answer: more than a million probabilities as text
-FEWER = f"the answer is larger than {LARGEST >> 20} MiB: ask for fewer images at once, --batch-size"
+FEWER = "ask for fewer images at once, --batch-size"
 
 Answer = tuple[Any, Any]  # probabilities and labels as the server gave them
 Ask = Callable[[list[bytes]], Answer]
@@ -66,41 +66,8 @@ def rest(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
     except urllib3.exceptions.LocationValueError as error:
         raise InputError(f"server {server.address!r}: {error}") from error
 
-    def fetch(method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
-        # A compressed answer could be small here and without end once it is unpacked: it is left as it is.
-        response = pool.urlopen(method, path, body, {"Content-Type": "application/json"}, retries=False, redirect=False,
-                                preload_content=False, decode_content=False)  # fmt: skip
-        try:
-            return response.status, response.reason or "", response.read(LARGEST + 1)
-        finally:
-            response.close()
-
-    def request(method: str, path: str, body: Any = None) -> Any:
-        encoded = json.dumps(body).encode() if body else None
-        try:
-            status, reason, content = within(server.timeout, lambda: fetch(method, path, encoded))
-        except TimeoutError as error:
-            raise Transient(f"no whole answer within {server.timeout:g} s") from error
-        except (urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-            raise Transient(told(str(error) or type(error).__name__)) from error
-        if len(content) > LARGEST:
-            server.refuse(FEWER)
-        try:
-            parsed = json.loads(content)
-        except (ValueError, RecursionError):
-            parsed = None
-        if status == 200 and isinstance(parsed, dict):
-            return parsed
-        why = parsed.get("error") if isinstance(parsed, dict) else None
-        message = told(f"HTTP {status} {reason}" + (f", {why}" if why else ""))
-        if status in TRANSIENT:
-            raise Transient(message)
-        if status == 400:
-            raise Refused(message)
-        server.refuse(f"{message}, with an answer that is no JSON object" if status == 200 else message)
-
     def status() -> dict[str, str]:
-        versions = request("GET", place).get("model_version_status")
+        versions = request(server, pool, "GET", place).get("model_version_status")
         if not isinstance(versions, list) or not all(isinstance(v, dict) for v in versions):
             server.refuse("its status is malformed: it has no list model_version_status")
         return {told(str(v.get("version"))): told(str(v.get("state"))) for v in versions}
@@ -108,12 +75,49 @@ def rest(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
     def ask(pictures: list[bytes]) -> Answer:
         inputs = {"image_bytes": [{"b64": base64.b64encode(picture).decode()} for picture in pictures]}
         body = {"signature_name": "serving_default", "inputs": inputs}
-        outputs = request("POST", f"{place}:predict", body).get("outputs")
+        outputs = request(server, pool, "POST", f"{place}:predict", body).get("outputs")
         if not isinstance(outputs, dict):
             server.refuse("its answer is malformed: it has no outputs")
         return outputs.get("probabilities"), outputs.get("labels")
 
     return status, ask
+
+
+def request(server: Server, pool: urllib3.HTTPConnectionPool, method: str, path: str, body: Any = None
+            ) -> dict[str, Any]:  # fmt: skip
+    """The JSON object that the server answers with. Raises Transient, Refused or InputError for anything else."""
+    encoded = json.dumps(body).encode() if body else None
+
+    def fetch() -> tuple[int, str, bytes]:
+        # A compressed answer could be small here and without end once it is unpacked: it is left as it is.
+        response = pool.urlopen(method, path, encoded, {"Content-Type": "application/json"}, retries=False,
+                                redirect=False, preload_content=False, decode_content=False)  # fmt: skip
+        try:
+            return response.status, response.reason or "", response.read(LARGEST + 1)
+        finally:
+            response.close()
+
+    try:
+        status, reason, content = within(server.timeout, fetch)
+    except TimeoutError as error:
+        raise Transient(f"no whole answer within {server.timeout:g} s") from error
+    except (urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+        raise Transient(told(str(error) or type(error).__name__)) from error
+    if len(content) > LARGEST:
+        server.refuse(f"the answer is larger than {LARGEST >> 20} MiB: {FEWER}")
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        parsed = None
+    if status == 200 and isinstance(parsed, dict):
+        return parsed
+    why = parsed.get("error") if isinstance(parsed, dict) else None
+    message = told(f"HTTP {status} {reason}" + (f", {why}" if why else ""))
+    if status in TRANSIENT:
+        raise Transient(message)
+    if status == 400:
+        raise Refused(message)
+    server.refuse(f"{message}, with an answer that is no JSON object" if status == 200 else message)
 
 
 def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
@@ -149,7 +153,7 @@ def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
         except rpc.RpcError as error:
             code, message = error.code(), told(f"{error.code().name}, {error.details()}")
             if code is rpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
-                server.refuse(f"{message}: ask for fewer images at once, --batch-size")
+                server.refuse(f"{message}: {FEWER}")
             if code in transient:
                 raise Transient(message) from error
             if code is rpc.StatusCode.INVALID_ARGUMENT:
@@ -166,23 +170,26 @@ def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
         request.model_spec.signature_name = "serving_default"
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))
         outputs = call(prediction_service.Predict, request).outputs
-
-        def array(name: str) -> np.ndarray | None:
-            # A tensor may say that its one value stands for any number of them.
-            tensor = outputs.get(name)
-            if tensor is None or math.prod(max(0, d.size) for d in tensor.tensor_shape.dim) > LARGEST // 8:
-                return None
-            try:
-                return tf.make_ndarray(tensor)
-            except (TypeError, ValueError, KeyError, OverflowError):
-                return None
-
-        names = array("labels")
-        if names is None or names.dtype != object or names.ndim != 2:
-            return array("probabilities"), None
-        return array("probabilities"), [[name.decode("utf-8", "replace") for name in row] for row in names]
+        names = array(outputs, "labels")
+        if names is not None and names.dtype == object and names.ndim == 2:
+            return array(outputs, "probabilities"), [[n.decode("utf-8", "replace") for n in row] for row in names]
+        return array(outputs, "probabilities"), None
 
     return status, ask
+
+
+def array(outputs: Any, name: str) -> np.ndarray | None:
+    """The values of a tensor of a gRPC answer; None where there are none, or its shape does not go with them."""
+    import tensorflow as tf
+
+    tensor = outputs.get(name)
+    # A tensor of one value may say that this stands for any number of them.
+    if tensor is None or math.prod(max(0, d.size) for d in tensor.tensor_shape.dim) > LARGEST // 8:
+        return None
+    try:
+        return tf.make_ndarray(tensor)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return None
 
 
 def within(seconds: float, call: Callable[[], Any]) -> Any:
