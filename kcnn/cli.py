@@ -90,8 +90,8 @@ def exact(kind: Any, tokens: Sequence[cyclopts.Token]) -> Any:
     kinds |= {part for each in kinds for part in get_args(each)}
     if int in kinds and float not in kinds:
         for token in tokens:
-            with contextlib.suppress(ValueError, OverflowError):
-                if not float(token.value).is_integer():
+            with contextlib.suppress(ValueError):
+                if "." in token.value and not float(token.value).is_integer():
                     raise cyclopts.CoercionError(msg=f"{token.keyword or ''} {token.value}: a whole number is needed")
     return cyclopts.convert(kind, tokens)
 

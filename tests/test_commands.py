@@ -76,7 +76,7 @@ def refused(capsys, here, *argv):
     ("--epochs 0", "epochs 0 1"),
     ("--epochs 2.7", "--epochs 2.7 whole"),
     (f"--epochs {'9' * 400}", "epochs 999 2147483647"),
-    (f"--epochs {'9' * 5000}", "--epochs 999 whole"),
+    (f"--epochs {'9' * 5000}", "--epochs 999 int"),
     (f"--batch-size {'9' * 400}", "batch-size 999 2147483647"),
     ("--checkpoint-every 1.5", "--checkpoint-every 1.5 whole"),
     (f"--checkpoint-every {'9' * 400}m", "checkpoint-every 999 minutes"),

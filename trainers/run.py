@@ -18,7 +18,8 @@ from trainers.settings import RunConfig
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
-HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "val_top5")  # what a run's history must tell of an epoch
+# What a run's history must tell of an epoch.
+HISTORY = ("loss", "accuracy", "grad_norm", "lr", "val_loss", "val_accuracy", "val_top5")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import yaml
 
 from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
-from trainers.run import SERIES
+from trainers.run import HISTORY, SERIES
 from trainers.runs import checkpoints, files, folders, listeners, provenance
 
 fitting = importlib.import_module("trainers.training")  # the package has its function under that name
@@ -51,13 +53,16 @@ def stood_in(run, state, position, until):
             raise Killed
         if within + 1 == run.plan.steps_per_epoch:
             accuracy = ACCURACY[epoch]
-            figures = {"loss": 0.5, "accuracy": 0.5, "val_loss": 0.5, "val_accuracy": accuracy, "val_top5": 1.0}
-            record(training, {"step": position.step, "epoch": epoch + 1, **figures})
+            figures = dict.fromkeys(HISTORY, 0.5) | {"val_accuracy": accuracy}
+            record(training, {"step": position.step, "epoch": epoch + 1, "val_loss": 0.5})
             position.history.append(figures)
             position.epoch = {name: [] for name in SERIES}
             best, position.best = accuracy > position.best, max(accuracy, position.best)
             keep(training, best)
     return position.history[-1] | {"images_per_second": 1.0, "best_val_accuracy": position.best}
+
+
+conclude = fitting.conclude
 
 
 def concluded(run, position, result):
@@ -596,6 +601,39 @@ def test_a_signal_outside_the_loop_stops_the_run_which_goes_on(tmp_path, monkeyp
     assert signal.getsignal(number) is before and not folders.is_finished(tmp_path / "run")
     assert train(tmp_path / "run", resume=True).figures["steps"] == 9
     assert epochs(tmp_path / "run") == [(1, 3), (2, 6), (3, 9)]
+
+
+@pytest.mark.parametrize("where", [
+    "keras.Model.save", *(pytest.param(f"trainers.{name}", marks=pytest.mark.slow) for name in (
+        "training.evaluate_train_sample", "reports.card.curves_png", "reports.card.card"))])  # fmt: skip
+def test_a_conclusion_that_is_stopped_or_finds_no_room_can_be_had_again(stopped, monkeypatch, where):
+    """Each of its files is whole or not there, and result.json, which says that all are there, is the last."""
+    monkeypatch.setattr(fitting, "conclude", conclude)
+
+    def told(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def full(*args, **kwargs):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        return function(*args, **kwargs)
+
+    module, _, name = where.rpartition(".")
+    place = keras.Model if module == "keras.Model" else importlib.import_module(module)
+    function, before = getattr(place, name), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for instead, error, words in ((told, Interrupted, "SIGTERM: go on with"), (full, InputError, "File too large")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, instead)
+            try:
+                with pytest.raises(error, match=words):
+                    train(stopped, resume=True)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not folders.is_finished(stopped) and not list(stopped.rglob("*partial*"))
+        if (stopped / "model.keras").exists():
+            keras.saving.load_model(stopped / "model.keras")
+    result = train(stopped, resume=True)
+    assert {"model.keras", "curves.png", "card.md", folders.RESULT} <= {path.name for path in stopped.iterdir()}
+    assert (result.figures["steps"], epochs(stopped)) == (9, [(1, 3), (2, 6), (3, 9)])
 
 
 def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):

@@ -197,8 +197,12 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
     append_line(folder / METRICS, json.dumps(line))
 
 
-def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics. Raises InputError for a damaged one."""
+    return list(lines_of(folder))
+
+
+def lines_of(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / METRICS
     if path.exists():
         yield from read_json_lines(path)
@@ -206,12 +210,12 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
 
 def last_step(folder: Path) -> int:
     """The highest step that has figures."""
-    return max((line["step"] for line in read_metrics(folder) if isinstance(line.get("step"), int)), default=0)
+    return max((line["step"] for line in lines_of(folder) if isinstance(line.get("step"), int)), default=0)
 
 
 def lines_of_epochs(folder: Path, epochs: int) -> int:
     """How many lines of metrics there are up to the end of an epoch."""
-    ends = (number for number, line in enumerate(read_metrics(folder), 1) if "val_loss" in line)
+    ends = (number for number, line in enumerate(lines_of(folder), 1) if "val_loss" in line)
     return next(itertools.islice(ends, epochs - 1, None), 0) if epochs else 0
 
 
