@@ -47,7 +47,6 @@ def sides(network: str, resolution: int | None) -> dict[str, Callable[[], Any]]:
     from trainers.serving.folding import fold
     from trainers.serving.signatures import make_signatures
     from trainers.settings import resolve
-    from trainers.state import architecture
     from trainers.state import network as build
 
     config = resolve(TrainConfig(arch=network, resolution=resolution or kcnn.get(network).resolution))
@@ -57,7 +56,7 @@ def sides(network: str, resolution: int | None) -> dict[str, Callable[[], Any]]:
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(owner, folder, signatures=signatures)
         loaded = tf.saved_model.load(folder)
-    side = architecture(config).resolution
+    side = config.arch.resolution
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), np.uint8)
     served, floats = tf.constant(pixels), pixels.astype(np.float32)
 

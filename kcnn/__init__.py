@@ -1,8 +1,9 @@
 """kcnn: convolutional networks as data, built, scaled, measured, trained and served with Keras and TensorFlow."""
 
+from kcnn import starting
 from kcnn.quiet import quiet
 
-with quiet():
+with starting.loading(), quiet():
     import keras  # noqa: F401
 
 from kcnn.analysis import Facts, facts

@@ -1,15 +1,21 @@
 """What all commands have in common: a function becomes a command line, bad input one line and exit code 2."""
 
+import contextlib
 import inspect
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, get_args
 
 import cyclopts
 
+from kcnn import starting
 from kcnn.errors import InputError, Interrupted
+
+LONGEST = 1000  # characters of a message
+FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as one JSON object, as the last line.")]
 Seed = Annotated[int, cyclopts.Parameter(help="Of every random draw.")]
@@ -36,6 +42,9 @@ def call(
     config: Callable[[], Any] | None = None,
 ) -> int:
     try:
+        starting.done()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be bytes that are no text
+            sys.stdout.reconfigure(errors="backslashreplace")
         app = cyclopts.App(
             name=name,
             help=inspect.getdoc(command),
@@ -43,6 +52,7 @@ def call(
             version_flags=[],
             group_commands="Help",
             config=config() if config else None,
+            default_parameter=cyclopts.Parameter(converter=exact),
             exit_on_error=False,
             print_error=False,
         )
@@ -67,11 +77,28 @@ def call(
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if "No space left on device" not in str(error):  # TensorFlow's own errors for what Python calls an OSError
+        # TensorFlow has errors of its own for what Python calls an OSError.
+        reason = next((reason for reason in FULL if reason in str(error)), None)
+        if reason is None:
             raise
-        return fail(name, "no space left on the disk: make room, then go on with --resume")
+        return fail(name, f"cannot write: {reason}; make room, then go on with --resume")
+
+
+def exact(kind: Any, tokens: Sequence[cyclopts.Token]) -> Any:
+    """Converts words of the command line as cyclopts does, but does not round 2.7 where a whole number is needed."""
+    kinds = {kind, *get_args(kind)}
+    kinds |= {part for each in kinds for part in get_args(each)}
+    if int in kinds and float not in kinds:
+        for token in tokens:
+            with contextlib.suppress(ValueError):
+                if "." in token.value and not float(token.value).is_integer():
+                    raise cyclopts.CoercionError(msg=f"{token.keyword or ''} {token.value}: a whole number is needed")
+    return cyclopts.convert(kind, tokens)
 
 
 def fail(name: str, message: str) -> int:
-    print(f"{name}: error: {' '.join(message.split())} (`{name} --help` tells more)", file=sys.stderr, flush=True)
+    message = " ".join(message.split())
+    if len(message) > LONGEST:  # with a value of a million characters in it
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    print(f"{name}: error: {message} (`{name} --help` tells more)", file=sys.stderr, flush=True)
     return 2

@@ -12,8 +12,11 @@ class InputError(ValueError):
     """
 
 
-class Interrupted(Exception):
-    """Work that was told to stop, and saved what it had. Commands leave with exit code 75, "try again later"."""
+class Interrupted(BaseException):
+    """Work that was told to stop, and saved what it had. Commands leave with exit code 75, "try again later".
+
+    Like KeyboardInterrupt it is no Exception, so that nobody on the way takes it for a failure and goes on.
+    """
 
 
 SHORT = reprlib.Repr()

@@ -11,8 +11,17 @@ def evaluate(
     run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
     /,
     *,
-    data: Annotated[str | None, Parameter(help="Other data with the same classes (default: the run's).")] = None,
-    split: Annotated[Literal["val", "train"], Parameter(help="Which of its splits.")] = "val",
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="Other data whose classes are the run's, or some of them (default: the run's data). A folder of class "
+            "folders is evaluated whole."
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["val", "test", "train"] | None,
+        Parameter(help="Which part of the data to evaluate (default: val; of a --data without val, its test part)."),
+    ] = None,
     checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
     batch_size: Annotated[int | None, Parameter(help="Images at once (default: the run's).")] = None,
     tta: Annotated[
@@ -25,15 +34,25 @@ def evaluate(
     json: cli.Json = False,
     seed: cli.Seed = 0,
 ) -> dict[str, Any]:
-    """Evaluate the network of a run, and leave evaluation.json and confusion.png in the run's folder.
+    """Evaluate the network of a run and print its accuracy, in all and for each class.
+
+    Every evaluation leaves evaluation.json and confusion.png in a folder of its
+    own, RUN/evaluations/SPLIT-TIME; RUN itself holds copies of the newest ones.
 
     kcnn evaluate logs/resnet-50-photos-...
+
+    kcnn evaluate logs/resnet-50-photos-... --data holiday/
+
+    kcnn evaluate logs/resnet-50-photos-... --split test
     """
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
     top1, top5 = result["accuracy"], result["top5"]
     print(f"{result['images']} images: loss {result['loss']:.4f}  top-1 {top1:.2%}  top-5 {top5:.2%}")
+    classes, seen = len(result["per_class"]), sum(row["count"] > 0 for row in result["per_class"])
+    some = f", which have images of {seen} of the run's {classes} classes" if seen < classes else ""
+    print(f"evaluated on {result['place']}{some}")
     width = max(len(row["class"]) for row in result["per_class"])
     print(f"\n{'class':<{width}}  images  recall  precision")
     for row in result["per_class"]:

@@ -36,9 +36,14 @@ def export(
     max_pixels: Annotated[
         int, Parameter(group=SAVED_MODEL, help="Larger pictures are refused before they are decoded.")
     ] = 2**26,
-    images: Annotated[int, Parameter(group=CHECKS, help="Validation images to compare on.")] = 100,
+    images: Annotated[
+        int, Parameter(group=CHECKS, help="How many validation images, drawn from all classes, to compare on.")
+    ] = 100,
     data: Annotated[
-        str | None, Parameter(group=CHECKS, help="Other data with the same classes (default: the run's).")
+        str | None,
+        Parameter(
+            group=CHECKS, help="Other data with the same classes to compare and calibrate on (default: the run's)."
+        ),
     ] = None,
     tolerance: Annotated[
         float, Parameter(group=CHECKS, help="Largest loss of top-1, as a share, that is not refused.")

@@ -31,7 +31,7 @@ def predict(
     model: Annotated[str, Parameter(group=SERVER, help="Name that the server has for the run's network.")] = "model",
     model_version: Annotated[int | None, Parameter(group=SERVER, help="Version (default: its newest).")] = None,
     version_label: Annotated[str | None, Parameter(group=SERVER, help="Label of a version, such as canary.")] = None,
-    timeout: Annotated[float, Parameter(group=SERVER, help="Seconds to wait for an answer.")] = 10.0,
+    timeout: Annotated[float, Parameter(group=SERVER, help="Seconds to wait for a whole answer.")] = 10.0,
     retries: Annotated[int, Parameter(group=SERVER, help="Further tries where there was none.")] = 3,
     json: cli.Json = False,
     seed: cli.Seed = 0,
@@ -46,28 +46,33 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
     from kcnn.errors import InputError
-    from trainers.checkpoints import load_run
-    from trainers.predict import find_images
-    from trainers.predict import predict as classify
-    from trainers.runs import open_run
+    from trainers.prediction import find_images
+    from trainers.prediction import predict as classify
+    from trainers.runs.checkpoints import load_run
+    from trainers.runs.folders import open_run
     from trainers.serving import client
 
     if top < 1 or batch_size < 1:
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")
     if not images:
         raise InputError("no images: name image files, or folders of them, after the run")
-    if timeout <= 0 or retries < 0:
-        raise InputError(f"timeout {timeout}, retries {retries}: a time above 0 and 0 or more retries are needed")
-    if model_version is not None and version_label is not None:
-        raise InputError(f"model-version {model_version}, version-label {version_label!r}: only one can be asked for")
+    where = client.parse("localhost" if server is None else server, protocol, model=model, version=model_version,
+                         label=version_label, timeout=timeout, retries=retries)  # fmt: skip
     paths = find_images(images)
-    if server:
+    if server is not None:
         _, _, classes = open_run(run)
-        ask = client.connect(client.parse(server, protocol, model=model, version=model_version, label=version_label,
-                                          timeout=timeout, retries=retries))  # fmt: skip
+        ask = client.connect(where)
         rows, errors = client.predict(ask, classes, paths, top, batch_size)
     else:
         rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
+    show(rows, errors, format)
+    return {"predictions": rows, "errors": errors}
+
+
+def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
+    """Prints a line for each image, or for each of its classes, and the errors."""
+    from trainers.data import shown
+
     if format == "csv":
         table = csv.writer(sys.stdout)
         table.writerow(["image", "rank", "class", "probability"])
@@ -78,10 +83,9 @@ def predict(
         )
     else:
         for row in rows:
-            print(row["image"], *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
+            print(shown(row["image"]), *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
     for error in errors:
         print(error, file=sys.stderr)
-    return {"predictions": rows, "errors": errors}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Train a network, on the digits that come along or on images of your own."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,9 @@ def main(argv: list[str] | None = None) -> None:
         list_recipes: Annotated[
             bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
         ] = False,
+        show_recipe: Annotated[
+            str | None, Parameter(help="Print all settings of this recipe as --config takes them, and stop.")
+        ] = None,
         json: cli.Json = False,
     ) -> dict[str, Any] | None:
         """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
@@ -31,12 +35,18 @@ def main(argv: list[str] | None = None) -> None:
         kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
         kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
         kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
-        kcnn train --recipe a2 --arch resnet-50 --data tfds:imagenet2012 --dry-run    # a paper's settings, in full
+        kcnn train --show-recipe a2                       # a paper's settings, in full
         kcnn train --resume logs/resnet-50-photos-...     # after a crash
 
         Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
         """
-        return recipes(quiet=json) if list_recipes else run(config or TrainConfig())
+        if show_recipe is not None:
+            return recipe(show_recipe, quiet=json)
+        if list_recipes:
+            return recipes(quiet=json)
+        config = config or TrainConfig()
+        saved = saved_file(config_file, config.resume, config.run_dir)
+        return run(completed(config, saved, resumed=config_file is None) if saved else config)
 
     argv = sys.argv[1:] if argv is None else argv
     cli.run(train, "kcnn train", argv, config=lambda: saved_values(argv))
@@ -44,7 +54,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def saved_values(argv: list[str]) -> Dict | None:
     """The values that --config, or the run to --resume, sets; flags will win over them."""
-    from trainers.runs import CONFIG
+    from kcnn.arch import Arch
+    from kcnn.errors import InputError
+    from trainers.runs.folders import read_config
     from trainers.settings import read
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -52,12 +64,59 @@ def saved_values(argv: list[str]) -> Dict | None:
     early.add_argument("--resume", nargs="?")
     early.add_argument("--run-dir", nargs="?")
     known, _ = early.parse_known_args(argv)
-    if known.config:
-        return Dict(read(known.config), source=known.config)
-    run = known.run_dir if known.resume == "auto" else known.resume
-    if known.resume and run and (path := Path(run, CONFIG)).is_file():
-        return Dict(read(path) | {"resume": known.resume}, source=str(path))
-    return None
+    for flag in ("config", "resume", "run_dir"):
+        if getattr(known, flag) == "":
+            raise InputError(f"--{flag.replace('_', '-')} '': the name of a file or folder is needed")
+    path = saved_file(known.config, known.resume, known.run_dir)
+    if path is None:
+        return None
+    if not known.config:
+        read_config(path.parent)  # which names the file where its values cannot be
+    values = read(path) | ({} if known.config else {"resume": known.resume})
+    return Dict({key: value for key, value in values.items() if not isinstance(value, Arch)}, source=str(path))
+
+
+def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> Path | None:
+    """The file that further values come from: --config, or that of the run to go on with."""
+    if config:
+        return Path(config)
+    run = run_dir if resume == "auto" else resume
+    path = Path(run, "config.yaml") if resume and run else None
+    return path if path and path.is_file() else None
+
+
+def completed(config: Any, saved: Path, resumed: bool) -> Any:
+    """With the file's architecture of the user's own, which no flag can hold, where the file has one.
+
+    Raises InputError where a flag says otherwise than the run that is to go on.
+    """
+    from trainers.config import TrainConfig
+    from trainers.runs.folders import open_run, same_run
+    from trainers.settings import read
+    from trainers.training import placed
+
+    arch = read(saved).get("arch", config.arch)
+    if not isinstance(arch, str) and config.arch == TrainConfig.arch:
+        config = dataclasses.replace(config, arch=arch)
+    if resumed:
+        same_run(open_run(saved.parent)[1].flags, placed(config))
+    return config
+
+
+def recipe(name: str, quiet: bool) -> dict[str, Any]:
+    """All settings of a recipe, those that it shares with the default too."""
+    import yaml
+
+    from kcnn.errors import InputError
+    from trainers.recipes import COOKBOOK, RECIPES
+
+    if name not in RECIPES:
+        raise InputError(f"show-recipe {name!r}: one of {', '.join(RECIPES)} is needed")
+    about, source = COOKBOOK[name].about, COOKBOOK[name].source
+    if not quiet:
+        print(f"# {about}\n# {source}")
+        print(yaml.safe_dump({"recipe": name} | RECIPES[name], sort_keys=False), end="")
+    return {"recipe": name, "about": about, "source": source, "settings": RECIPES[name]}
 
 
 def recipes(quiet: bool) -> dict[str, Any]:
@@ -72,7 +131,7 @@ def recipes(quiet: bool) -> dict[str, Any]:
 
 
 def run(config: Any) -> dict[str, Any] | None:
-    from trainers.fit import dry_run, fit
+    from trainers.training import dry_run, fit
 
     if config.dry_run:
         return dry_run(config)

@@ -2,7 +2,13 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# One thread for each worker of pytest-xdist and for each process that a test starts: tiny networks gain nothing from
+# more, and workers that share cores lose by them. TensorFlow reads these when it is imported.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import io
 import warnings
 
 import numpy as np
@@ -10,7 +16,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from trainers import checkpoints, runs
+from trainers.runs import checkpoints, folders
 
 # Before TensorFlow starts: two replicas on the one CPU.
 tf.config.set_logical_device_configuration(
@@ -22,6 +28,16 @@ def pytest_configure(config):
     # Our own warnings are errors; other people's are theirs.
     for module in ("kcnn", "trainers", "tuning"):
         warnings.filterwarnings("error", module=rf"{module}(\..*)?")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the exhaustive tests, also with `-m "not slow"`, unless the command names them."""
+    if "exhaustive" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +58,25 @@ def photos(tmp_path_factory):
     return root
 
 
-TINY = {"arch": "resnet-18", "width": 0.125, "resolution": 16, "batch_size": 64, "lr": 3e-3, "warmup_epochs": 0.0}
+# Two stages of one block each. A point of AnyNet's design space has a name that any process can build it from, and is
+# traced in less than half of the time that resnet-18 takes.
+ARCH = "anynetx-d1x1-w64x512-g512"
+TINY = {"arch": ARCH, "width": 0.125, "resolution": 16, "batch_size": 64, "lr": 3e-3, "warmup_epochs": 0.0}
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Flags of a run that takes seconds."""
+    """The flags of a run that takes a few seconds, most of which TensorFlow spends on tracing its functions."""
     return dict(TINY)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For a test that trains and does not look at the run's pictures: matplotlib renders nothing, which would take as
+    long as a tiny network's training."""
+    blank = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(blank, "PNG")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(blank.getvalue()))
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +84,7 @@ def shot(tmp_path_factory, tiny, photos):
     """A finished run on the photos, whose folder is only read."""
     import trainers
 
-    flags = tiny | {"depth": 0.5, "resolution": 32, "batch_size": 16}
+    flags = tiny | {"resolution": 32, "batch_size": 16}
     folder = tmp_path_factory.mktemp("runs") / "photos"
     return trainers.fit(trainers.TrainConfig(**flags, data=str(photos), epochs=2, run_dir=str(folder)))
 
@@ -76,7 +104,7 @@ def same_run():
 
 
 def metrics(folder):
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.read_metrics(folder)]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in folders.read_metrics(folder)]
 
 
 def assert_same_checkpoint(a, b):

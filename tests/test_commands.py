@@ -5,8 +5,10 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ import kcnn.__main__
 import kcnn.evaluate
 import kcnn.export
 import kcnn.train
-from trainers import runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
+from trainers.runs import folders
+from trainers.settings import read
 
 COMMANDS = sorted(kcnn.__main__.COMMANDS)
 
@@ -51,6 +54,7 @@ def refused(capsys, here, *argv):
     assert train(*argv) == 2
     out, err = capsys.readouterr()
     [line] = err.splitlines()
+    assert len(line) < 1200
     assert out == "" and line.startswith("kcnn train: error: ") and "`kcnn train --help` tells more" in line
     assert sorted(here.rglob("*")) == before
     return line
@@ -70,6 +74,23 @@ def refused(capsys, here, *argv):
     ("--epochs many", "many"),
     ("--epochs", "--epochs"),
     ("--epochs 0", "epochs 0 1"),
+    ("--epochs 2.7", "--epochs 2.7 whole"),
+    (f"--epochs {'9' * 400}", "epochs 999 2147483647"),
+    (f"--epochs {'9' * 5000}", "--epochs 999 int"),
+    (f"--batch-size {'9' * 400}", "batch-size 999 2147483647"),
+    ("--checkpoint-every 1.5", "--checkpoint-every 1.5 whole"),
+    (f"--checkpoint-every {'9' * 400}m", "checkpoint-every 999 minutes"),
+    ("--run-dir ''", "--run-dir '' folder"),
+    ("--config ''", "--config '' file"),
+    ("--resume ''", "--resume ''"),
+    ("--weights ''", "weights ''"),
+    ("--replicas 2147483647", "replicas 2147483647 4,096"),
+    ("--worker-timeout inf", "worker-timeout inf"),
+    ("--worker-timeout 1e30", "worker-timeout 1e+30 million"),
+    ("--precise-bn 1000000", "precise-bn 1000000 22 batches"),
+    ("--augment-layers 2147483647", "augment-layers 2147483647 100"),
+    ("--schedule step --step-epochs 1e-30", "step-epochs 1e-30 100,000"),
+    ("--show-recipe nope", "'nope' digits default"),
     ("--batch-size -4", "batch-size -4"),
     ("--batch-size 5000", "batch-size 5000 1442"),
     ("--batch-size 1 --mixup 0.2", "batch-size 1 mixup 2 images"),
@@ -90,6 +111,8 @@ def refused(capsys, here, *argv):
     ("--lr 0", "lr 0.0 above"),
     ("--lr nan", "lr nan"),
     ("--lr inf", "lr inf"),
+    ("--lr 1e308", "lr 1e+308 3.4e+38"),
+    ("--lr 1e-60", "lr 1e-60 above"),
     ("--lr-base -1", "lr-base -1"),
     ("--weight-decay -0.1", "weight-decay -0.1"),
     ("--clip-norm -1", "clip-norm -1"),
@@ -137,7 +160,14 @@ def test_a_bad_value_is_one_line_that_names_it(here, capsys, flags, words):
     ("epochs: 0\n", "epochs 0"),
     ("strategy: tpus\n", "tpus"),
     ("arch: [resnet-18]\n", "resnet-18"),
-    (b"arch: \xff\xfe\n", "not YAML"),
+    (b"arch: \xff\xfe\n", "not UTF-8"),
+    ("a: &a [x, x]\nb: [*a, *a]\n", "bad.yaml aliases"),
+    ("1: 2\n", "bad.yaml 1 no name"),
+    (f"epochs: {'[' * 20000}", "bad.yaml deep"),
+    ("epochs: 2.7\n", "epochs 2.7 whole"),
+    (f"epochs: {'9' * 400}\n", "bad.yaml digits"),
+    ("epochs: {a: 1}\n", "epochs"),
+    ("data: ''\n", "data ''"),
 ])  # fmt: skip
 def test_a_bad_config_is_one_line_that_names_it(here, capsys, text, words):
     Path("bad.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -176,14 +206,14 @@ def test_a_full_disk_is_one_line(here, capsys, tiny, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "facts.json")
 
-    monkeypatch.setattr(runs, "write_json", full)
+    monkeypatch.setattr(folders, "write_json", full)
     assert train(*as_flags(tiny), "--run-dir", "run") == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "facts.json: No space left on device" in line
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(here, capsys, tiny):
-    assert train(*as_flags(tiny | {"lr": 1e30}), "--depth=0.5", "--epochs=1", "--optimizer=sgd", "--run-dir=run") == 2
+    assert train(*as_flags(tiny | {"lr": 1e30}), "--epochs=1", "--optimizer=sgd", "--run-dir=run") == 2
     line = capsys.readouterr().err.splitlines()[-1]  # after those of its progress, if it was slow
     assert "at step" in line and "--lr" in line
 
@@ -218,17 +248,38 @@ def test_a_run_s_config_repeats_it(finished, here, capsys):
     assert config == saved | {"run_dir": "again", "dry_run": True}
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_shown_as_config_takes_it(here, capsys, name):
+    assert train("--show-recipe", name) == 0
+    Path("shown.yaml").write_text(capsys.readouterr().out)
+    values = read(Path("shown.yaml"))
+    assert values == RECIPES[name] | {"recipe": name}
+    assert train("--show-recipe", name, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["settings"] == RECIPES[name]
+
+
+def test_the_help_s_examples_can_be_typed(here, capsys, monkeypatch):
+    """All that needs no data is run, the others are parsed."""
+    assert train("--help") == 0
+    examples = [line.split("#")[0].split()[2:] for line in capsys.readouterr().out.splitlines()
+                if line.strip().startswith("kcnn train ")]  # fmt: skip
+    assert ["--show-recipe", "a2"] in examples and len(examples) >= 4
+    monkeypatch.setattr(kcnn.train, "run", lambda config: None)
+    for example in examples:
+        assert train(*example) == 0, example
+
+
 def test_a_dry_run_writes_nothing(here, capsys, tiny):
     plan = planned(capsys, *as_flags(tiny))
     assert (plan["steps_per_epoch"], plan["steps"]) == (22, 22 * RECIPES["digits"]["epochs"])
     assert plan["params"] > 0 and plan["macs"] > 0 and plan["memory"] > 0
-    assert plan["run_dir"].startswith("logs/resnet-18-digits-")
+    assert plan["run_dir"].startswith(f"logs/{tiny['arch']}-digits-")
     assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize("resume", ["DIR", "auto"])
 @pytest.mark.parametrize("flags, words", [
-    ("--arch efficientnet-b0", "arch 'efficientnet-b0' has 'resnet-18'"),  # also where it is the default
+    ("--arch efficientnet-b0", "arch 'efficientnet-b0' has 'anynetx-d1x1-"),  # also where it is the default
     ("--width 1", "width 1.0 has 0.125"),
     ("--batch-size 32", "batch-size 32 has 64"),
     ("--keep 0", "keep 0"),
@@ -344,7 +395,7 @@ def broken(photos, tmp_path):
     return data, paths
 
 
-PHOTO_FLAGS = ["--arch=resnet-18", "--width=0.125", "--depth=0.5", "--resolution=32", "--epochs=1"]
+PHOTO_FLAGS = ["--arch=anynetx-d1x1-w64x512-g512", "--width=0.125", "--resolution=32", "--epochs=1"]
 
 
 @pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])
@@ -382,8 +433,9 @@ def test_broken_images_can_be_left_out(broken, here, capsys):
 # In processes of their own.
 
 
-def process(*argv, cwd):
-    return subprocess.run([sys.executable, "-m", *map(str, argv)], capture_output=True, text=True, cwd=cwd)
+def process(*argv, cwd, **environment):
+    command = [sys.executable, "-m", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment)
 
 
 def test_a_process_says_one_line_and_leaves_with_2(tmp_path):
@@ -392,6 +444,30 @@ def test_a_process_says_one_line_and_leaves_with_2(tmp_path):
     [line] = done.stderr.splitlines()
     assert "batch-size 64: a multiple of the 3 replicas is needed" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "jax"])
+def test_another_backend_is_one_line(tmp_path, backend):
+    """jax is not installed here, and would not do where it is."""
+    done = process("kcnn.train", "--dry-run", cwd=tmp_path, KERAS_BACKEND=backend)
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kcnn: error: ") and f"{backend!r}" in line and "KERAS_BACKEND" in line
+
+
+def test_a_backend_that_is_there_and_cannot_train_is_one_line(tmp_path):
+    code = "import keras; keras.backend.backend = lambda: 'torch'; import trainers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "InputError: KERAS_BACKEND 'torch': training" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_ctrl_c_in_the_first_seconds_leaves_no_traceback(tmp_path, seconds):
+    process = subprocess.Popen([sys.executable, "-m", "kcnn.train", "--epochs", "9999"], cwd=tmp_path,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "") and process.returncode == 130
 
 
 def test_kcnn_runs_its_commands(shot, tmp_path):

@@ -1,7 +1,12 @@
 """What a network makes of a split: each example counted once."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import itertools
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +15,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainers.checkpoints import load_run
-from trainers.config import TrainConfig
-from trainers.dashboards import confusion_png
-from trainers.data import Split, eval_batches, open_data
-from trainers.feed import distribute, naming_broken
-from trainers.runs import same_classes, write_json
-from trainers.settings import check
-from trainers.step import eval_function
-from trainers.strategy import make_strategy
+from kcnn.errors import InputError
+from trainers.checks import check
+from trainers.data import Split, eval_batches, sample
+from trainers.data.held_out import WHOLE, Part, open_held_out
+from trainers.distribute.feed import distribute, naming_broken
+from trainers.distribute.signals import leaving
+from trainers.distribute.strategy import make_strategy
+from trainers.evaluation_step import eval_function
+from trainers.runs import files
+from trainers.runs.checkpoints import load_run, need_finite
+from trainers.runs.dashboards import confusion_png
+from trainers.settings import RunConfig
 
+FIGURES, PICTURE = "evaluation.json", "confusion.png"
 SAMPLE = 2000  # images: enough to know an accuracy within about 2 points
 
 
@@ -83,16 +92,18 @@ TEN_CROP = 0.875  # largest share of the square's side that a crop takes
 
 
 def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
-              config: TrainConfig, strategy: tf.distribute.Strategy, tta: str = "none"
+              config: RunConfig, strategy: tf.distribute.Strategy, tta: str = "none"
               ) -> Callable[[], Evaluation]:  # fmt: skip
     """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
     function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
-    batches = tf.constant(-(-split.size // config.batch_size))
+    replicas = strategy.num_replicas_in_sync
+    size = min(config.batch_size, -(-split.size // replicas) * replicas)  # more would be filled up with nothing
+    batches = tf.constant(-(-split.size // size))
     side, crop = config.resolution, config.eval_crop
     if tta == "ten-crop":  # from the square that the central crop would be cut from
         side, crop = round(side / min(crop, TEN_CROP)), 1.0
     # One iterator for all evaluations: TensorFlow may need up to a minute to end one.
-    feed = iter(distribute(strategy, config.batch_size, lambda batch, shard: eval_batches(
+    feed = iter(distribute(strategy, size, lambda batch, shard: eval_batches(
         split, batch=batch, resolution=side, crop=crop, shard=shard).repeat()))  # fmt: skip
 
     def evaluate() -> Evaluation:
@@ -104,33 +115,59 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
     return evaluate
 
 
-def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: TrainConfig, images: int = SAMPLE
+def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: RunConfig, images: int = SAMPLE
                           ) -> Evaluation:  # fmt: skip
     """What a network makes of training images seen as those of validation are: not augmented, in evaluation mode.
 
-    Of `images` of them at most, chosen at random, but the same in every run.
+    Of `images` of them at most, drawn from all classes, the same ones in every run.
     """
-    size = min(images, split.size)
-    sample = replace(split, size=size, once=lambda: split.stream(0, split.size, 0).take(size))
-    config = replace(config, batch_size=min(config.batch_size, size))
-    return evaluator(model, [], sample, classes, config, make_strategy(TrainConfig(strategy="one-device")))()
+    one_device = make_strategy("one-device")
+    return evaluator(model, [], sample(split, images, classes), classes, config, one_device)()
 
 
-def evaluate_run(run: str, *, data: str | None, split: str, checkpoint: str, batch_size: int | None,
-                 tta: str = "none") -> dict[str, Any]:  # fmt: skip
-    """Evaluates a run's network; leaves evaluation.json and confusion.png in its folder. Raises InputError."""
+def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None, checkpoint: str = "last",
+                 batch_size: int | None = None, tta: str = "none") -> dict[str, Any]:  # fmt: skip
+    """Evaluates a run's network and returns the figures. Raises InputError.
+
+    For `data` and `split` see `open_held_out`. Each evaluation leaves evaluation.json and confusion.png in a folder of
+    its own, RUN/evaluations/<split or data>-<time>/; RUN itself holds copies of the newest ones.
+    """
     model, config, classes = load_run(run, checkpoint)
-    batch_size = config.batch_size if batch_size is None else batch_size
-    config = replace(config, batch_size=batch_size, data=data or config.data)
-    check(config)
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
-    same_classes(classes, source.classes, run)
-    strategy = make_strategy(TrainConfig(strategy="one-device"))
-    result = evaluator(model, [], getattr(source, split), len(classes), config, strategy, tta)()
-    picture = Path(run) / "confusion.png"
-    picture.write_bytes(confusion_png(result.confusion, classes))
-    figures = {"run": run, "data": config.data, "split": split, "checkpoint": checkpoint, "tta": tta}
-    figures |= result.to_dict(classes) | {"picture": str(picture)}
-    write_json(Path(run) / "evaluation.json", figures)
+    config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size)
+    check(replace(config.flags, batch_size=config.batch_size))
+    held_out = open_held_out(config, classes, run, data, split)
+    stem = Path(held_out.data).absolute().name if held_out.part == WHOLE else held_out.part
+    with new_folder(Path(run) / "evaluations", stem) as folder:
+        strategy = make_strategy("one-device")
+        result = evaluator(model, [], held_out.split, len(classes), config, strategy, tta)()
+        need_finite(result.loss, f"the loss on {held_out.place}", checkpoint)
+        figures = {"run": run, "data": held_out.data, "split": held_out.part, "place": held_out.place,
+                   "checkpoint": checkpoint, "tta": tta} | result.to_dict(classes)  # fmt: skip
+        figures["picture"] = str(folder / PICTURE)
+        picture = confusion_png(result.confusion, classes)
+        for place in (folder, Path(run)):
+            files.write_bytes(place / PICTURE, picture)
+            files.write_json(place / FIGURES, figures)
     return figures
+
+
+@contextlib.contextmanager
+def new_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """A new folder parent/<stem>-<time>, made first so that nobody works in vain; gone again if the block fails."""
+    word = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:50] or "data"
+    name = f"{word}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if parent.is_symlink():
+        raise InputError(f"{parent} is a symbolic link, which a run does not follow: put a folder there")
+    parent.mkdir(exist_ok=True)
+    for folder in (parent / (f"{name}-{i}" if i else name) for i in itertools.count()):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    try:
+        with leaving():
+            yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            parent.rmdir()  # only where it is empty
+        raise

@@ -1,26 +1,33 @@
-"""What changes over the epochs of a run besides its learning rate: resolution, strength of augmentation, mixing."""
+"""What changes over the epochs of a run besides its learning rate (resolution, augmentation, mixing), and the batches
+of each phase.
+"""
 
 from dataclasses import replace
+from typing import Any
 
-from kcnn.builder import which_stem
-from kcnn.families import get
-from trainers.config import TrainConfig
+import numpy as np
+import tensorflow as tf
+
+from trainers.data import train_batches, training_records
+from trainers.distribute.feed import distribute, naming_broken
+from trainers.run import Run
+from trainers.settings import RunConfig
 
 
-def phases(config: TrainConfig) -> list[tuple[int, TrainConfig]]:
-    """The phases of a resolved config: from which epoch on, counted from 0, and the config that holds then.
+def phases(config: RunConfig) -> list[tuple[int, RunConfig]]:
+    """The phases of a run: from which epoch on, counted from 0, and the config that holds then.
 
     `progressive` cuts a run into equal stages of growing resolution, and images that are small are also changed less:
     stage i of n has i / n of the strength of augmentation. Tan and Le, 2021, EfficientNetV2
     (https://arxiv.org/abs/2104.00298), section 4.
     """
-    sides = [*(config.progressive or ()), config.resolution]
+    sides = [*config.progressive, config.resolution]
     unmixed = config.epochs - config.mix_off_epochs if config.mixup or config.cutmix else config.epochs
     starts = {i * config.epochs // len(sides) for i in range(len(sides))} | ({unmixed} - {config.epochs})
     return [(start, at(config, sides, start, unmixed)) for start in sorted(starts)]
 
 
-def at(config: TrainConfig, sides: list[int], epoch: int, unmixed: int) -> TrainConfig:
+def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConfig:
     stage = max(i for i in range(len(sides)) if i * config.epochs // len(sides) <= epoch)
     strength = (stage + 1) / len(sides)
     mixed = strength if epoch < unmixed else 0.0
@@ -34,13 +41,39 @@ def at(config: TrainConfig, sides: list[int], epoch: int, unmixed: int) -> Train
     )
 
 
-def sized(config: TrainConfig, side: int) -> TrainConfig:
-    """The config for images of another size; the stem stays what it is for its own."""
-    if side == config.resolution:
-        return config
-    return replace(config, resolution=side, stem=which_stem(get(config.arch), config.resolution, config.stem))
+def sized(config: RunConfig, side: int) -> RunConfig:
+    """The run for images of another size; the network's stem stays what it is."""
+    return replace(config, arch=replace(config.arch, resolution=side))
 
 
-def phase_of(config: TrainConfig, epoch: int) -> TrainConfig:
+def phase_of(config: RunConfig, epoch: int) -> RunConfig:
     """The config that holds in an epoch, counted from 0."""
     return [phase for start, phase in phases(config) if start <= epoch][-1]
+
+
+def training_data(run: Run, phase: RunConfig, step: int) -> Any:
+    """Batches from the one of `step` on, as the phase has them."""
+    batch = phase.global_batch
+    return distribute(run.strategy, batch, lambda share, shard: train_batches(
+        run.source.train, batch=share, resolution=phase.resolution, seed=phase.seed, shard=shard,
+        epoch_size=run.plan.steps_per_epoch * batch, start=step * batch,
+        crop_scale=(phase.crop_scale, 1.0), flip=phase.flip, policy=phase.augment,
+        magnitude=phase.augment_magnitude, std=phase.augment_std, probability=phase.augment_probability,
+        layers=phase.augment_layers, color_jitter=phase.color_jitter, erase=phase.erase,
+        repeats=phase.repeats))  # fmt: skip
+
+
+def under_way(run: Run, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
+    """The records that a failed call was reading, and some that the pipeline had read ahead."""
+    config, batch = run.config, run.config.global_batch
+    epoch_size, start = run.plan.steps_per_epoch * batch, step * batch
+    records = training_records(run.source.train, config.seed, epoch_size, start, batch, config.repeats)
+    return records, (steps + 4) * batch
+
+
+def first_images(run: Run, count: int = 8) -> np.ndarray:
+    """Of the first batch, as the network sees them: uint8 (count, side, side, 3)."""
+    batches = training_data(run, phase_of(run.config, 0), 0)
+    with naming_broken(run.source.train, lambda: under_way(run, 0, 1)):
+        images = run.strategy.experimental_local_results(next(iter(batches))["image"])[0]
+    return images[:count].numpy()

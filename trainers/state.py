@@ -2,15 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
-
-import kcnn
-from kcnn.arch import compound
-from kcnn.builder import resolve
-from trainers.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -36,31 +31,6 @@ def make_state(
     first = tf.VariableAggregation.ONLY_FIRST_REPLICA
     step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step", aggregation=first)
     return State(model, plain or model, optimizer, ema, step)
-
-
-def architecture(config: TrainConfig) -> kcnn.Arch:
-    """The network of a configuration just as it will be built."""
-    growth = {key: value for key in ("alpha", "beta", "gamma") if (value := getattr(config, key)) is not None}
-    arch = compound(kcnn.get(config.arch), config.phi, **growth)
-    arch = resolve(arch, config.width, config.depth, config.resolution, config.stem)
-    if config.bn_momentum is not None:
-        arch = replace(arch, style=replace(arch.style, bn_momentum=config.bn_momentum))
-    return arch
-
-
-def network(config: TrainConfig, classes: int, aux: bool = False) -> keras.Model:
-    """The network of a configuration, with random weights; `aux`: with its auxiliary heads (see kcnn.build)."""
-    return kcnn.build(architecture(config), classes, dropout=config.drop, drop_path=config.drop_path,
-                      weights=config.weights, stem="standard", aux=aux)  # fmt: skip
-
-
-def networks(config: TrainConfig, classes: int) -> tuple[keras.Model, keras.Model]:
-    """What is trained and what is evaluated: the same, where there are no auxiliary heads."""
-    if not architecture(config).aux:
-        plain = network(config, classes)
-        return plain, plain
-    trained = network(config, classes, aux=True)
-    return trained, keras.Model(trained.inputs, trained.outputs[0], name=trained.name)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Searches over what the trainer runs."""
 
-from tuning.project import Result, search
-from tuning.space import Limits, Ranges
+from tuning.trials.search import Result, search
+from tuning.trials.space import Limits, Ranges
 
 __all__ = ["Limits", "Ranges", "Result", "search"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import yaml
 from cyclopts import Group, Parameter
@@ -16,11 +16,14 @@ import kcnn
 from kcnn import cli
 from kcnn.errors import InputError
 from kcnn.scaling import costs
-from trainers import runs
 from trainers.config import TrainConfig
-from trainers.settings import GROWTH, resolve
-from tuning import hparams, sweep
-from tuning.compound_report import drawn, spoken
+from trainers.runs import files, folders
+from trainers.settings import GROWTH, own_or_named, resolve
+from tuning.pages import hparams
+from tuning.pages.compound import drawn, spoken
+from tuning.trials import sweep
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, named, need_whole
 
 SWEEP = Group.create_ordered("Compound scaling")
 SETTINGS, FAMILY, PAGE = "search.json", "compound.yaml", "page.html"
@@ -46,16 +49,14 @@ def search(
 
     EfficientNet, Section 3.3. Goes on with what config.run_dir already holds. Raises InputError.
     """
-    for what, value in (("trials", trials), ("seeds", seeds), ("parallel", parallel)):
-        if value < 1:
-            raise InputError(f"{what} {value}: a whole number of 1 or more is needed")
+    need_whole(trials=(trials, 1, 10**4), seeds=(seeds, 1, 1000), parallel=(parallel, 1, MOST_WORKERS))
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance {tolerance:g}: a share between 0 and 1 is needed")
     for name in ("phi", "alpha", "beta", "gamma", "compound", "resume"):
         if getattr(config, name) != getattr(TrainConfig, name, None):
             why = "it is what is searched" if name != "resume" else "the same --run-dir goes on by itself"
             raise InputError(f"{name} {getattr(config, name)!r}: leave it out, {why}")
-    from trainers.fit import writable
+    from trainers.training import writable
 
     folder = Path(config.run_dir or sweep.new_folder("compound", config))
     settings = {"config": sweep.flags(config), "tolerance": tolerance, "trials": trials, "seeds": seeds}
@@ -67,13 +68,15 @@ def search(
     else:
         twice = candidates(base, classes, trials, tolerance)
         jobs = [job(base, c, seed) for seed in range(seeds) for c in ({}, *twice)]
-    with runs.locked(folder):
+    if not config.run_dir:  # another sweep may begin in the same second
+        folder = claimed(folder)
+    with folders.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
-        rows = sweep.timed(folder)
-        hparams.write(folder, {job.key: growth_of(job) for job in jobs}, rows)
+        rows = [as_row(row, str(folder / sweep.RESULTS)) for row in sweep.timed(folder)]
+        hparams.write(folder, {row["key"]: {name: row.get(name, 1.0) for name in GROWTH} for row in rows}, rows)
         figures = report(folder, base, classes, images * seeds, rows)
     return Outcome(folder, figures)
 
@@ -81,27 +84,25 @@ def search(
 def at_phi_0(config: TrainConfig) -> tuple[TrainConfig, int, int]:
     """The small network, its resolution and stem settled, as both must not change on the way up; the number of
     classes, and of validation images. Raises InputError for what would fail every training."""
-    from trainers.fit import prepare, settle
-    from trainers.state import architecture
-    from trainers.strategy import visible_gpus
+    from trainers.distribute.strategy import visible_gpus
+    from trainers.training import prepare
 
     visible_gpus()  # a machine without a driver says so at the first look
     if Path(config.data).is_dir():
         config = replace(config, data=str(Path(config.data).absolute()))
     epochs, keep = EPOCHS if config.epochs is None else config.epochs, config.keep
-    config = replace(config, arch=kcnn.get(config.arch).name, run_dir=None, epochs=epochs,
+    config = replace(config, arch=own_or_named(config.arch).name, run_dir=None, epochs=epochs,
                      keep=1 if keep == TrainConfig.keep else keep)  # fmt: skip
-    arch = architecture(resolve(config))
-    standard = arch.stem == architecture(resolve(replace(config, stem="standard"))).stem
+    arch = resolve(config).arch
+    standard = arch.stem == resolve(replace(config, stem="standard")).arch.stem
     config = replace(config, resolution=arch.resolution, stem="standard" if standard else "small")
-    source = prepare(settle(config), Path()).source
+    source = prepare(resolve(config), Path()).source
     return config, len(source.classes), source.val.size
 
 
 def facts_of(config: TrainConfig, classes: int) -> kcnn.Facts:
-    from trainers.state import architecture
 
-    return kcnn.facts(architecture(resolve(config)), classes, stem="standard")
+    return kcnn.facts(resolve(config).arch, classes, stem="standard")
 
 
 def at(base: TrainConfig, phi: float, growth: dict[str, float]) -> TrainConfig:
@@ -128,10 +129,9 @@ def candidates(base: TrainConfig, classes: int, count: int, tolerance: float) ->
     Widths, depths and resolutions are rounded, in a small network by much: what rounds to the same network is tried
     once, and what rounding takes too far from twice the cost, not at all. Raises InputError where nothing is left.
     """
-    from trainers.state import architecture
 
     def multiply_adds(config: TrainConfig) -> int:
-        return costs(architecture(resolve(config)), memory=False, classes=classes)["macs"]
+        return costs(resolve(config).arch, memory=False, classes=classes)["macs"]
 
     aim, known = 2 * multiply_adds(base), set()
     fitting: list[tuple[float, float, float]] = []
@@ -139,7 +139,7 @@ def candidates(base: TrainConfig, classes: int, count: int, tolerance: float) ->
     for steps in GRIDS:
         for place in sorted(triangle(steps), key=lambda place: math.dist(place, FIRST)):
             config = at(base, 1, coefficients(place))
-            if (same := repr(replace(architecture(resolve(config)), name=""))) in known:
+            if (same := repr(replace(resolve(config).arch, name=""))) in known:
                 continue
             known.add(same)
             ratio = multiply_adds(config) / aim
@@ -171,8 +171,10 @@ def job(base: TrainConfig, growth: dict[str, float], seed: int) -> sweep.Job:
     return sweep.Job(f"{key}-seed{seed}", replace(config, seed=config.seed + seed), facts)
 
 
-def growth_of(job: sweep.Job) -> dict[str, float]:
-    return {name: job.facts.get(name, 1.0) for name in GROWTH}
+def as_row(row: Any, place: str) -> dict[str, Any]:
+    """A result that tells which candidate it is of. Raises InputError."""
+    growth = dict.fromkeys(GROWTH, float) if row.get("candidate") != "base" else {}
+    return cast(dict[str, Any], named({"candidate": str, "resolution": int, **growth}, row, place))
 
 
 def report(
@@ -194,7 +196,7 @@ def report(
     error = math.sqrt(best["val_accuracy"] * (1 - best["val_accuracy"]) / images)
     origin = {"arch": base.arch, "width": base.width, "depth": base.depth, "resolution": base.resolution,
               "stem": base.stem}  # fmt: skip
-    runs.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
+    files.write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
     figures = growth | {
         "product": growth["alpha"] * growth["beta"] ** 2 * growth["gamma"] ** 2,
         "base": origin | {"val_accuracy": mean(r["val_accuracy"] for r in small) if small else None},
@@ -208,8 +210,8 @@ def report(
         "file": str(folder / FAMILY),
         "page": str(folder / PAGE),
     }
-    runs.write_json(folder / "summary.json", figures)
-    runs.write_text(folder / PAGE, drawn(figures))
+    files.write_json(folder / "summary.json", figures)
+    files.write_text(folder / PAGE, drawn(figures))
     return figures
 
 

@@ -4,20 +4,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from cyclopts import Group, Parameter
 
 from kcnn import cli
-from kcnn.errors import InputError, whole
-from kcnn.families.regnet import MOST_STAGES
+from kcnn.errors import InputError
 from kcnn.scaling import quantity, short
-from trainers import runs
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
-from trainers.settings import resolve
-from tuning import anynet, hparams, sweep
-from tuning.space_report import check_row, of_network, report, spoken
+from trainers.runs import files, folders
+from trainers.settings import architecture, filled, resolve
+from tuning.pages import hparams
+from tuning.pages.design_space import of_network, report, spoken
+from tuning.spaces import anynet
+from tuning.trials import sweep
+from tuning.trials.processes import MOST_WORKERS
+from tuning.trials.records import claimed, named, need_whole, read_lines, typed
 
 SWEEP = Group.create_ordered("Design spaces")
 SETTINGS = "design_space.json"
@@ -25,6 +28,7 @@ EPOCHS = 5
 RESOLUTION, BAND = 224, (360e6, 400e6)  # of the paper; at another resolution by its area
 FEWEST = 5  # networks of a space that statistics need
 Row = dict[str, Any]
+DRAWN = ("macs", "params", "activations", "latency_ms", "epochs", "seconds", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,24 @@ def search(spaces: Sequence[str], config: TrainConfig, networks: int, band: anyn
     twice = [s.name for i, s in enumerate(drawn_from) if s.slug in [other.slug for other in drawn_from[:i]]]
     if twice or not drawn_from:
         raise InputError(f"space {' '.join(spaces)!r}: different ones are needed, and at least one")
-    whole("networks", networks, 100_000, least=FEWEST)
-    whole("stages", stages, MOST_STAGES)
-    whole("parallel", parallel, 1000)
-    whole("best", best, 100_000)
+    need_whole(networks=(networks, FEWEST, 10**5), stages=(stages, 1, anynet.MOST_STAGES),
+               parallel=(parallel, 1, MOST_WORKERS), best=(best, 1, 10**5))  # fmt: skip
     config = short_runs(config)
-    from trainers.fit import writable
+    from trainers.training import writable
 
     folder = Path(config.run_dir or sweep.new_folder("design-space", config))
     settings = {"config": sweep.flags(config), "band": list(band), "stages": stages}
     writable(folder)
     sweep.same_settings(folder / SETTINGS, settings)
     jobs = listed(folder, drawn_from, config, networks, band, stages)
-    with runs.locked(folder):
+    if not config.run_dir:  # another sweep may begin in the same second
+        folder = claimed(folder)
+    with folders.locked(folder):
         sweep.write_jobs(folder, jobs)
-        runs.write_json(folder / SETTINGS, settings)
+        files.write_json(folder / SETTINGS, settings)
         print(f"into {folder}; killed, the same command with --run-dir {folder} goes on", file=sys.stderr, flush=True)
         sweep.run(folder, parallel, sweep.say)
-        rows = sweep.timed(folder)
+        rows = [as_row(row, str(folder / sweep.RESULTS)) for row in sweep.timed(folder)]
         hparams.write(folder, {row["key"]: {"space": row["space"]} | of_network(row["symbols"]) for row in rows}, rows)
         sizes = {"networks": networks, "min-macs": f"{band[0]:.0f}", "max-macs": f"{band[1]:.0f}", "stages": stages}
         again = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
@@ -86,7 +90,7 @@ def short_runs(config: TrainConfig) -> TrainConfig:
 
 
 def pixels(config: TrainConfig) -> int:
-    return resolve(config).resolution or RESOLUTION
+    return filled(config).resolution or RESOLUTION
 
 
 def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, networks: int, band: anynet.Range,
@@ -94,13 +98,12 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
     """The jobs of a sweep: those that it has, and what is missing of each space, drawn and measured."""
     import kcnn
     from trainers.data import open_data
-    from trainers.fit import prepare, settle
-    from trainers.state import architecture
-    from trainers.strategy import visible_gpus
+    from trainers.distribute.strategy import visible_gpus
+    from trainers.training import prepare
 
     visible_gpus()  # a machine without a driver says so at the first look
     had = {job.key: job for job in sweep.read_jobs(folder)} if (folder / sweep.JOBS).exists() else {}
-    resolved = resolve(config)
+    flags = resolve(config).flags
     classes = len(open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
                             on_corrupt=config.on_corrupt).classes)  # fmt: skip
     jobs = dict(had)
@@ -112,7 +115,7 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
               file=sys.stderr, flush=True)  # fmt: skip
 
         def finished(name: str) -> kcnn.Arch:
-            return architecture(replace(resolved, arch=name))
+            return architecture(replace(flags, arch=name))
 
         def measure(arch: kcnn.Arch) -> Any:
             return kcnn.facts(arch, classes, stem="standard")
@@ -123,7 +126,7 @@ def listed(folder: Path, spaces: Sequence[anynet.Space], config: TrainConfig, ne
             row = {"space": s.name, "symbols": symbols, "activations": facts.activations}
             jobs.setdefault(key, sweep.Job(key, replace(config, arch=name), row))
     if len(jobs) > len(had):
-        prepare(settle(next(reversed(jobs.values())).config), Path())  # what is wrong with one is with all
+        prepare(resolve(next(reversed(jobs.values())).config), Path())  # what is wrong with one is with all
     return list(jobs.values())
 
 
@@ -197,8 +200,8 @@ def main(argv: list[str] | None = None) -> None:
 def macs_band(least: str | None, most: str | None, config: TrainConfig) -> anynet.Range:
     """From the flags; by default the paper's, in proportion to the image's area."""
     share = (pixels(config) / RESOLUTION) ** 2
-    high = quantity("max-macs", most) if most else BAND[1] * share
-    low = quantity("min-macs", least) if least else BAND[0] / BAND[1] * high
+    high = quantity("max-macs", most) if most is not None else BAND[1] * share
+    low = quantity("min-macs", least) if least is not None else BAND[0] / BAND[1] * high
     if low > high:
         raise InputError(f"min-macs {short(low)}, max-macs {short(high)}: the first has to be the smaller one")
     return low, high
@@ -210,18 +213,31 @@ def redraw(tables: Sequence[Path], config: TrainConfig, best: int) -> Outcome:
     for path in tables:
         if not path.is_file():
             raise InputError(f"no results at {str(path)!r}: a results.jsonl is needed")
-        try:
-            found = sweep.read_lines(path)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not JSON lines: {error}") from None
-        if not all(isinstance(row, dict) and {"space", "arch"} <= row.keys() for row in found) or not found:
+        found = read_lines(path, as_row)
+        if not found:
             raise InputError(f"{path}: lines with space, arch and val_accuracy (or error) are needed")
-        for i, row in enumerate(found, 1):
-            check_row(f"{path}, line {i}", row)
         rows += found
-    folder = Path(config.run_dir or sweep.new_folder("design-space", config))
+    folder = Path(config.run_dir) if config.run_dir else claimed(sweep.new_folder("design-space", config))
     folder.mkdir(parents=True, exist_ok=True)
     return Outcome(folder, report(folder, rows, best))
+
+
+def as_row(row: Any, place: str) -> Row:
+    """A result whose figures and symbols can be drawn. Raises InputError."""
+    row = named({"space": str, "arch": str}, row, place, {"key": str, "error": str, **dict.fromkeys(DRAWN, float)})
+    if "error" in row:
+        return cast(Row, row)
+    row = named({"val_accuracy": float}, row, place)
+    if not 0 <= row["val_accuracy"] <= 1 or any(row.get(name, 0) < 0 for name in DRAWN):
+        raise InputError(f"{place}: a val_accuracy from 0 to 1 and costs from 0 are needed")
+    if "symbols" in row:
+        kinds: dict[str, Any] = {**dict.fromkeys("dwgb", list[float])}
+        if "m" in typed(dict[str, Any], row["symbols"], f"{place}: symbols"):
+            kinds = dict.fromkeys("dwamgb", float)
+        symbols = named(kinds, row["symbols"], f"{place}: symbols")
+        if not all(min(v, default=0) > 0 if isinstance(v, list) else v > 0 for v in map(symbols.get, kinds)):
+            raise InputError(f"{place}: symbols: numbers above 0 are needed")
+    return cast(Row, row)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from cyclopts.config import Yaml
 
 from kcnn import cli
 from trainers.config import TrainConfig
-from tuning import project, report
-from tuning.objective import METRICS
-from tuning.space import Limits, Ranges, flag
+from tuning.pages import search as report
+from tuning.trials import search as project
+from tuning.trials.objective import METRICS
+from tuning.trials.space import Limits, Ranges, flag
 
 SEARCH = Group.create_ordered("Search")
 

@@ -12,9 +12,9 @@ from kcnn import cli
 
 def worker(folder: Annotated[Path, Parameter(help="Of the search.")], /) -> None:
     """Run trials of a search until there are no more. `python -m tuning.search --parallel N` starts these."""
-    from tuning.parallel import connected, work
-    from tuning.processes import die_with_parent
-    from tuning.project import open_search, read_settings
+    from tuning.trials.processes import die_with_parent
+    from tuning.trials.search import open_search, read_settings
+    from tuning.trials.workers import connected, work
 
     die_with_parent()
     settings = read_settings(folder)

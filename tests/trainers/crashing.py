@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 import trainers.loop
-from trainers import TrainConfig, checkpoints, fit, records
+from trainers import TrainConfig, fit, records
+from trainers.runs import checkpoints
 
 
 def main(spec):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers import Result, runs
+from trainers import Result
+from trainers.runs import folders
 
 EPOCHS, PER_EPOCH, BATCH = 8, 22, 64
 # A chief writes: what is killed inside a checkpoint is worker 0.
@@ -42,7 +43,7 @@ def run(folder, workers, kills, **flags):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr[-3000:]
     logs = [[json.loads(line) for line in (folder / f"{w}.jsonl").read_text().splitlines()] for w in range(workers)]
-    result = Result(folder / "run", runs.read_json(folder / "run" / runs.RESULT))
+    result = Result(folder / "run", folders.read_json(folder / "run" / folders.RESULT))
     return result, logs, done.stderr.count("killed by SIGKILL;")
 
 
@@ -71,7 +72,7 @@ def examples(log):
 @pytest.mark.parametrize("workers, replicas, kills", [(1, None, 20), (2, None, 10), (1, 2, 3)],
                          ids=["one worker", "two workers", "two replicas"])  # fmt: skip
 def test_killed_again_and_again_a_run_ends_the_same(tmp_path, tiny, same_run, capsys, workers, replicas, kills):
-    flags = tiny | {"depth": 0.5, "drop": 0.2, "drop_path": 0.1, "ema": 0.9, "deterministic": True,
+    flags = tiny | {"drop": 0.2, "drop_path": 0.1, "ema": 0.9, "deterministic": True,
                     "checkpoint_every": 4, "sync_bn": (replicas or workers) > 1, "replicas": replicas}  # fmt: skip
     whole, *_ = run(tmp_path / "whole", workers, [], **flags)
     result, logs, killed = run(tmp_path / "killed", workers, drawn_kills(0, kills, workers), **flags)

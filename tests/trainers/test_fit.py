@@ -14,12 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import kcnn
 import trainers
 from kcnn.errors import InputError
-from trainers import checkpoints, runs
 from trainers.config import TrainConfig
 from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
-from trainers.job import Plan
-from trainers.loop import Speed, chunks
+from trainers.loop import calls
+from trainers.run import Plan
+from trainers.runs import checkpoints, folders
+from trainers.runs.progress import Speed
 
 FIGURES = {
     "arch", "data", "steps", "epochs", "train_loss", "val_loss", "val_accuracy", "val_top5", "params", "macs",
@@ -75,14 +76,14 @@ def watched(tmp_path_factory, tiny):
         "stop": keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=2),
     }
     config = TrainConfig(**tiny, epochs=4, schedule="constant", run_dir=str(folder / "run"))
-    return trainers.fit(config, hooks.values()), hooks
+    return trainers.fit(config, callbacks=hooks.values()), hooks
 
 
 def values(model):
     return [v.numpy() for v in model.weights]
 
 
-def test_the_folder_tells_all_of_the_run(finished):
+def test_the_folder_tells_all_of_the_run(finished, tiny):
     names = {p.name for p in finished.folder.iterdir()}
     assert names >= {
         "config.yaml", "facts.json", "classes.json", "metrics.jsonl", "result.json", "model.keras", "checkpoints",
@@ -92,8 +93,8 @@ def test_the_folder_tells_all_of_the_run(finished):
     result = json.loads((finished.folder / "result.json").read_text())
     assert result == finished.figures
     assert result.keys() >= FIGURES
-    assert (result["arch"], result["data"], result["steps"], result["epochs"]) == ("resnet-18", "digits", 2 * STEPS, 2)
-    facts = kcnn.facts(kcnn.scale(kcnn.get("resnet-18"), width=0.125), classes=10, resolution=16)
+    assert (result["arch"], result["data"], result["steps"], result["epochs"]) == (tiny["arch"], "digits", 2 * STEPS, 2)
+    facts = kcnn.facts(kcnn.scale(kcnn.get(tiny["arch"]), width=0.125), classes=10, resolution=16)
     assert (result["params"], result["macs"]) == (facts.params, facts.macs)
     assert json.loads((finished.folder / "facts.json").read_text())["params"] == facts.params
     assert result["val_accuracy"] > 0.2  # it learns
@@ -102,9 +103,9 @@ def test_the_folder_tells_all_of_the_run(finished):
 
 
 def test_the_saved_config_is_the_whole_run(finished, tiny):
-    _, config, classes = runs.open_run(finished.folder)
+    _, config, classes = folders.open_run(finished.folder)
     assert classes == tuple("0123456789")
-    assert {key: getattr(config, key) for key in tiny} == tiny
+    assert {key: getattr(config.flags, key) for key in tiny} == tiny
     assert None not in (config.recipe, config.epochs, config.optimizer, config.lr, config.crop_scale, config.flip)
 
 
@@ -122,7 +123,7 @@ def test_metrics_are_one_object_a_line(finished):
 
 
 def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
-    lines = [x for x in runs.read_metrics(finished.folder) if x["epoch"] == 2 and "loss" in x]
+    lines = [x for x in folders.read_metrics(finished.folder) if x["epoch"] == 2 and "loss" in x]
     counts = np.diff([STEPS, *(x["step"] for x in lines)])
     np.testing.assert_allclose(np.average([x["loss"] for x in lines], weights=counts), finished.figures["train_loss"])
 
@@ -132,7 +133,7 @@ def test_an_epoch_s_loss_is_the_mean_of_its_lines(finished):
 def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
     plan = Plan(steps_per_epoch=22, epochs=9, checkpoint_steps=every, checkpoint_seconds=9e9, log_every=5)
     stops, step = [], start
-    for n in chunks(start, plan, Speed(64)):
+    for n in calls(start, plan, Speed(64)):
         assert n >= 1
         stops.append(step := step + n)
     epoch = start // 22
@@ -173,7 +174,7 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
 def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
     images = next(iter(eval_batches(open_data("digits").val, batch=16, resolution=16, crop=1.0)))["image"].numpy()
     np.save(tmp_path / "images.npy", images)
-    code = ("import sys, numpy, keras, kcnn; model = keras.saving.load_model(sys.argv[1]);"
+    code = ("import sys, numpy, keras; model = keras.saving.load_model(sys.argv[1]);"
             "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))")  # fmt: skip
     files = (finished.folder / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
@@ -222,8 +223,8 @@ def test_a_callback_can_stop_at_any_batch(tmp_path, tiny):
             self.model.stop_training = batch == 9
 
     watch = Watch()
-    config = TrainConfig(**tiny, depth=0.5, epochs=3, run_dir=str(tmp_path / "run"))
-    result = trainers.fit(config, [Stop(), watch])
+    config = TrainConfig(**tiny, epochs=3, run_dir=str(tmp_path / "run"))
+    result = trainers.fit(config, callbacks=[Stop(), watch])
     assert (result.figures["steps"], result.figures["epochs"]) == (10, 1)
     assert [name for name, *_ in watch.calls][-5:] == ["batch end", "test begin", "test end", "epoch end", "train end"]
 
@@ -237,7 +238,7 @@ def test_history_is_kept(watched):
 
 def test_a_learning_rate_scheduler_rules(watched):
     result, hooks = watched
-    assert {x["epoch"]: x["lr"] for x in runs.read_metrics(result.folder) if "lr" in x} == {
+    assert {x["epoch"]: x["lr"] for x in folders.read_metrics(result.folder) if "lr" in x} == {
         epoch: pytest.approx(rate) for epoch, rate in ((1, 1e-3), (2, 5e-4), (3, 2e-4))
     }
     assert float(hooks["rate"].model.optimizer.learning_rate) == pytest.approx(2e-4)
@@ -253,7 +254,7 @@ def test_keras_s_own_checkpoints_open(watched):
 
 
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
-    pair = tiny | {"depth": 0.5, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
+    pair = tiny | {"strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
     result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))
     again = evaluate_run(str(result.folder), data=None, split="val", checkpoint="best", batch_size=None)
     np.testing.assert_allclose(again["loss"], result.figures["val_loss"], rtol=1e-4)
@@ -280,14 +281,14 @@ def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
             if epoch == 1:
                 self.model.weights[weight].assign(self.model.weights[weight] * np.nan)
 
-    config = TrainConfig(**tiny, depth=0.5, epochs=2, run_dir=str(tmp_path / "nan"))
+    config = TrainConfig(**tiny, epochs=2, run_dir=str(tmp_path / "nan"))
     with pytest.raises(InputError, match=rf"the {what} is nan at step 23: .*checkpoints/step-000000022.npz"):
-        trainers.fit(config, [Poison()])
-    assert len(runs.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
+        trainers.fit(config, callbacks=[Poison()])
+    assert len(folders.read_metrics(tmp_path / "nan")) == 6  # the first epoch's
 
 
 @pytest.mark.parametrize("flags, words", [
-    ({"arch": "resnet-34"}, "arch 'resnet-34'.* has 'resnet-18'"),
+    ({"arch": "resnet-34"}, "arch 'resnet-34'.* has 'anynetx-d1x1-"),
     ({"batch_size": 32}, "batch-size 32.* has 64"),
     ({"seed": 5}, "seed 5"),
     ({"data": "tfds:mnist"}, "data 'tfds:mnist'"),

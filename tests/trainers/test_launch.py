@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from kcnn import cli
-from trainers import checkpoints, launch
+from trainers import launch
+from trainers.runs import checkpoints
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,6 +110,11 @@ def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, outcome, nu
     (["--workers", "2"], "nothing to run"),
     (["--workers", "two", "--", "-m", "x"], "two"),
     (["--restarts", "-1", "--", "-m", "x"], "restarts -1"),
+    (["--workers", "9" * 400, "--", "-m", "x"], "workers 99"),
+    (["--join", "nan", "--", "-m", "x"], "join nan"),
+    (["--join", "inf", "--", "-m", "x"], "join inf"),
+    (["--grace", "nan", "--", "-m", "x"], "grace nan"),
+    (["--restarts", "9" * 400, "--", "-m", "x"], "restarts 99"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(arguments, says, outcome):
     code, _, err = outcome(*arguments)
@@ -126,10 +132,10 @@ import json, os, sys
 import numpy as np
 from pathlib import Path
 import trainers
-kept, module = [], sys.modules["trainers.fit"]
+kept, module = [], sys.modules["trainers.training"]
 make = module.make
 module.make = lambda job: kept.append(make(job)) or kept[-1]
-result = trainers.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
+result = trainers.training(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
 number = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 weights = {v.path: v.numpy() for v in kept[0].model.weights}
 np.savez(Path(sys.argv[1]).with_name(f"weights-{number}.npz"), **weights)

@@ -7,26 +7,28 @@ import pytest
 import trainers
 import trainers.loop
 from kcnn.errors import InputError
-from trainers import checkpoints, runs
 from trainers.config import TrainConfig
-from trainers.fit import settle
 from trainers.phases import phase_of, phases
+from trainers.runs import checkpoints, folders
+from trainers.settings import resolve
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def test_a_plain_run_has_one_phase():
-    config = settle(TrainConfig())
+    config = resolve(TrainConfig())
     assert phases(config) == [(0, config)]
 
 
 def test_stages_grow_in_resolution_and_strength():
-    config = settle(TrainConfig(epochs=9, resolution=64, progressive=[32, 48], augment="randaugment", mixup=0.3,
+    config = resolve(TrainConfig(epochs=9, resolution=64, progressive=[32, 48], augment="randaugment", mixup=0.3,
                                 augment_magnitude=9.0, erase=0.3, mix_off_epochs=1))  # fmt: skip
     rows = [(start, p.resolution, p.augment_magnitude, p.erase, p.mixup) for start, p in phases(config)]
     np.testing.assert_allclose(
         rows, [(0, 32, 3, 0.1, 0.1), (3, 48, 6, 0.2, 0.2), (6, 64, 9, 0.3, 0.3), (8, 64, 9, 0.3, 0)]
     )
     assert [phase_of(config, epoch).resolution for epoch in (0, 2, 3, 8)] == [32, 32, 48, 64]
-    assert {p.stem for _, p in phases(config)} <= {"auto", "small"}  # that of the last stage, throughout
+    assert all(p.arch.stem == config.arch.stem for _, p in phases(config))  # that of the last stage, throughout
 
 
 @pytest.mark.parametrize("flags, says", [
@@ -50,7 +52,7 @@ class Crash(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
-    flags = tiny | {"depth": 0.5, "epochs": 3, "progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
+    flags = tiny | {"epochs": 3, "progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
                     "precise_bn": 2, "repeats": 2, "augment": "randaugment"}  # fmt: skip
     seen = []
     with pytest.MonkeyPatch.context() as patch:
@@ -62,14 +64,14 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
     assert first == strip == (0, 12, 0.1) and measured[1] == 16 and second == (22, 16, 0.2)
     assert whole.figures["val_accuracy"] > 0.5
     with pytest.raises(RuntimeError):
-        trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")), [Crash()])
+        trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")), callbacks=[Crash()])
     same_run(trainers.fit(TrainConfig(resume=str(tmp_path / "run"))), whole)
 
 
 def test_patience_comes_to_an_end(tmp_path, tiny):
-    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9, "depth": 0.5}, epochs=9, patience=2,
+    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9}, epochs=9, patience=2,
                                       run_dir=str(tmp_path / "run")))  # fmt: skip
-    history = [line["val_accuracy"] for line in runs.read_metrics(result.folder) if "val_accuracy" in line]
+    history = [line["val_accuracy"] for line in folders.read_metrics(result.folder) if "val_accuracy" in line]
     assert len(history) < 9 and result.figures["epochs"] == len(history)
     assert history.index(max(history)) == len(history) - 3
     again = trainers.fit(TrainConfig(resume=str(result.folder)))
@@ -87,10 +89,10 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
         refuse(series, position, job)
 
     monkeypatch.setattr(trainers.loop, "refuse_nan", refuse_nan)
-    flags = tiny | {"depth": 0.5, "epochs": 3, "schedule": "constant", "checkpoint_every": 8, "recover": 2}
+    flags = tiny | {"epochs": 3, "schedule": "constant", "checkpoint_every": 8, "recover": 2}
     result = trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "run")))
     assert result.figures["recoveries"] == 1 and result.figures["steps"] == 66
-    lines = runs.read_metrics(result.folder)
+    lines = folders.read_metrics(result.folder)
     (event,) = [line for line in lines if "event" in line]
     assert event["event"] == "recovered" and event["lr_scale"] == 0.5 and "loss is nan" in event["reason"]
     back = max(step for step in range(0, blown[0] + 1) if step % 8 == 0 or step % 22 == 0)
@@ -103,5 +105,5 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
 
 def test_a_blow_up_stops_the_run_by_default(tmp_path, tiny):
     with pytest.raises(InputError, match="--recover"):
-        trainers.fit(TrainConfig(**tiny | {"depth": 0.5, "lr": 1e9, "optimizer": "sgd"}, epochs=2,
+        trainers.fit(TrainConfig(**tiny | {"lr": 1e9, "optimizer": "sgd"}, epochs=2,
                                  run_dir=str(tmp_path / "run")))  # fmt: skip

@@ -1,13 +1,13 @@
 import pytest
 
-import tuning.latency
-import tuning.space
+import tuning.trials.latency
+import tuning.trials.space
 
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_latency():
     """Measuring a network takes longer than training the tests' tiny ones."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (tuning.space, tuning.latency):
+        for module in (tuning.trials.space, tuning.trials.latency):
             patch.setattr(module, "latency_ms", lambda arch, classes: 0.01 * arch.resolution)
         yield

@@ -13,15 +13,15 @@ import yaml
 
 import kcnn
 import kcnn.train
-from trainers import runs
 from trainers.config import TrainConfig
+from trainers.runs import folders
 from trainers.settings import resolve
-from trainers.state import architecture
-from tuning import compound, sweep
+from tuning import compound
 from tuning.compound import at, at_phi_0, candidates, coefficients, family, triangle
-from tuning.sweep import FIGURES
+from tuning.trials import sweep
+from tuning.trials.sweep import FIGURES
 
-FIT = importlib.import_module("trainers.fit")
+FIT = importlib.import_module("trainers.training")
 SMALL = TrainConfig(arch="ResNet18", width=0.25, depth=0.5, resolution=16, val_split=0.3)
 FLAGS = ("--arch", "resnet-18", "--width", "0.25", "--depth", "0.5", "--resolution", "16", "--val-split", "0.3")
 
@@ -63,8 +63,8 @@ def test_the_small_network_keeps_its_stem_and_resolution(base):
 def test_candidates_cost_twice_as_much_and_differ(base, monkeypatch):
     monkeypatch.setattr(compound, "GRIDS", (2, 10))
     found = candidates(base, 10, 4, 0.15)
-    archs = [architecture(resolve(at(base, 1, c))) for c in found]
-    aim = 2 * kcnn.facts(architecture(resolve(base)), 10, stem="standard").macs
+    archs = [resolve(at(base, 1, c)).arch for c in found]
+    aim = 2 * kcnn.facts(resolve(base).arch, 10, stem="standard").macs
     assert len(found) == 4
     for arch in archs:
         assert kcnn.facts(arch, 10, stem="standard").macs == pytest.approx(aim, rel=0.15)
@@ -101,11 +101,11 @@ def rounding(arch, ideal_depth, ideal_width, ideal_pixels, base):
 def test_the_family_doubles_with_phi_within_rounding(base, tmp_path, place):
     growth = coefficients(place)
     rows = family(tmp_path, base, 10, growth)
-    small = architecture(resolve(base))
+    small = resolve(base).arch
     assert [row["phi"] for row in rows] == list(range(8)) and rows[0]["times"] == 1
     for row in rows:
         phi = row["phi"]
-        arch = architecture(resolve(at(base, phi, growth)))
+        arch = resolve(at(base, phi, growth)).arch
         assert row["resolution"] == arch.resolution == round(16 * growth["gamma"] ** phi)
         low, high = rounding(arch, growth["alpha"] ** phi, growth["beta"] ** phi, 16 * growth["gamma"] ** phi, small)
         assert low <= row["times"] / 2**phi <= high
@@ -168,9 +168,9 @@ def quick(monkeypatch):
 
     def fit(config):
         begun.append(config)
-        runs.write_json(Path(config.run_dir, runs.CLASSES), list("0123456789"))
+        folders.write_json(Path(config.run_dir, folders.CLASSES), list("0123456789"))
         accuracy = 0.6 + 0.1 * (config.gamma or 1) + 0.001 * config.seed
-        facts = kcnn.facts(architecture(resolve(config)), 10, stem="standard")
+        facts = kcnn.facts(resolve(config).arch, 10, stem="standard")
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": accuracy, "macs": facts.macs, "params": facts.params}
         return FIT.Result(Path(config.run_dir), figures)
 
@@ -211,6 +211,9 @@ def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick, monkeyp
     ("--trials 0", "trials 0"),
     ("--seeds 0", "seeds 0"),
     ("--parallel 0", "parallel 0"),
+    ("--trials 1" + "0" * 400, "trials 1000"),
+    ("--seeds 1" + "0" * 18, "seeds 1000"),
+    ("--tolerance nan", "tolerance nan"),
     ("--tolerance 0", "tolerance 0"),
     ("--tolerance 1", "tolerance 1"),
     ("--phi 1", "phi 1.0: leave it out"),

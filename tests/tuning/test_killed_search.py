@@ -11,13 +11,13 @@ from subprocess import PIPE
 
 import pytest
 
-from trainers import runs
+from trainers.runs import folders
 
 ROOT = Path(__file__).parents[2]
 
 
 def start(folder, *flags):
-    command = [sys.executable, "-m", "tuning.search", "--arch", "resnet-18", "--width-range", "0.0625", "0.25",
+    command = [sys.executable, "-m", "tuning.search", "--arch", "resnet-18", "--width-range", "0.06", "0.25",
                "--depth-range", "0.5", "1", "--resolution-range", "16", "24", "--max-trials", "8", "--run-dir", folder,
                "--max-macs", "20M", "--parallel", "2", "--json", *flags]  # fmt: skip
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
@@ -27,7 +27,7 @@ def under_way(folder):
     """Runs that have begun and not ended, with a checkpoint and metrics: folder -> the lines that this covers."""
     found = {}
     for run in sorted((folder / "trials").glob("*")):
-        paths, metrics = sorted((run / "checkpoints").glob("step-*.npz")), run / runs.METRICS
+        paths, metrics = sorted((run / "checkpoints").glob("step-*.npz")), run / folders.METRICS
         if (run / "trial.json").exists() or not paths or not metrics.exists():  # it may save before its first line
             continue
         step = int(paths[-1].stem.removeprefix("step-"))
@@ -102,6 +102,6 @@ def test_killed_twice_and_a_worker_once_it_ends_with_each_trial_once(tmp_path):
     assert sorted(p.name for p in (folder / "trials").iterdir()) == list("01234567")
     assert interrupted
     for name, lines in interrupted.items():
-        assert (folder / "trials" / name / runs.METRICS).read_text().splitlines()[: len(lines)] == lines, name
+        assert (folder / "trials" / name / folders.METRICS).read_text().splitlines()[: len(lines)] == lines, name
     for row in result["trials"]:
-        assert runs.read_json(Path(row["run_dir"]) / runs.RESULT)["epochs"] == 6
+        assert folders.read_json(Path(row["run_dir"]) / folders.RESULT)["epochs"] == 6

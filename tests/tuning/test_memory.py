@@ -11,8 +11,8 @@ SEARCH = """
 import json, sys
 import tuning
 from trainers import TrainConfig
-from tuning import report
-from tuning.space import Ranges
+from tuning.pages import search as report
+from tuning.trials.space import Ranges
 
 told, resident = report.tell, []
 
@@ -21,7 +21,7 @@ def tell(*args):  # as each trial ends
     told(*args)
 
 report.tell = tell
-ranges = Ranges(width_range=(0.0625, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
+ranges = Ranges(width_range=(0.06, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
 config = TrainConfig(arch="resnet-18", epochs=1, batch_size=256, run_dir=sys.argv[1])
 tuning.search(config, ranges, tuner="random", max_trials=50)
 print(json.dumps(resident))

@@ -18,11 +18,14 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 import kcnn
 import tuning
 from kcnn.errors import InputError, Interrupted
-from trainers import TrainConfig, runs
-from tuning import hypermodel, parallel, report
-from tuning.space import Limits, Ranges
+from trainers import TrainConfig
+from trainers.runs import folders
+from tuning.pages import search as report
+from tuning.trials import trial as hypermodel
+from tuning.trials import workers as parallel
+from tuning.trials.space import Limits, Ranges
 
-RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
+RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
 LIMITS = Limits(max_macs="4M")
 
 
@@ -50,18 +53,18 @@ def test_each_trial_is_a_run_within_the_limits(done):
         made = kcnn.facts("resnet-18", 10, **{k: row[k] for k in ("width", "depth", "resolution")})
         assert (row["macs"], row["params"]) == (made.macs, made.params) and row["macs"] <= 4e6
         run = Path(row["run_dir"])
-        assert runs.read_json(run / runs.RESULT)["val_accuracy"] == row["val_accuracy"] == row["score"]
+        assert folders.read_json(run / folders.RESULT)["val_accuracy"] == row["val_accuracy"] == row["score"]
         assert 0 < row["lost_seconds"] < row["seconds"]
         assert row["latency_ms"] == 0.01 * row["resolution"]
     assert sorted(row["rung"] for row in done.trials) == [0, 0, 1]
     assert done.best["rung"] == 1 and done.best["epochs"] == 2 and len(done.best["rungs"]) == 2
-    assert runs.read_json(done.folder / "result.json")["best"] == done.best
+    assert folders.read_json(done.folder / "result.json")["best"] == done.best
     first = max((r for r in done.trials), key=lambda r: r["rungs"][0]["val_accuracy"])
     assert first["rungs"][0]["val_accuracy"] == done.best["rungs"][0]["val_accuracy"]
 
 
 def test_short_trials_see_small_images_through_the_same_network(done):
-    short, full = (runs.open_run(done.folder / "trials" / f"{done.best['trial']}-rung{i}")[1] for i in range(2))
+    short, full = (folders.open_run(done.folder / "trials" / f"{done.best['trial']}-rung{i}")[1] for i in range(2))
     assert short.resolution == round(0.7 * full.resolution) and short.epochs < full.epochs == 2
     assert (short.width, short.depth, short.stem) == (full.width, full.depth, full.stem)
 
@@ -125,13 +128,13 @@ def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_pat
     asked = {"tuner": "random", "max_trials": 3}
     with pytest.raises(Interrupted, match="saved at step 11; the same command goes on"):
         tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
-    first = runs.read_metrics(tmp_path / "s/trials/2")
+    first = folders.read_metrics(tmp_path / "s/trials/2")
     result = tuning.search(config(tmp_path / "s"), RANGES, LIMITS, **asked)
     assert calls == ["0", "1", "2", "2"]
     assert [row["status"] for row in result.trials] == ["completed", "failed", "completed"]
     assert result.trials[1]["error"] == "out of memory" and result.trials[1]["score"] is None
     assert "RuntimeError" in (tmp_path / "s/trials/1/error.txt").read_text()
-    again = runs.read_metrics(tmp_path / "s/trials/2")
+    again = folders.read_metrics(tmp_path / "s/trials/2")
     assert again[: len(first)] == first and len(again) > len(first)
     assert "trial 1 (2/3)" in (err := capsys.readouterr().err) and "failed: out of memory" in err
     assert result.best["trial"] in "02"
@@ -148,7 +151,15 @@ def test_all_trials_failing_is_an_error(tmp_path, monkeypatch):
     [
         (["--max-macs", "1"], "no network of the space is within"),
         (["--objective", "val_f1"], "no run reports 'val_f1'"),
-        (["--max-trials", "0"], "at least 1"),
+        (["--max-trials", "0"], "max-trials 0: a whole number of 1 or more"),
+        (["--max-trials", "9" * 400], "max-trials 99"),
+        (["--parallel", "9" * 400], "parallel 99"),
+        (["--grid-points", "1" + "0" * 18], "grid-points 1000"),
+        (["--width-range", "1e308", "1e308"], "width-range 1e+308 1e+308: multipliers of at most"),
+        (["--resolution-range", "16", "9" * 30], "resolution-range 16 99"),
+        (["--resolution-range", "16", "9999999"], "at most 8,192 pixels"),
+        (["--lr-range", "nan", "1"], "lr-range nan 1"),
+        (["--objective", "val_accuracy:macs^-" + "9" * 400], "an exponent of at most 10"),
         (["--batch-size", "9999"], "there are 1442 training images"),
         (["--data", "/nowhere"], "does not exist"),
         (["--arch", "resnet-19"], "did you mean"),

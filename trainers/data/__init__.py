@@ -1,13 +1,18 @@
 """Data sets to batches of pixels: a source, its splits, and the pipelines over them."""
 
-from trainers.data.images import decode, eval_array, eval_image, train_image
+from trainers.data.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image
+from trainers.data.listing import SUFFIXES
+from trainers.data.names import shown
 from trainers.data.pipeline import broken_files, eval_batches, train_batches, training_records
+from trainers.data.sampling import sample
 from trainers.data.sources import open_data
 from trainers.data.splits import Source, Split
 
 decode_eval = eval_image
 
 __all__ = [
+    "READ_ERRORS",
+    "SUFFIXES",
     "Source",
     "Split",
     "broken_files",
@@ -17,6 +22,9 @@ __all__ = [
     "eval_batches",
     "eval_image",
     "open_data",
+    "reason",
+    "sample",
+    "shown",
     "train_batches",
     "train_image",
     "training_records",

@@ -1,21 +1,23 @@
 """A folder of images, one subfolder a class."""
 
+import functools
 import hashlib
 import os
+import stat
 import sys
-from collections.abc import Iterator
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.images import decode
+from trainers.data.listing import Files, class_images, other_class, subfolders
+from trainers.data.names import check_classes, shown
 from trainers.data.splits import THREADS, Source, Split, in_order, indexed_split
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 _HELD_OUT = ("val", "validation", "test")
-
-_Files = list[list[bytes]]  # per class, the sorted paths
+_HASHED, _HASHED_BYTES = 4096, 2**18  # files whose contents a fingerprint covers, and bytes of each of them
 
 
 def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False) -> Source:
@@ -24,34 +26,34 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     Without a folder of its own, validation takes `val_split` of each class: the same files in every run, and nearly
     the same after others were added. `skip_corrupt` decodes everything once and leaves out what fails.
     """
-    root = os.path.abspath(os.path.expanduser(name))
-    if not os.path.exists(root):
-        raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class")
-    if not os.path.isdir(root):
-        raise InputError(f"data folder {name!r} is a file; give a folder with one subfolder per class")
-    parts = _subfolders(root)
+    root = _existing(name)
+    parts = subfolders(root)
     held_out = next((part for part in _HELD_OUT if part in parts), None)
     # A lone "train" full of images may be a class of that name.
-    split_already = "train" in parts and (held_out or _subfolders(os.path.join(root, "train")))
+    split_already = "train" in parts and (held_out or subfolders(os.path.join(root, "train")))
 
     train_root = os.path.join(root, "train") if split_already else root
-    classes = _subfolders(train_root)
+    classes = subfolders(train_root)
     if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
-        raise InputError(f"data folder {train_root!r} needs two class folders or more, each with images; found {found}")
-    train = [_images(os.path.join(train_root, label)) for label in classes]
+        there = f"only {classes[0]!r}" if classes else "none"
+        raise InputError(f"data folder {train_root!r} needs two class folders or more, each with images; found {there}")
+    check_classes(classes, f"data folder {train_root!r}")
+    roots = [train_root]
     if split_already and held_out:
-        val_root = os.path.join(root, held_out)
-        others = _subfolders(val_root)
+        roots.append(os.path.join(root, held_out))
+        others = subfolders(roots[1])
         if others != classes:
             odd = sorted(set(others) ^ set(classes))
-            raise InputError(f"{val_root!r} must have the class folders of 'train'; not in both: {_some(odd)}")
-        val = [_images(os.path.join(val_root, label)) for label in classes]
+            raise InputError(f"{roots[1]!r} must have the class folders of 'train'; not in both: {_some(odd)}")
+    corrupt: list[str] = []
+    other = other_class(roots, classes)
+    found = [class_images(part, classes, other, skip_corrupt, corrupt) for part in roots]
+    if len(found) == 2:
+        train, val = found
     else:
-        parted = [_carve(files, train_root, val_split) for files in train]
+        parted = [_carve(files, train_root, val_split) for files in found[0]]
         train, val = [kept for kept, _ in parted], [held for _, held in parted]
 
-    corrupt: list[str] = []
     if skip_corrupt:
         train, val = (_drop_corrupt(files, corrupt) for files in (train, val))
         for label, files in zip(classes, train, strict=True):
@@ -59,48 +61,86 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
                 raise InputError(f"every training image of class {label!r} in {train_root!r} is corrupt; replace them")
     if not any(val):
         raise InputError(f"data folder {name!r} leaves no validation images; give two images or more per class")
-    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt))
+    test = None
+    if split_already and "test" in parts:
+        test = functools.partial(open_whole, os.path.join(root, "test"), tuple(classes), skip_corrupt=skip_corrupt)
+    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt), test)
 
 
-def _split(files: _Files, root: str) -> Split:
+def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = False) -> Split:
+    """All images of a folder with one subfolder per class, of which nothing is held out: what a network is tested on.
+
+    The subfolders may be only some of `classes`; labels are places in `classes`. Raises InputError for any other.
+    """
+    root = _existing(name)
+    found = subfolders(root)
+    if unknown := sorted(set(found) - set(classes)):
+        raise InputError(f"the data's {len(found)} classes are not the {len(classes)} of the run: {root!r} has class "
+                         f"folders that the run does not know, {_some(unknown)}")  # fmt: skip
+    if not found:
+        raise InputError(f"data folder {root!r} has no class folders; give a folder with one subfolder per class")
+    corrupt: list[str] = []
+    images = dict(zip(found, class_images(root, found, other_class([root], found), skip_corrupt, corrupt), strict=True))
+    files = [images.get(label, []) for label in classes]
+    if skip_corrupt:
+        files = _drop_corrupt(files, corrupt)
+        if not any(files):
+            raise InputError(f"all {len(corrupt)} images in {root!r} are corrupt; replace them")
+    return _split(files, root)
+
+
+def folder_parts(name: str, classes: tuple[str, ...]) -> dict[str, str]:
+    """The parts of a data folder as {"train" | "val" | "test": path}; none where it holds the class folders itself."""
+    root = _existing(name)
+    found = set(subfolders(root))
+    parts = {}
+    for folder in ("train", "validation", "val", "test"):
+        below = set(subfolders(os.path.join(root, folder))) if folder in found else set()
+        # A class may be called "train": then its folder holds images, or none of its subfolders is a class.
+        if below & set(classes) or (below and not found <= set(classes)):
+            parts["val" if folder == "validation" else folder] = os.path.join(root, folder)
+    return parts
+
+
+def _existing(name: str) -> str:
+    root = os.path.abspath(os.path.expanduser(name))
+    if not os.path.exists(root):
+        raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class")
+    if not os.path.isdir(root):
+        raise InputError(f"data folder {name!r} is a file; give a folder with one subfolder per class")
+    return root
+
+
+def _split(files: Files, root: str) -> Split:
     paths = [path for members in files for path in members]
     labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
+    every = 1 << max(0, (len(paths) - 1) // _HASHED).bit_length()
 
-    def covered(path: bytes) -> bytes:  # name and size: to read all files would take as long as an epoch
-        size = os.path.getsize(path) if os.path.exists(path) else -1
-        return path[len(os.fsencode(root)) :].replace(os.fsencode(os.sep), b"/") + b" %d" % size
+    def described(path: bytes) -> tuple[str, int, str]:
+        return _described(path, root, every)
 
-    return indexed_split(paths, labels, len(files), lambda _, path: os.fsdecode(path), tf.io.read_file, covered)
+    return indexed_split(
+        paths, labels, len(files), lambda _, path: shown(path), tf.io.read_file,
+        covered=lambda path: repr(described(path)).encode(), files=lambda: [described(path) for path in paths],
+    )  # fmt: skip
 
 
-def _scan(folder: str) -> list[os.DirEntry[str]]:
+def _described(path: bytes, root: str, every: int) -> tuple[str, int, str]:
+    """A file's path below `root`, its bytes, and of one in `every` a hash of what is in it.
+
+    To read all files of a large data set would take as long as an epoch. Which are read hangs on their names, so
+    that it is the same when others come or go.
+    """
+    name = os.fsdecode(path)[len(root) + 1 :].replace(os.sep, "/")
     try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except PermissionError:
-        raise InputError(f"data folder {folder!r} may not be read; grant permission to list it") from None
-
-
-def _subfolders(folder: str) -> list[str]:
-    return sorted(entry.name for entry in _scan(folder) if entry.is_dir())
-
-
-def _images(folder: str) -> list[bytes]:
-    files = sorted(_walk(folder, {os.path.realpath(folder)}))
-    if not files:
-        raise InputError(f"class folder {folder!r} has no images; put {' '.join(_SUFFIXES)} files there or remove it")
-    return files
-
-
-def _walk(folder: str, seen: set[str]) -> Iterator[bytes]:
-    for entry in _scan(folder):
-        # A link that points nowhere counts as a file: reading it then names it, where dropping it would hide it.
-        if not entry.is_dir():
-            if entry.name.lower().endswith(_SUFFIXES):
-                yield os.fsencode(entry.path)
-        elif (real := os.path.realpath(entry.path)) not in seen:
-            seen.add(real)
-            yield from _walk(entry.path, seen)
+        status = os.stat(path)
+        size = status.st_size
+        if zlib.crc32(os.fsencode(name)) % every or not stat.S_ISREG(status.st_mode):
+            return name, size, ""
+        with open(path, "rb") as file:
+            return name, size, hashlib.blake2b(file.read(_HASHED_BYTES), digest_size=8).hexdigest()
+    except OSError:  # a file that cannot be read is named when it is needed
+        return name, -1, ""
 
 
 def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes], list[bytes]]:
@@ -111,7 +151,7 @@ def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes],
     return [path for path in files if path not in chosen], [path for path in files if path in chosen]
 
 
-def _drop_corrupt(files: _Files, corrupt: list[str]) -> _Files:
+def _drop_corrupt(files: Files, corrupt: list[str]) -> Files:
     """The files that can be decoded; the names of the others are added to `corrupt`."""
     from rich.console import Console
     from rich.progress import track
@@ -128,7 +168,7 @@ def _drop_corrupt(files: _Files, corrupt: list[str]) -> _Files:
     hidden = not sys.stderr.isatty()
     for index, _ in track(checked, "checking images", len(paths), console=console, transient=True, disable=hidden):
         intact[index.numpy()] = True
-    corrupt += [os.fsdecode(path) for path, good in zip(paths, intact, strict=True) if not good]
+    corrupt += [shown(path) for path, good in zip(paths, intact, strict=True) if not good]
     good = {path for path, fine in zip(paths, intact, strict=True) if fine}
     return [[path for path in members if path in good] for members in files]
 

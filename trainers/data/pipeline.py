@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.augment import augment
-from trainers.data.images import decode, eval_image, train_image
+from trainers.data.images import READ_ERRORS, decode, eval_image, reason, train_image
 from trainers.data.splits import THREADS, Split, in_order
 
 
@@ -103,18 +103,18 @@ def eval_batches(
     return _batched(records.map(example, num_parallel_calls=THREADS), batch, groups)
 
 
-def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> list[str]:
-    """The descriptions of those of the first `count` records that cannot be read or decoded, each once.
+def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> dict[str, str]:
+    """Those of the first `count` records that cannot be read or decoded, by description, and why not.
 
-    For use after a pipeline has failed with a `tf.errors.OpError`, on the same `split.stream(...)` or `split.once()`.
+    For use after a pipeline has failed with one of READ_ERRORS, on the same `split.stream(...)` or `split.once()`.
     """
-    broken: dict[str, None] = {}
+    broken: dict[str, str] = {}
     for record in records.take(-1 if count is None else count):
         try:
             decode(split.load(record["image"]))
-        except tf.errors.OpError:
-            broken[split.describe(int(record["index"]))] = None
-    return list(broken)
+        except READ_ERRORS as error:
+            broken[split.describe(int(record["index"]))] = reason(error)
+    return broken
 
 
 def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.data.Dataset:

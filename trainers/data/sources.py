@@ -19,12 +19,14 @@ def open_data(
     val_split: float = 0.1,
     seed: int = 0,
     on_corrupt: Literal["error", "skip"] = "error",
+    prepare: bool = True,
 ) -> Source:
     """Opens "digits", a folder of class folders, or a TFDS data set such as "tfds:mnist" or "imagenette/320px-v2".
 
     `data_dir` is where TFDS keeps its data. `val_split` is held out of the training examples where the data set has
     no validation part. `seed` has no part in which examples those are: results stay comparable between seeds.
-    `on_corrupt="skip"` decodes every file of a folder once and leaves out what fails. Raises InputError.
+    `on_corrupt="skip"` decodes every file of a folder once and leaves out what fails. `prepare` allows TFDS to
+    download and prepare what is not there yet. Raises InputError.
     """
     if not 0 < val_split < 1:
         raise InputError(f"val_split is {val_split!r}; give a fraction between 0 and 1, such as 0.1")
@@ -32,8 +34,13 @@ def open_data(
         raise InputError(f"on_corrupt is {on_corrupt!r}; give 'error' or 'skip'")
     if name == "digits":
         return open_digits()
-    if not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name)):
+    if is_folder(name):
         return open_folder(name, val_split=val_split, skip_corrupt=on_corrupt == "skip")
     if on_corrupt == "skip":
         raise InputError(f"on_corrupt='skip' is for folders; {name!r} is not one: give on_corrupt='error'")
-    return open_tfds(name, data_dir=data_dir, val_split=val_split)
+    return open_tfds(name, data_dir=data_dir, val_split=val_split, prepare=prepare)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a data set of this name is a folder of images."""
+    return name != "digits" and not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name))

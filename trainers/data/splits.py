@@ -1,5 +1,6 @@
 """What every data source becomes: records in an order that depends on nothing but (seed, epoch, position)."""
 
+import functools
 import hashlib
 import itertools
 import os
@@ -35,17 +36,24 @@ class Split:
     """A record's "image" to its encoded bytes, both scalar strings; a graph function."""
     fingerprint: Callable[[], str] = lambda: ""
     """A hash of what is in it and in which order: equal hashes, equal runs."""
+    files: Callable[[], list[tuple[str, int, str]]] = list
+    """Of images in files: their paths below the data's folder, their bytes, and of some a hash of what is in them."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out."""
+    """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out.
+
+    `test` opens the part that neither training nor validation looks at, where there is one: what is wrong with it is
+    found when it is asked for.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     val: Split
     corrupt: tuple[str, ...] = ()
+    test: Callable[[], Split] | None = None
 
 
 def indexed_split(
@@ -55,6 +63,7 @@ def indexed_split(
     describe: Callable[[int, bytes], str],
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     covered: Callable[[bytes], bytes] = bytes,
+    files: Callable[[], list[tuple[str, int, str]]] = list,
 ) -> Split:
     """A split over one string and one label an example; its stream starts anywhere at no cost.
 
@@ -82,10 +91,14 @@ def indexed_split(
 
     counts = tuple(int(n) for n in np.bincount(np.asarray(labels, np.int64), minlength=classes))
 
+    @functools.cache  # what a run began with, even if files change under it
     def fingerprint() -> str:
         return digest(itertools.chain([targets.numpy().tobytes()], map(covered, strings.numpy())))
 
-    return Split(size, counts, stream, once, lambda index: describe(index, strings[index].numpy()), load, fingerprint)
+    def named(index: int) -> str:
+        return describe(index, strings[index].numpy())
+
+    return Split(size, counts, stream, once, named, load, fingerprint, files)
 
 
 def in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:

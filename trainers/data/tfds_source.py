@@ -1,9 +1,12 @@
 """Data sets of TensorFlow Datasets, their images kept encoded."""
 
+import contextlib
 import difflib
+import functools
 import re
 import socket
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +14,42 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
+from trainers.data.names import check_classes
 from trainers.data.splits import Source, Split, digest, mix
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
+_CLASSES = 10**6  # more would hardly be classes
+# Without what TFDS knows besides: "namespace:" fetches code of others and runs it, "/key=value" calls builders with it.
+_NAME = re.compile(r"\w+(/\w[\w+.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
 
 
-def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1) -> Source:
+def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1, prepare: bool = True) -> Source:
     """ "tfds:NAME" or "NAME", with "/config" and ":version" at will; downloaded and prepared on first use.
 
     Shuffles through a buffer of half a gigabyte in each epoch. Without a validation or test part, the last
-    `val_split` of the training examples are held out.
+    `val_split` of the training examples are held out. Files in `data_dir` are read as a stranger's: none of them makes
+    this process import anything. Only to `prepare` a data set runs TFDS's own code over archives that may lie there.
     """
     name = name.removeprefix("tfds:")
+    try:
+        with _own_features():
+            return _open(name, data_dir, val_split, prepare)
+    except InputError:
+        raise
+    except Exception as error:  # whatever TFDS raises of files that it cannot make sense of
+        raise InputError(f"data set {name!r} cannot be opened: {_line(error)}") from error
+
+
+def _open(name: str, data_dir: str | None, val_split: float, prepare: bool) -> Source:
     builder = _builder(name, data_dir)
     image_key, label_key = _keys(builder, name)
     label = builder.info.features[label_key]
-    _prepare(builder, name)
-    sizes = {part: info.num_examples for part, info in builder.info.splits.items()}
+    _prepare(builder, name, prepare)
+    if not 0 < (label.num_classes or 0) <= _CLASSES:
+        raise InputError(f"data set {name!r} has {label.num_classes} classes; 1 to {_CLASSES} are needed")
+    check_classes(label.names, f"data set {name!r}")
+    sizes = {part: info.num_examples for part, info in builder.info.splits.items() if info.num_examples > 0}
     if not sizes.get("train"):
         raise InputError(f"data set {name!r} has no training examples, only {sorted(sizes)}; choose another")
     held_out = next((part for part in _HELD_OUT if sizes.get(part)), None)
@@ -37,25 +58,61 @@ def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1)
     else:
         cut = sizes["train"] - max(1, round(sizes["train"] * val_split))
         slices = ("train", 0, cut), ("train", cut, sizes["train"])
-    train, val = (_split(builder, name, image_key, label_key, *where) for where in slices)
-    return Source(f"tfds:{name}", tuple(label.names), train, val)
+    opened = functools.partial(_split, builder, name, image_key, label_key, label.num_classes)
+    for part in {part for part, _, _ in slices}:
+        _check_size(builder.info.splits[part], name)
+    train, val = (opened(*where) for where in slices)
+    test = functools.partial(opened, "test", 0, sizes["test"]) if "test" in sizes else None
+    return Source(f"tfds:{name}", tuple(label.names), train, val, test=test)
+
+
+def _check_size(part: Any, name: str) -> None:
+    """Raises InputError where a part's files are too small for the examples that are told of it."""
+    size = sum(tf.io.gfile.stat(path).length for path in part.filepaths)
+    if part.num_examples > size:
+        raise InputError(f"data set {name!r} should have {part.num_examples} examples in {part.name!r}, but its files "
+                         f"have {size} bytes; prepare it again")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _own_features() -> Iterator[None]:
+    """Inside, TFDS takes no other features than its own from the files of a data set.
+
+    Those files name the classes of features by their modules, and TFDS imports what it does not know: anything that
+    lies in the working directory.
+    """
+    import tensorflow_datasets as tfds
+
+    connector = tfds.features.FeatureConnector
+    found = connector.cls_from_name.__func__
+
+    def own(cls: Any, name: str) -> Any:
+        if not name.startswith("tensorflow_datasets."):
+            raise InputError(f"a file of the data set names the feature class {name!r}, which is not one of TensorFlow "
+                             "Datasets and is not imported: remove it, or choose other data")  # fmt: skip
+        return found(cls, name)
+
+    connector.cls_from_name = classmethod(own)
+    try:
+        yield
+    finally:
+        connector.cls_from_name = classmethod(found)
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError) as error:
-        known = tfds.list_builders(with_community_datasets=False)
-        stem = re.split("[/:]", name.lower())[0]
-        if stem in known:
-            raise InputError(f"data set {name!r} cannot be opened: {_line(error)}") from None
-        close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
-        hint = f"; close names there: {', '.join(close)}" if close else ""
-        raise InputError(
-            f"data {name!r} is not 'digits', not an existing folder of images, not a TFDS data set{hint}"
-        ) from None
+    fits = _NAME.fullmatch(name)
+    if fits:
+        with contextlib.suppress(tfds.core.DatasetNotFoundError):
+            return tfds.builder(name, data_dir=data_dir)
+    known = tfds.list_builders(with_community_datasets=False)
+    stem = re.split("[/:]", name.lower())[0]
+    if stem in known and not fits:
+        raise InputError(f"data set {name!r} cannot be opened: give NAME, NAME/CONFIG or NAME:VERSION")
+    close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
+    hint = f"; close names there: {', '.join(close)}" if close else ""
+    raise InputError(f"data {name!r} is not 'digits', not an existing folder of images, not a TFDS data set{hint}")
 
 
 def _keys(builder: Any, name: str) -> tuple[str, str]:
@@ -75,12 +132,15 @@ def _keys(builder: Any, name: str) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _prepare(builder: Any, name: str) -> None:
-    """Downloads and prepares what is not there yet."""
+def _prepare(builder: Any, name: str, allowed: bool) -> None:
+    """Downloads and prepares what is not there yet. Raises InputError where that is not allowed or not possible."""
     if builder.info.splits:
         return
     root = Path(builder.data_dir).parents[builder.info.full_name.count("/")]
     advice = f"prepare it where there is a network and give that folder as data_dir (now {str(root)!r}), or use digits"
+    if not allowed:
+        raise InputError(f"data set {name!r} is not prepared in {str(root)!r}; if you trust what is there, "
+                         f"`kcnn train --data tfds:{name} --data-dir {root} --dry-run` prepares it")  # fmt: skip
     # TFDS itself tries for minutes. Archives already at hand, by whatever route, need no network.
     if not (root / "downloads").exists() and not _online():
         raise InputError(f"data set {name!r} is not there and there is no network to download it; {advice}")
@@ -100,7 +160,8 @@ def _online() -> bool:
     return True
 
 
-def _split(builder: Any, name: str, image_key: str, label_key: str, part: str, begin: int, end: int) -> Split:
+def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int, part: str, begin: int, end: int
+           ) -> Split:  # fmt: skip
     import tensorflow_datasets as tfds
 
     size = end - begin
@@ -119,7 +180,12 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, part: str, b
         return records.enumerate()
 
     def record(epoch: tf.Tensor, index: tf.Tensor, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        label = tf.cast(features[label_key], tf.int32)
+        label = features[label_key]
+        message = tf.strings.join([f"an example of {name}/{part} has the label ", tf.as_string(label), f"; {classes} "
+                                   "classes are numbered from 0"])  # fmt: skip
+        known = tf.raw_ops.Assert(condition=(label >= 0) & (label < classes), data=[message])
+        with tf.control_dependencies([known]):
+            label = tf.cast(label, tf.int32)
         return {"image": features[image_key], "label": label, "index": index, "epoch": epoch}
 
     def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import InputError
-from trainers import runs
-from trainers.checkpoints import load_run
+from trainers.data.held_out import open_held_out
+from trainers.runs import files
+from trainers.runs.checkpoints import load_run, need_finite
+from trainers.runs.typed import brief
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
-from trainers.serving.references import eval_pixels, made_up, open_source, refer, samples
+from trainers.serving.references import eval_pixels, made_up, refer, samples
 from trainers.serving.saved_model import Job
 from trainers.serving.versions import publish, workplace
 
@@ -22,6 +24,7 @@ DTYPES = {
 }  # fmt: skip
 CALIBRATION = 200  # training images that int8's ranges are read off
 MADE_UP = 32
+MOST = 2**31 - 1  # pixels, and anything else: TensorFlow's tensors have no more elements
 
 
 def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", format: str = "saved_model",
@@ -32,32 +35,49 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
     images: of the validation split, to compare on. data: other data than the run's, for these and for calibration.
     Further options are those of `Job`.
     """
-    if dtype not in DTYPES[format]:
-        raise InputError(f"dtype {dtype} for {format}: one of {', '.join(DTYPES[format])} is needed")
-    for key, value in (options | {"images": images}).items():
-        if key in ("images", "top", "max_pixels") and value < 1:
-            raise InputError(f"{key.replace('_', '-')} {value}: a whole number of 1 or more is needed")
-    if not 0 <= options.get("tolerance", 0) <= 1:
-        raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
-    formats.need(format)
+    refuse_impossible(format, dtype, images, options)
+    folder = versions_folder(run, out, format)
+    about = about_run(Path(run))
     model, config, classes = load_run(run, checkpoint)
     calibration = None
     try:
-        source = open_source(config, classes, run, data)
+        held_out = open_held_out(config, classes, run, data)
     except InputError as error:
-        if data or dtype == "int8":
+        if data is not None or dtype == "int8":
             raise
         print(f"made-up pictures are compared, not the run's: {error}", file=sys.stderr)
         pictures, labels = made_up(min(images, MADE_UP), config.resolution)
     else:
-        pictures, labels = samples(source.val, images)
+        pictures, labels = samples(held_out.split, images, len(classes))
         if dtype == "int8":
-            calibration = eval_pixels(samples(source.train, CALIBRATION)[0], config)
-    job = Job(model, config, classes, refer(model, config, pictures, labels), dtype=dtype, calibration=calibration,
-              **options)  # fmt: skip
-    return export(
-        job, Path(out) if out else Path(run) / format, format, {"checkpoint": checkpoint} | about_run(Path(run))
-    )
+            train = open_held_out(config, classes, run, data, "train").split
+            calibration = eval_pixels(samples(train, CALIBRATION, len(classes))[0], config)
+    reference = refer(model, config, pictures, labels)
+    need_finite(reference.probabilities, "a probability that the network gives", checkpoint)
+    job = Job(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
+    return export(job, folder, format, {"checkpoint": checkpoint} | about)
+
+
+def refuse_impossible(format: str, dtype: str, images: int, options: dict[str, Any]) -> None:
+    """Raises InputError for flags that no export can have."""
+    if dtype not in DTYPES[format]:
+        raise InputError(f"dtype {dtype} for {format}: one of {', '.join(DTYPES[format])} is needed")
+    for key, value in (options | {"images": images}).items():
+        if key in ("images", "top", "max_pixels") and not 1 <= value <= MOST:
+            raise InputError(f"{key.replace('_', '-')} {brief(value, 40)}: a whole number from 1 to {MOST} is needed")
+    if not 0 <= options.get("tolerance", 0) <= 1:
+        raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
+    formats.need(format)
+
+
+def versions_folder(run: str, out: str | None, format: str) -> Path:
+    """Where the versions go: --out, or RUN/<format>. Raises InputError."""
+    if out == "":
+        raise InputError("out '': the name of a folder is needed")
+    folder = Path(run) / format if out is None else Path(out)
+    if out is None and folder.is_symlink():
+        raise InputError(f"{folder} is a symbolic link, which a run does not follow: name its target with --out")
+    return folder
 
 
 def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -67,7 +87,7 @@ def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str,
         content.mkdir()
         figures = {"format": format, "dtype": job.dtype} | WRITERS[format](job, place)
         card = model_card(job.config, job.classes, content, figures) | (about or {})
-        runs.write_json(content / "model_card.json", card)
+        files.write_json(content / "model_card.json", card)
         path = publish(content, folder)
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return {"path": str(path), "bytes": size, "classes": len(job.classes)} | figures

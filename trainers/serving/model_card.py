@@ -8,16 +8,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainers import runs
-from trainers.config import TrainConfig
-from trainers.state import architecture
+from trainers.runs import folders
+from trainers.runs.files import read_json
+from trainers.settings import RunConfig
 
-METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "checkpoint")
+METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
 PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
 NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 
 
-def model_card(config: TrainConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
+def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
     """All that is known of the model in the folder `content`; the hash is over all files that are there."""
     files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
     lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
@@ -36,9 +36,9 @@ def model_card(config: TrainConfig, classes: tuple[str, ...], content: Path, exp
     }
 
 
-def preprocessing(config: TrainConfig) -> dict[str, Any]:
+def preprocessing(config: RunConfig) -> dict[str, Any]:
     """What a SavedModel does by itself, and an app must do in front of the other formats."""
-    style = architecture(config).style
+    style = config.arch.style
     return {
         "steps": [
             "decode to RGB, 8 bits a channel; EXIF orientation is not applied",
@@ -55,13 +55,13 @@ def preprocessing(config: TrainConfig) -> dict[str, Any]:
 def about_run(folder: Path) -> dict[str, Any]:
     """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
     about: dict[str, Any] = {"run": folder.name}
-    if (folder / runs.FACTS).exists():
-        about["facts"] = runs.read_json(folder / runs.FACTS)
+    if (folder / folders.FACTS).exists():
+        about["facts"] = read_json(folder / folders.FACTS, dict)
     metrics = {}
-    if (folder / runs.RESULT).exists():
-        metrics["training"] = runs.read_json(folder / runs.RESULT)
+    if (folder / folders.RESULT).exists():
+        metrics["training"] = read_json(folder / folders.RESULT, dict)
     if (folder / "evaluation.json").exists():
-        evaluation = runs.read_json(folder / "evaluation.json")
+        evaluation = read_json(folder / "evaluation.json", dict)
         metrics["evaluation"] = {key: evaluation[key] for key in METRICS if key in evaluation}
     return about | {"metrics": metrics}
 

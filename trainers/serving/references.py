@@ -1,15 +1,14 @@
 """Real images, and what the network of a run makes of them: what every export is compared with."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig
-from trainers.data import Source, Split, eval_image, open_data
-from trainers.runs import same_classes
+from trainers.data import READ_ERRORS, Split, eval_image, reason, sample
+from trainers.settings import RunConfig
 
 BATCH = 32
 
@@ -28,23 +27,14 @@ class Reference:
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
-def open_source(config: TrainConfig, classes: tuple[str, ...], run: str, data: str | None = None) -> Source:
-    """The run's data, or others with the same classes. Raises InputError."""
-    config = replace(config, data=data or config.data)
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
-    same_classes(classes, source.classes, run)
-    return source
-
-
-def samples(split: Split, count: int) -> tuple[list[bytes], list[int]]:
-    """Encoded pictures from all over a split, and their labels."""
+def samples(split: Split, count: int, classes: int) -> tuple[list[bytes], list[int]]:
+    """Encoded pictures from all classes of a split, and their labels: the same ones every time. Raises InputError."""
     pictures, labels = [], []
-    for record in split.once().shard(max(1, split.size // count), 0).take(count):
+    for record in sample(split, count, classes).once():
         try:
             pictures.append(split.load(record["image"]).numpy())
-        except tf.errors.OpError as error:
-            raise InputError(f"cannot read {split.describe(int(record['index']))}: {error.message}") from error
+        except READ_ERRORS as error:
+            raise InputError(f"cannot read {split.describe(int(record['index']))}: {reason(error)}") from error
         labels.append(int(record["label"]))
     return pictures, labels
 
@@ -57,18 +47,18 @@ def made_up(count: int, resolution: int) -> tuple[list[bytes], list[int]]:
     return [tf.io.encode_png(one).numpy() for one in pixels], [-1] * count
 
 
-def refer(model: keras.Model, config: TrainConfig, pictures: list[bytes], labels: list[int]) -> Reference:
+def refer(model: keras.Model, config: RunConfig, pictures: list[bytes], labels: list[int]) -> Reference:
     """What `kcnn evaluate` computes of the pictures: the same preprocessing, the same network in float32."""
     pixels = eval_pixels(pictures, config)
     return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels))
 
 
-def eval_pixels(pictures: list[bytes], config: TrainConfig) -> np.ndarray:
+def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
     """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
     try:
         return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])
-    except tf.errors.OpError as error:
-        raise InputError(f"a broken image among the data: {error.message} (`kcnn evaluate` names it)") from error
+    except READ_ERRORS as error:
+        raise InputError(f"a broken image among the data: {reason(error)} (`kcnn evaluate` names it)") from error
 
 
 def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:

@@ -13,13 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.config import TrainConfig
 from trainers.data import decode, eval_array
+from trainers.network import network
 from trainers.serving import warmup
 from trainers.serving.folding import Folded, fold
 from trainers.serving.references import Reference, probabilities
 from trainers.serving.signatures import MAX_PIXELS, METHODS, NAMES, make_signatures
-from trainers.state import network, precision
+from trainers.serving.versions import no_room
+from trainers.settings import RunConfig
+from trainers.state import precision
 
 SAME = 1e-5  # of a probability, between the same operations here and in another process
 FOLDED = 1e-4  # between a network and its folded form
@@ -36,7 +38,7 @@ class Job:
     """
 
     model: keras.Model
-    config: TrainConfig
+    config: RunConfig
     classes: tuple[str, ...]
     reference: Reference
     dtype: str = "float32"
@@ -62,7 +64,7 @@ def save(job: Job, place: Path) -> dict[str, Any]:
         updater.replace_method_name(name, METHODS[name])
     updater.save(str(content))
     (content / "assets" / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
-    warmup.write(content, job.config.arch, signatures, job.config.resolution)
+    warmup.write(content, job.config.name, signatures, job.config.resolution)
     return {"signatures": list(signatures)} | folding(served) | verify(job, bool(served.folded), place)
 
 
@@ -99,8 +101,11 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
     with np.load(place / "answers.npz") as file:
         answers = dict(file)
     names = {key.split("/")[0] for key in answers}
-    if not all(np.isfinite(values).all() for key, values in answers.items() if key.endswith("/features")):
-        raise InputError("the export's features are no finite numbers")
+    for key, values in answers.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            signature, output = key.split("/")
+            raise InputError(f"not all {output} that the export's signature {signature} gives are finite numbers: "
+                             f"{job.dtype} has not the range that this network needs")  # fmt: skip
     differences = {
         name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, job.classes)
         for name in sorted(names - {"features"})
@@ -130,6 +135,8 @@ def reload(place: Path) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        if reason := no_room(last):
+            raise InputError(f"cannot write to {place}: {reason}")
         raise InputError(f"the export does not load again: {last}")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -150,6 +157,8 @@ def accuracies(job: Job, shares: np.ndarray) -> dict[str, Any]:
 
     What is lost must be within the job's tolerance; without labels, the share that changed.
     """
+    if not np.isfinite(shares).all():
+        raise InputError(f"{job.dtype}: the probabilities are not all finite numbers; choose --dtype float32")
     reference = job.reference
     before, after = reference.accuracy(reference.probabilities), reference.accuracy(shares)
     agreement = float(np.mean(shares.argmax(-1) == reference.probabilities.argmax(-1)))

@@ -7,9 +7,8 @@ import keras
 import tensorflow as tf
 
 from kcnn.graph import nodes, opened
-from trainers.config import TrainConfig
 from trainers.data import eval_array, eval_image
-from trainers.serving.headers import checked
+from trainers.settings import RunConfig
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -21,7 +20,7 @@ METHODS = {"classify": "tensorflow/serving/classify"}
 Outputs = dict[str, tf.Tensor]
 
 
-def make_signatures(model: keras.Model, config: TrainConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
+def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
                     top: int = 5, max_pixels: int = MAX_PIXELS) -> tuple[tf.Module, dict[str, Any]]:  # fmt: skip
     """What `tf.saved_model.save` takes: a module that owns the weights, and its functions by signature.
 
@@ -43,13 +42,18 @@ def make_signatures(model: keras.Model, config: TrainConfig, classes: tuple[str,
     def from_bytes(pictures: tf.Tensor) -> tf.Tensor:
         def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             place, data = item
-            return eval_image(checked(data, place, max_pixels), config.resolution, crop=config.eval_crop)
+            return eval_image(data, config.resolution, crop=config.eval_crop, max_pixels=max_pixels, who=named(place))
 
         return each(one, (tf.range(tf.size(pictures)), pictures), config.resolution)
 
     def from_pixels(images: tf.Tensor) -> tf.Tensor:
-        pixels = images if images.dtype == tf.uint8 else tf.saturate_cast(tf.round(images), tf.uint8)
-        return each(lambda one: eval_array(one, config.resolution, crop=config.eval_crop), pixels, config.resolution)
+        def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            place, image = item
+            pixels = image if image.dtype == tf.uint8 else rounded(image, place)
+            return eval_array(pixels, config.resolution, crop=config.eval_crop)
+
+        with tf.control_dependencies([demand(tf.size(images) > 0, "the request holds no pixels")]):
+            return each(one, (tf.range(tf.shape(images)[0]), images), config.resolution)
 
     def answer(pixels: tf.Tensor) -> Outputs:
         _, probabilities = network(pixels)
@@ -93,9 +97,25 @@ def classifier_input(model: keras.Model) -> keras.KerasTensor:
     return last.input_tensors[0]
 
 
+def named(place: tf.Tensor) -> tf.Tensor:
+    return tf.strings.join(["picture ", tf.as_string(place), " of the request"])
+
+
+def demand(holds: tf.Tensor, message: tf.Tensor | str) -> tf.Operation:
+    """Fails with the message where something does not hold."""
+    return tf.raw_ops.Assert(condition=holds, data=[message])
+
+
+def rounded(image: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """float32 values as uint8, those beyond 0 and 255 as these. NaN and infinite ones are an InvalidArgumentError."""
+    message = tf.strings.join([named(place), " has pixels that are not finite numbers"])
+    with tf.control_dependencies([demand(tf.reduce_all(tf.math.is_finite(image)), message)]):
+        return tf.saturate_cast(tf.round(image), tf.uint8)
+
+
 def each(function: Callable[[Any], tf.Tensor], items: Any, resolution: int) -> tf.Tensor:
     """uint8 (batch, r, r, 3), what the function makes of the items, one at a time: that bounds the memory."""
     count, spec = tf.shape(tf.nest.flatten(items)[-1])[0], tf.TensorSpec((resolution, resolution, 3), tf.uint8)
-    with tf.control_dependencies([tf.debugging.Assert(count > 0, ["the request holds no picture"])]):
+    with tf.control_dependencies([demand(count > 0, "the request holds no picture")]):
         items = tf.nest.map_structure(tf.identity, items)
     return tf.map_fn(function, items, parallel_iterations=1, fn_output_signature=spec)

@@ -18,7 +18,7 @@ from trainers.data import augment as module
 from trainers.data import open_data, train_batches
 from trainers.data.augment import AUTOAUGMENT, augment, autoaugment, erased, erased_box, randaugment, trivialaugment
 from trainers.data.operations import OPERATIONS
-from trainers.job import Job, make_plan
+from trainers.run import Job, make_plan
 from trainers.settings import resolve
 
 NAMES = list(OPERATIONS)

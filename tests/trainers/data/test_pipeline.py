@@ -185,8 +185,8 @@ def test_broken_and_missing_files_are_named(damaged):
     assert sorted(broken) == [split.describe(3), split.describe(15)]
     order = [int(record["index"]) for record in split.stream(5, 20, 0).take(20)]
     first = min(order.index(3), order.index(15))
-    assert broken_files(split, split.stream(5, 20, 0), first) == []
-    assert broken_files(split, split.stream(5, 20, first), 1) == [split.describe(order[first])]
+    assert broken_files(split, split.stream(5, 20, 0), first) == {}
+    assert list(broken_files(split, split.stream(5, 20, first), 1)) == [split.describe(order[first])]
 
 
 def test_broken_files_are_named_in_evaluation(damaged):

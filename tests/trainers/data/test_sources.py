@@ -185,6 +185,12 @@ def test_digits_and_tfds_have_fingerprints(prepared):
     assert one == same and len({*one, *other}) == 4
 
 
+def test_a_test_part_is_opened_on_demand(prepared):
+    assert open_data("digits").test is None and open_data("tfds:only_train", data_dir=prepared).test is None
+    source = open_data("tfds:train_and_test", data_dir=prepared)
+    assert [r["label"] for r in records(source.test().once())] == [r["label"] for r in records(source.val.once())]
+
+
 def test_tfds_without_network_fails_fast(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source, "_online", lambda: False)
     with pytest.raises(InputError, match=f"'mnist'.*no network.*data_dir.*{tmp_path}"):

@@ -15,8 +15,8 @@ import tensorflow as tf
 import yaml
 
 import kcnn.predict
-from trainers.checkpoints import load_run
-from trainers.predict import predict
+from trainers.prediction import predict
+from trainers.runs.checkpoints import load_run
 from trainers.serving import client, warmup
 
 PROTOCOLS = ("rest", "grpc")
@@ -80,7 +80,7 @@ def test_broken_pictures_are_told_and_the_others_predicted(shot, server, album, 
     assert [row["image"][-5:] for row in json.loads(out.splitlines()[-1])["predictions"]] == ["a.jpg", "b.jpg", "c.png"]
     lines = err.splitlines()
     assert "aa.jpg: the server refuses it" in lines[0]
-    assert "ab.png" in lines[1] and "picture 0 of the request is none: its bytes are not those of a JPEG" in lines[1]
+    assert "ab.png" in lines[1] and "picture 0 of the request is no" in lines[1] and "JPEG" in lines[1]
     assert "2 failed" in lines[2]
 
 
@@ -130,6 +130,14 @@ def test_what_is_not_served_is_one_line(shot, server, album, capsys, protocol, f
     assert words in line and ("NOT_FOUND" in line or "404" in line)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_file_given_twice_is_answered_twice(shot, server, album, capsys, protocol):
+    given = [str(album / name) for name in ("a.jpg", "b.jpg", "a.jpg")]
+    assert command(shot.folder, *given, *asked(server, protocol), "--json") == 0
+    rows = last_line(capsys)["predictions"]
+    assert [row["image"] for row in rows] == given and rows[0] == rows[2] != rows[1]
+
+
 def test_another_model_s_classes_are_noticed(finished, server, album, capsys):
     assert command(finished.folder, album / "a.jpg", *asked(server, "rest")) == 2
     assert "the server's model has other classes than the run" in capsys.readouterr().err
@@ -137,8 +145,21 @@ def test_another_model_s_classes_are_noticed(finished, server, album, capsys):
 
 @pytest.mark.parametrize("flags, words", [
     (["--server", "a b"], "server 'a b': HOST:PORT is needed, such as localhost:8501"),
+    (["--server", ""], "server '': HOST:PORT is needed"),
+    (["--server", "x:0"], "server 'x:0': HOST:PORT is needed"),
+    (["--server", "x:99999"], "server 'x:99999': HOST:PORT is needed"),
+    (["--server", "a..b:1", "--retries", "0"], "server a..b:1"),
     (["--server", "x:1", "--timeout", "0"], "timeout 0.0"),
+    (["--server", "x:1", "--timeout", "nan"], "timeout nan"),
+    (["--server", "x:1", "--timeout", "inf"], "timeout inf"),
+    (["--server", "x:1", "--timeout", "1e300"], "timeout 1e+300"),
     (["--server", "x:1", "--retries", "-1"], "retries -1"),
+    (["--server", "x:1", "--retries", "1" + "0" * 30], "retries 1000"),
+    (["--server", "x:1", "--model-version", "-1"], "model-version -1"),
+    (["--server", "x:1", "--protocol", "grpc", "--model-version", str(2**63)], f"model-version {2**63}"),
+    (["--server", "x:1", "--model", ""], "model ''"),
+    (["--server", "x:1", "--version-label", ""], "version-label ''"),
+    (["--top", "2.7"], "2.7: a whole number is needed"),
     (["--server", "x:1", "--protocol", "soap"], "soap"),
     (["--server", "x:1", "--model-version", "1", "--version-label", "b"], "only one can be asked for"),
 ])  # fmt: skip

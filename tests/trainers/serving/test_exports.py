@@ -1,10 +1,13 @@
-"""Every family leaves in every format; every way of training leads to the same float32 graph."""
+"""Every family leaves in every format; every way of training leads to the same float32 graph; damage is refused."""
+
+import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import kcnn.export
 import trainers
 from trainers.config import TrainConfig
 from trainers.serving import exports
@@ -59,7 +62,7 @@ def test_every_way_of_training_leads_to_the_same_graph(tiny, photos, tmp_path, p
     from tensorflow.core.protobuf import saved_model_pb2
 
     strategy = {"strategy": "mirrored", "replicas": 2} if replicas == 2 else {"strategy": "one-device"}
-    flags = tiny | {"depth": 0.5, "resolution": 32, "batch_size": 16, "epochs": 1, "ema": 0.5}
+    flags = tiny | {"resolution": 32, "batch_size": 16, "epochs": 1, "ema": 0.5}
     run = trainers.fit(
         TrainConfig(**flags, **strategy, precision=precision, data=str(photos), run_dir=str(tmp_path / "r"))
     )
@@ -74,3 +77,67 @@ def test_every_way_of_training_leads_to_the_same_graph(tiny, photos, tmp_path, p
         types = {tf.dtypes.as_dtype(n.attr["T"].type) for n in nodes if n.op in ("Conv2D", "MatMul")}
         assert types == {tf.float32}
         assert not any("REPLICA" in n.name.upper() for n in nodes)
+
+
+# What is refused, of the same run in a copy that may be changed.
+
+
+def command(*argv):
+    with pytest.raises(SystemExit) as left:
+        kcnn.export.main([str(a) for a in argv])
+    return left.value.code
+
+
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+def test_a_full_disk_leaves_no_export(run, capsys, files_of_at_most, everything, format):
+    pytest.importorskip({"saved_model": "keras", "litert": "ai_edge_litert", "onnx": "onnxruntime"}[format])
+    before = everything(run)
+    with files_of_at_most(50_000):  # some of its files can be written
+        assert command(run, "--format", format, "--images", "2", "--signatures", "image") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot write to {run / format}: File too large" in line
+    assert everything(run) == before and not (run / format).exists()
+
+
+DAMAGED = [
+    *(("classes.json", text) for text in (
+        "", "7", '"ab"', "{}", "[]", "[1, 2]", '["china"]', '["china", "china"]', '["china", null]', "[" * 100_000,
+        '["china", "flower", "more"]', '["china", ""]', "\udcff")),
+    *(("config.yaml", text) for text in (
+        "", "7", "- a", "arch: nonesuch", "arch: [1]", "resolution: -1", "resolution: many", "resolution: 1000000000",
+        "width: .nan", "width: 1.0e+308", "eval_crop: 0", "eval_crop: 2.0", "a: &a [1]\nb: *a",
+        "{" * 1000, "drop: .inf", "1: 2", "epochs: 2.7")),
+    *((name, text) for name in ("facts.json", "result.json", "evaluation.json") for text in (
+        "", "7", "[]", "{", "null", "\udcff", "[" * 100_000)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, text", DAMAGED, ids=lambda value: value[:30])
+def test_a_damaged_run_is_one_line(run, capsys, name, text):
+    path = run / name
+    changed = text.encode("utf-8", "surrogateescape")
+    if name == "config.yaml" and ": " in text and path.exists():  # a setting of the run's, changed
+        key = text.split(":")[0]
+        kept = [line for line in path.read_text().splitlines() if not line.startswith(f"{key}:")]
+        changed = "\n".join([*kept, text]).encode()
+    path.write_bytes(changed)
+    assert command(run, "--images", "2") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert len(line) < 1500 and not (run / "saved_model").exists()
+
+
+def test_a_link_in_a_run_is_not_followed(run, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (run / "saved_model").symlink_to(tmp_path / "elsewhere")
+    assert command(run) == 2
+    assert f"{run / 'saved_model'} is a symbolic link" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_an_evaluation_found_goes_along(run):
+    (run / "evaluation.json").write_text(
+        json.dumps({"accuracy": 0.5, "images": 9, "split": "test", "confusion": [[1]]})
+    )
+    found = exports.about_run(run)
+    assert found["metrics"]["evaluation"] == {"accuracy": 0.5, "images": 9, "split": "test"}
+    assert found["run"] == "run" and found["facts"]["params"]

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import kcnn.export
 from kcnn.errors import InputError
-from trainers.checkpoints import load_run
 from trainers.data import eval_image
+from trainers.runs.checkpoints import load_run
 from trainers.serving import formats
 from trainers.serving.exports import export_run
 

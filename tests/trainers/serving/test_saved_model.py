@@ -14,8 +14,8 @@ import tensorflow as tf
 
 import kcnn.export
 from kcnn.errors import InputError
-from trainers.checkpoints import load_run
 from trainers.data import decode, eval_batches, open_data
+from trainers.runs.checkpoints import load_run
 from trainers.serving import model_card, saved_model
 from trainers.serving.exports import export_run
 from trainers.serving.signatures import NAMES
@@ -104,7 +104,8 @@ def test_labels_and_the_card_lie_beside(exported, shot):
     folder = exported[0] / "1"
     assert (folder / "assets" / "labels.txt").read_text().splitlines() == ["china", "flower"]
     card = json.loads((folder / "model_card.json").read_text())
-    assert card["name"] == "resnet-18" and card["classes"] == ["china", "flower"] and card["checkpoint"] == "last"
+    assert (card["name"], card["checkpoint"]) == (shot.figures["arch"], "last")
+    assert card["classes"] == ["china", "flower"]
     assert card["facts"]["params"] == shot.figures["params"] and card["architecture"]["width"] == 0.125
     assert card["metrics"]["training"]["val_accuracy"] == shot.figures["val_accuracy"]
     assert (card["preprocessing"]["resolution"], card["preprocessing"]["crop"]) == (32, 0.875)
@@ -263,6 +264,10 @@ def test_the_command_says_what_it_did(shot, tmp_path, capsys):
     (["nowhere", "--top", "0"], "top 0"),
     (["nowhere", "--images", "0"], "images 0"),
     (["nowhere", "--max-pixels", "0"], "max-pixels 0"),
+    (["nowhere", "--max-pixels", "9" * 400], "max-pixels 99999"),
+    (["nowhere", "--max-pixels", str(2**31)], "max-pixels 2147483648"),
+    (["nowhere", "--tolerance", "nan"], "tolerance nan"),
+    (["nowhere", "--out", ""], "out ''"),
     (["nowhere", "--tolerance", "2"], "tolerance 2.0"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(capsys, argv, words):

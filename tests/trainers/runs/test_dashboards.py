@@ -1,0 +1,76 @@
+"""TensorBoard's files after kills: every point once."""
+
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainers.runs.dashboards import Dashboard, events, rewind_events
+
+
+def show(dashboard, steps, value):
+    for step in steps:
+        dashboard.scalars(dashboard.train, step, {"loss": value})
+        dashboard.scalars(dashboard.validation, step, {"loss": value, "accuracy": value})
+    dashboard.flush()
+
+
+def points(folder, part="train", tag="loss"):
+    found = EventAccumulator(str(folder / part), size_guidance={"tensors": 0}).Reload()
+    return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in found.Tensors(tag)]
+
+
+def test_what_a_killed_run_showed_after_its_checkpoint_is_taken_back(tmp_path):
+    show(Dashboard(tmp_path), range(1, 7), 1.0)
+    show(Dashboard(tmp_path, 4), range(5, 9), 2.0)
+    show(Dashboard(tmp_path, 6), range(7, 10), 3.0)
+    right = [*((step, 1.0) for step in range(1, 5)), (5, 2.0), (6, 2.0), *((step, 3.0) for step in range(7, 10))]
+    for part, tag in (("train", "loss"), ("validation", "loss"), ("validation", "accuracy")):
+        assert points(tmp_path, part, tag) == right
+
+
+def test_a_run_that_begins_anew_shows_nothing_of_before(tmp_path):
+    show(Dashboard(tmp_path), range(0, 7), 1.0)
+    show(Dashboard(tmp_path, 0), range(0, 3), 2.0)
+    assert points(tmp_path) == [(0, 2.0), (1, 2.0), (2, 2.0)]
+
+
+def test_a_run_that_recovers_takes_back_what_it_showed(tmp_path):
+    dashboard = Dashboard(tmp_path)
+    show(dashboard, range(0, 7), 1.0)
+    dashboard.rewind(0)  # the first images, of step 0, are not shown again
+    show(dashboard, range(1, 3), 2.0)
+    assert points(tmp_path) == [(0, 1.0), (1, 2.0), (2, 2.0)]
+
+
+def test_a_file_that_was_cut_off_keeps_what_was_whole(tmp_path):
+    show(Dashboard(tmp_path), range(1, 7), 1.0)
+    for part in ("train", "validation"):
+        [path] = (tmp_path / part).iterdir()
+        path.write_bytes(path.read_bytes()[:-5])
+    show(Dashboard(tmp_path, 5), range(6, 9), 2.0)
+    assert [step for step, _ in points(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_lengths_in_a_file_are_not_believed(tmp_path):
+    path = tmp_path / "train" / "events.out.tfevents.1"
+    path.parent.mkdir()
+    path.write_bytes((2**50).to_bytes(8, "little") + bytes(100))
+    assert list(events(path)) == []
+    path.write_bytes((3).to_bytes(8, "little") + bytes(4) + b"\xff" * 7)
+    assert list(events(path)) == []
+
+
+def test_what_has_nothing_to_take_back_is_left_as_it_is(tmp_path):
+    show(Dashboard(tmp_path), range(1, 4), 1.0)
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*/*")}
+    rewind_events(tmp_path, 3)
+    assert {path: path.stat().st_ino for path in tmp_path.glob("*/*")} == before
+
+
+def test_links_are_left_alone(tmp_path):
+    show(Dashboard(tmp_path), range(1, 4), 1.0)
+    [path] = (tmp_path / "train").iterdir()
+    path.rename(tmp_path / "precious")
+    path.symlink_to(tmp_path / "precious")
+    before = (tmp_path / "precious").read_bytes()
+    rewind_events(tmp_path, 1)
+    assert path.is_symlink() and (tmp_path / "precious").read_bytes() == before

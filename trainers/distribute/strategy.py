@@ -1,0 +1,162 @@
+"""Name -> tf.distribute.Strategy."""
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+
+import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.python.eager import context  # how long a worker may be silent has no public name
+
+from kcnn.errors import InputError
+from kcnn.quiet import quiet
+
+
+def make_strategy(
+    strategy: str = "one-device", replicas: int | None = None, worker_timeout: float = 60.0
+) -> tf.distribute.Strategy:
+    """The strategy of this process, of which there is one. Raises InputError where devices or neighbours are missing.
+
+    Several workers wait here until all have started.
+    """
+    name = strategy_name(strategy, replicas)
+    if name in ("multi-worker", "tpu"):
+        if replicas:
+            raise InputError(f"replicas {replicas}: {name} uses all devices of its workers; leave it out")
+        return multi_worker(worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
+    gpus = visible_gpus()
+    if name == "one-device":
+        if (replicas or 1) > 1:
+            raise InputError(f"replicas {replicas} on one device: use --strategy mirrored")
+        return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+    kind = "GPU" if gpus else "CPU"
+    wanted = replicas or max(1, len(gpus))
+    if kind == "GPU" and wanted > len(gpus):
+        raise InputError(f"replicas {wanted}: there are {len(gpus)} GPUs")
+    if kind == "CPU":
+        split_cpu(wanted)
+    return mirrored(tuple(f"/{kind.lower()}:{i}" for i in range(wanted)))
+
+
+def strategy_name(strategy: str, replicas: int | None = None) -> str:
+    """The strategy asked for; auto: the one that the surroundings call for."""
+    if strategy != "auto":
+        return strategy
+    if cluster_size() > 1:
+        return "multi-worker"
+    if tpu_name():
+        return "tpu"
+    return "mirrored" if len(visible_gpus()) > 1 or (replicas or 1) > 1 else "one-device"
+
+
+def compiled_by_xla(jit: str, strategy: str, sync_bn: bool) -> bool:
+    """Whether XLA compiles the step: it pays off on GPUs; on CPUs it makes depthwise networks several times slower.
+
+    A TPU's strategy compiles all that it runs by itself. Synchronized batch normalization of several replicas is what
+    XLA cannot compile.
+    """
+    if strategy == "tpu":
+        return False
+    return jit == "on" or (jit == "auto" and bool(visible_gpus()) and not (sync_bn and strategy != "one-device"))
+
+
+def cluster_size() -> int:
+    """Workers that TF_CONFIG, or else SLURM, names."""
+    if "TF_CONFIG" not in os.environ:
+        return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
+    try:
+        cluster = json.loads(os.environ["TF_CONFIG"])
+        return sum(len(cluster.get("cluster", {}).get(job, [])) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(f"TF_CONFIG {os.environ['TF_CONFIG']!r}: JSON of a cluster and a task is needed") from None
+
+
+def tpu_name() -> str | None:
+    return os.environ.get("TPU_NAME")
+
+
+@functools.cache
+def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for a process: two would number their collectives alike, and mix up what they exchange."""
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def multi_worker(timeout: float) -> tf.distribute.Strategy:
+    """All workers that TF_CONFIG or SLURM names; one that is silent for half the timeout is taken for dead."""
+    if "TF_CONFIG" in os.environ:
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    elif "SLURM_PROCID" in os.environ:
+        resolver = slurm()
+    else:
+        raise InputError("strategy 'multi-worker': TF_CONFIG or SLURM's variables must name the workers; "
+                         "`python -m trainers.launch --workers N -- ...` starts some on this machine")  # fmt: skip
+    cluster = resolver.cluster_spec()
+    jobs = [job for job in ("chief", "worker") if job in cluster.jobs]
+    if resolver.task_type not in jobs or resolver.task_id >= cluster.num_tasks(resolver.task_type):
+        raise InputError(f"TF_CONFIG's task is {resolver.task_type} {resolver.task_id}: one of its cluster is needed, "
+                         f"{cluster.as_dict()}")  # fmt: skip
+    print(f"{resolver.task_type} {resolver.task_id} waits for all of {cluster.as_dict()}", file=sys.stderr, flush=True)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0]}/replica:0/task:0",
+        heartbeat_timeout_in_ms=int(timeout * 500),
+        coordinated_jobs=[CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job)) for job in jobs],
+    )
+    with quiet():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which TensorFlow made workers ignore
+    return strategy
+
+
+def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The tasks of a job step; ports follow from the job, as several may share a machine."""
+    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    # The resolver counts tasks by GPUs, and finds none without; tasks that see only their own have no use for a share.
+    shares = {} if gpus and "SLURM_GPUS_PER_TASK" not in os.environ else {"gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=20000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10000,
+            gpus_per_node=gpus if not shares else 2**20,
+            **shares,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"SLURM's variables name no cluster ({error}): srun with one task a worker sets them"
+        ) from error
+
+
+@functools.cache
+def tpu(name: str) -> tf.distribute.Strategy:
+    """A Cloud TPU by its name; "local" on a TPU VM."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(f"strategy 'tpu': no TPU answers to the name {name!r} ({str(error).splitlines()[0]}); "
+                         "set TPU_NAME, or run on a TPU VM") from error  # fmt: skip
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def visible_gpus() -> list[tf.config.PhysicalDevice]:
+    with quiet():  # a machine without a driver says so at the first look
+        return tf.config.list_physical_devices("GPU")
+
+
+def split_cpu(replicas: int) -> None:
+    """Makes the one CPU look like several; TensorFlow allows it until it has started."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [0]) >= replicas:
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    except RuntimeError:
+        have = len(tf.config.list_logical_devices("CPU"))
+        raise InputError(
+            f"replicas {replicas}: TensorFlow has started in this process with {have} logical CPUs"
+        ) from None

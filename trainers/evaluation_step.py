@@ -1,0 +1,91 @@
+"""An evaluation, and the statistics of batch normalization for it: compiled functions, alike on every replica."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainers.optim.losses import cross_entropy, one_hot
+from trainers.state import State
+from trainers.step import current, random_states, write
+
+Sums = dict[str, tf.Tensor]
+Views = Callable[[tf.Tensor], list[tf.Tensor]]
+
+
+def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], classes: int,
+                  strategy: tf.distribute.Strategy, views: Views | None = None
+                  ) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
+    """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
+
+    Each example counts with its weight: 1, or 0 for one that only fills up a batch. `averages` are pairs of a weight
+    and what is evaluated in its place. Probabilities are means over the `views` of an image.
+    """
+    views = views or (lambda images: [images])
+
+    @tf.autograph.experimental.do_not_convert
+    def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        with keras.StatelessScope(averages):
+            seen = [model(view, training=False) for view in views(tf.cast(batch["image"], tf.float32))]
+        logits = seen[0]
+        if len(seen) > 1:
+            logits = tf.reduce_logsumexp([tf.nn.log_softmax(x) for x in seen], 0) - math.log(len(seen))
+        labels, weight = batch["label"], batch["weight"]
+        loss = tf.reduce_sum(cross_entropy(logits, one_hot(labels, classes)) * weight)
+        top5 = tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, min(5, classes)), tf.float32) * weight)
+        predicted = tf.argmax(logits, -1, labels.dtype)
+        cells = tf.math.unsorted_segment_sum(weight, labels * classes + predicted, classes * classes)
+        return loss, top5, tf.reshape(cells, (classes, classes))
+
+    @tf.function(reduce_retracing=False)
+    def evaluate(iterator: Any, batches: tf.Tensor) -> Sums:
+        sums = (tf.constant(0.0), tf.constant(0.0), tf.zeros((classes, classes)))
+        for _ in tf.range(batches):
+            outputs = strategy.run(replica_step, args=(next(iterator),))
+            sums = tuple(
+                s + strategy.reduce(tf.distribute.ReduceOp.SUM, o, None) for s, o in zip(sums, outputs, strict=True)
+            )
+        return dict(zip(("loss", "top5", "confusion"), sums, strict=True))
+
+    return evaluate
+
+
+def precise_function(state: State, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
+    """(iterator, n): sets the statistics of batch normalization to their means over n batches, for the weights that
+    are evaluated: the averages', where there are any.
+
+    Wu and Johnson, 2021, "Rethinking Batch in BatchNorm" (https://arxiv.org/abs/2105.07576), section 3: moving
+    averages lag behind the weights, and those of averaged weights were never measured on them.
+    """
+    model, replicas = state.plain, strategy.num_replicas_in_sync
+    averages = dict(zip(map(id, state.model.weights), state.ema, strict=bool(state.ema)))
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [(v, layer.momentum) for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    targets = [averages.get(id(v), v) for v, _ in statistics]
+    seeds = random_states(model)
+
+    @tf.autograph.experimental.do_not_convert
+    def measure(batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        zeros = [(v, tf.zeros(v.shape)) for v, _ in statistics]
+        values = [(v, averages[id(v)]) for v in model.trainable_variables if averages]
+        draws = [(s, tf.zeros(s.shape, s.dtype)) for s in seeds]
+        with keras.StatelessScope([*zeros, *values, *draws]) as scope:
+            model(tf.cast(batch["image"], tf.float32), training=True)
+        # From zero a statistic moves by 1 - momentum of the batch's.
+        return [current(scope, v) / (1 - momentum) for v, momentum in statistics]
+
+    @tf.autograph.experimental.do_not_convert
+    def take_over(means: list[tf.Tensor]) -> None:
+        write(tf.distribute.get_replica_context(), targets, means)
+
+    @tf.function(reduce_retracing=False)
+    def precise(iterator: Any, batches: tf.Tensor) -> None:
+        sums = [tf.zeros(v.shape) for v, _ in statistics]
+        for _ in tf.range(batches):
+            parts = strategy.run(measure, args=(next(iterator),))
+            sums = [s + strategy.reduce(tf.distribute.ReduceOp.SUM, p, None) for s, p in zip(sums, parts, strict=True)]
+        strategy.run(take_over, args=([s / tf.cast(batches * replicas, tf.float32) for s in sums],))
+
+    return precise

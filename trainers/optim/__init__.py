@@ -1,0 +1,1 @@
+"""How weights move: optimizers, learning-rate schedules and losses."""

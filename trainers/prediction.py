@@ -1,0 +1,64 @@
+"""Images in, the likeliest classes out."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kcnn.errors import InputError
+from trainers.data import READ_ERRORS, SUFFIXES, eval_image, reason, shown
+from trainers.settings import RunConfig
+
+
+def find_images(places: Iterable[str]) -> list[str]:
+    """Files as given, and those of image types below folders, sorted. Raises InputError where there are none."""
+    found: list[str] = []
+    for place in places:
+        if os.path.isdir(place):
+            below = sorted(str(p) for p in Path(place).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not below:
+                raise InputError(f"{place!r} holds no images ({', '.join(SUFFIXES)})")
+            found += below
+        elif os.path.isfile(place):
+            found.append(place)
+        elif os.path.exists(place):
+            raise InputError(f"{place!r} is neither a file nor a folder: a pipe or a device has no end to wait for")
+        else:
+            raise InputError(f"no image or folder {place!r}")
+    return found
+
+
+def predict(
+    model: keras.Model, config: RunConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and errors by line."""
+    top = min(top, len(classes))
+
+    @tf.function(reduce_retracing=True)
+    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return *tf.math.top_k(tf.nn.softmax(logits), top), tf.reduce_all(tf.math.is_finite(logits), -1)
+
+    rows, errors = [], []
+    for start in range(0, len(paths), batch):
+        names, images = [], []
+        for path in paths[start : start + batch]:
+            try:
+                picture = tf.io.read_file(os.fsencode(path))
+                images.append(eval_image(picture, config.resolution, crop=config.eval_crop))
+                names.append(path)
+            except READ_ERRORS as error:
+                errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
+        if not images:
+            continue
+        values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
+        for name, shares, best, good in zip(names, values, indices, finite, strict=True):
+            if not good:
+                errors.append(f"{shown(name)}: the network's answer to it is no finite number")
+                continue
+            pairs = zip(shares, best, strict=True)
+            rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
+    return rows, errors

@@ -1,0 +1,205 @@
+"""Who hears of what happens in a run: metrics.jsonl, the dashboards, the checkpoints and the terminal."""
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from trainers.evaluation import Evaluation
+from trainers.phases import first_images
+from trainers.reports.curves import gap
+from trainers.run import Run, Scalars, means
+from trainers.runs import checkpoints, folders
+from trainers.runs.dashboards import Dashboard
+from trainers.runs.progress import Reporter
+
+if TYPE_CHECKING:
+    from trainers.loop import Training
+
+
+class Listener:
+    """What happens in a run, in the order in which it does; each method may do nothing.
+
+    start: before the first step. epoch_start. steps: after a call of some steps, with the epoch, its figures so far,
+    and the signal to stop at, or 0. epoch_end: with the epoch's figures, its evaluation, and whether it is the best.
+    recovered: the run went back to a checkpoint, for a reason. end: after the last step.
+    """
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def start(self, training: "Training") -> None:
+        pass
+
+    def epoch_start(self, training: "Training") -> None:
+        pass
+
+    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+        pass
+
+    def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        pass
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        pass
+
+    def end(self, training: "Training") -> None:
+        pass
+
+
+def listeners(training: "Training", changing: bool) -> list[Listener]:
+    """Only the chief's hear anything. `changing`: the weights may be changed after the last step (EarlyStopping puts
+    earlier ones back), and are then kept once more.
+
+    The order matters: a checkpoint remembers how many lines of metrics there are.
+    """
+    run, step = training.run, training.position.step
+    return [Metrics(run), Dashboards(run, step), Terminal(run, step), Checkpoints(run, changing)]
+
+
+class Metrics(Listener):
+    """Lines of metrics.jsonl. They are counted by all workers, as their checkpoints remember them."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+        if figures := lately(training):
+            rate = {"images_per_second": training.speed.recent}
+            self.record(training, {"step": training.position.step, "epoch": epoch + 1, **figures, **rate})
+
+    def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        line = {name: value for name, value in figures.items() if name.startswith("val_")}
+        line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"], **gap(figures)}
+        self.record(training, {"step": training.position.step, "epoch": epoch + 1, **line})
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        position = training.position
+        if self.run.chief:
+            folders.rewind_metrics(self.run.folder, position.lines)
+        event = {"event": "recovered", "reason": reason, "lr_scale": 0.5**position.recoveries}
+        self.record(training, {"step": position.step, "epoch": training.epoch + 1, **event})
+
+    def record(self, training: "Training", line: dict[str, Any]) -> None:
+        if self.run.chief:
+            finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in line.items()}
+            folders.append_metrics(self.run.folder, finite)
+        training.position.lines += 1
+
+
+class Dashboards(Listener):
+    """What TensorBoard shows."""
+
+    def __init__(self, run: Run, step: int):
+        self.dashboard = Dashboard(run.folder if run.chief else None, step)
+
+    def __exit__(self, *_: Any) -> None:
+        self.dashboard.close()
+
+    def start(self, training: "Training") -> None:
+        if training.position.step == 0:
+            self.dashboard.strip(first_images(training.run), 0)
+
+    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+        if figures := lately(training):
+            rate = {"images_per_second": training.speed.recent}
+            self.dashboard.scalars(self.dashboard.train, training.position.step, figures | rate)
+
+    def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        step, board = training.position.step, self.dashboard
+        validation = {"loss": evaluation.loss, "accuracy": evaluation.accuracy, "top5": evaluation.top5}
+        board.scalars(board.validation, step, validation | gap(figures))
+        board.confusion(evaluation.confusion, training.run.source.classes, step)
+        board.flush()
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        self.dashboard.rewind(training.position.step)
+
+
+class Terminal(Listener):
+    """What a person sees."""
+
+    def __init__(self, run: Run, done: int):
+        self.run = run
+        self.reporter = Reporter(run.plan.steps, done, show=run.chief)
+
+    def __enter__(self) -> "Terminal":
+        self.reporter.__enter__()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.reporter.__exit__()
+
+    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+        self.reporter.step(
+            f"epoch {epoch + 1}/{self.run.plan.epochs}", training.position.step, running["loss"],
+            running["accuracy"], training.speed.recent,
+        )  # fmt: skip
+
+    def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        self.reporter.say(
+            f"epoch {epoch + 1}/{self.run.plan.epochs}: loss {figures['loss']:.4f}  "
+            f"accuracy {figures['accuracy']:.2%}  val_loss {figures['val_loss']:.4f}  "
+            f"val_accuracy {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
+        )
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        position = training.position
+        self.reporter.say(
+            f"{reason.split(':')[0]}: the run goes back to step {position.step} and halves the learning rate "
+            f"({position.recoveries} of {self.run.config.recover} times)"
+        )
+
+
+class Checkpoints(Listener):
+    """What a run goes on from."""
+
+    def __init__(self, run: Run, changing: bool):
+        self.run, self.changing, self.saved = run, changing, time.monotonic()
+
+    def start(self, training: "Training") -> None:
+        if training.position.step == 0 and self.run.config.recover:
+            self.keep(training)
+
+    def epoch_start(self, training: "Training") -> None:
+        self.saved = time.monotonic()
+
+    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+        step, plan = training.position.step, self.run.plan
+        if step % plan.steps_per_epoch == 0:
+            return  # the epoch's end keeps one
+        if step % plan.checkpoint_steps == 0 or time.monotonic() - self.saved > plan.checkpoint_seconds or told:
+            self.keep(training)
+            self.saved = time.monotonic()
+
+    def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        self.keep(training, best)
+
+    def recovered(self, training: "Training", reason: str) -> None:
+        self.keep(training)
+
+    def end(self, training: "Training") -> None:
+        if self.changing:
+            self.keep(training)
+
+    def keep(self, training: "Training", best: bool = False) -> None:
+        if not self.run.chief:
+            return
+        folder, name = self.run.folder / "checkpoints", checkpoints.step_name(training.position.step)
+        # The best goes first: a kill between the two repeats the epoch, and the other way round would forget its best.
+        path = checkpoints.save(folder, "best" if best else name, training.state, vars(training.position))
+        if best:
+            checkpoints.link(path, name)
+        checkpoints.prune(folder, self.run.config.keep)
+
+
+def lately(training: "Training") -> Scalars | None:
+    """The figures of the steps since the last line of the log, where it is time for one."""
+    series, plan = training.position.epoch, training.plan
+    within = len(series["loss"])
+    if within % plan.log_every and within != plan.steps_per_epoch:
+        return None
+    start = (within - 1) // plan.log_every * plan.log_every
+    return means({name: values[start:] for name, values in series.items()}, training.config.global_batch)

@@ -1,0 +1,72 @@
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0  # between plain lines within an epoch
+
+
+class Reporter:
+    """Shows steps as they go by, and what `say` is told; nothing at all without `show`."""
+
+    def __init__(self, steps: int, done: int, show: bool = True):
+        self.console = Console(file=sys.stderr, quiet=not show)
+        self.steps, self.last = steps, time.monotonic()
+        self.started, self.first = time.monotonic(), done
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}"),
+            TextColumn("{task.fields[rate]:.0f} images/s"),
+            TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=steps, completed=done, loss=float("nan"), accuracy=0.0, rate=0.0)
+
+    def __enter__(self) -> "Reporter":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def step(self, epoch: str, step: int, loss: float, accuracy: float, rate: float) -> None:
+        """loss and accuracy of the running epoch, images a second of late."""
+        self.bar.update(self.task, completed=step, description=epoch, loss=loss, accuracy=accuracy, rate=rate)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.last > PLAIN_SECONDS:
+            self.last = now
+            left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
+            self.say(f"{epoch}: step {step}/{self.steps}  loss {loss:.4f}  accuracy {accuracy:.2%}  "
+                     f"{rate:.0f} images/s  {left:.0f} s left")  # fmt: skip
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Speed:
+    """Images a second: of late, and over all calls but the first, which compiles."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self.calls: list[tuple[int, float]] = []
+
+    def add(self, steps: int, seconds: float) -> None:
+        self.calls.append((steps, seconds))
+
+    def steps_within(self, seconds: float) -> int:
+        """At the speed of late; at least one, and a few as long as only the compiling call is known."""
+        return max(1, int(seconds * self.recent / self.batch)) if len(self.calls) > 1 else 10
+
+    @property
+    def recent(self) -> float:
+        return self.rate(self.calls[-1:])
+
+    @property
+    def overall(self) -> float:
+        return self.rate(self.calls[1:] or self.calls)
+
+    def rate(self, calls: list[tuple[int, float]]) -> float:
+        return self.batch * sum(n for n, _ in calls) / max(1e-9, sum(s for _, s in calls))

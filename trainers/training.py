@@ -1,0 +1,231 @@
+"""fit(TrainConfig) -> Result: opens data, network and folder, hands them to the loop, and keeps the outcome."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kcnn.builder import abstract, physical_memory
+from kcnn.errors import InputError
+from kcnn.stock import stock
+from trainers.config import TrainConfig
+from trainers.data import open_data
+from trainers.distribute import workers
+from trainers.distribute.signals import Stopped, stop_signals
+from trainers.distribute.strategy import make_strategy, strategy_name, visible_gpus
+from trainers.evaluation import evaluate_train_sample
+from trainers.loop import Training, synchronize
+from trainers.network import facts, network, networks, own_arch
+from trainers.optim.optimizers import make_optimizer
+from trainers.phases import sized
+from trainers.reports.card import findings, write_card
+from trainers.reports.curves import plan_text
+from trainers.resuming import enter, go_on
+from trainers.run import Position, Run, make_class_weights, make_plan
+from trainers.runs import checkpoints, folders, provenance
+from trainers.runs.files import replacing, write_json
+from trainers.settings import RunConfig, plain, resolve, text
+from trainers.state import State, make_state, precision
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its folder, and the figures of its result.json; whether this process is the one that wrote it."""
+
+    folder: Path
+    figures: dict[str, Any]
+    chief: bool = True
+
+
+def fit(
+    config: TrainConfig, model: keras.Model | None = None, callbacks: Iterable[keras.callbacks.Callback] = ()
+) -> Result:
+    """Trains a network, or goes on with a run. Raises InputError for what a user can put right.
+
+    model: a network of one's own, which starts from the weights it has; pixels (batch, side, side, 3), values from 0 to
+    255, to logits (batch, classes). It is copied; the trained one is in the run's folder.
+    Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps. Of several
+    workers each calls its own, and only the chief writes the run's folder.
+    """
+    if model is not None:
+        config = replace(config, arch=own_arch(model))
+    # Workers must have met before one of them can tell the others which run it is.
+    together = strategy_name(config.strategy, config.replicas) == "multi-worker"
+    met = make_strategy("multi-worker", config.replicas, config.worker_timeout) if together else None
+    run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
+    with contextlib.ExitStack() as stack:
+        folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
+        run = replace(run, folder=folder)
+        if done:
+            return Result(folder, done, run.chief)
+        stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
+        started = time.perf_counter()
+        state = make(run, model)
+        position = go_on(run, state)
+        if run.chief:
+            position.lines = folders.rewind_metrics(folder, position.lines)
+            if changed:
+                change = {"epoch": len(position.history) + 1, "what": changed}
+                provenance.record(folder, run.source, [*provenance.accepted(folder), change])
+        figures = Training(run, state, position, list(callbacks)).train()
+        result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
+        with workers.noticing_loss(run.strategy, folder):
+            result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
+    return Result(folder, result, run.chief)
+
+
+def dry_run(config: TrainConfig) -> dict[str, Any]:
+    """Prints what a run would be, and returns it. Nothing is written."""
+    run = prepare(*new_or_resumed(config))
+    flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
+    replicas = run.strategy.num_replicas_in_sync
+    memory = facts.memory(run.config.batch_size // replicas, run.config.precision, training=True)
+    print(text(flags))
+    print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
+{memory / 1e9:.2f} GB of memory a replica
+{source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
+{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
+
+{plan_text(run.config, plan.steps_per_epoch)}""")
+    return {"config": plain(flags), "params": facts.params, "macs": facts.macs, "memory": memory, "steps": plan.steps,
+            "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(run.folder)}  # fmt: skip
+
+
+def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tuple[RunConfig, Path]:
+    """The settled configuration and the folder of the run to start or to go on with."""
+    config = placed(config)
+    wanted = config.resume
+    own = model.to_json() if model is not None else None
+    if wanted == "auto" and config.run_dir:
+        wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
+    elif wanted == "auto":
+        wanted = folders.unfinished(resolve(config, own).flags)
+    if wanted is None:
+        run = resolve(config, own)
+        folder = folders.folder_of(run.flags)
+        if folders.is_run(folder):
+            folders.create(folder, run, {}, ())  # raises, and says what to do
+        writable(folder)
+        return run, folder
+    folder, saved, _ = folders.open_run(wanted)
+    asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
+    return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
+
+
+def placed(config: TrainConfig) -> TrainConfig:
+    """With the whole paths of its data: a run must find it from wherever it is evaluated or resumed."""
+    places: dict[str, Any] = {
+        key: str(Path(value).absolute())
+        for key in ("data", "data_dir")
+        if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
+    }
+    return replace(config, **places)
+
+
+def prepare(config: RunConfig, folder: Path) -> Run:
+    """Everything that can be wrong with a run, found out before anything is written."""
+    strategy = make_strategy(config.strategy, config.replicas, config.worker_timeout)
+    check_devices(config, strategy.num_replicas_in_sync)
+    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
+                       on_corrupt=config.on_corrupt)  # fmt: skip
+    plan = make_plan(config, source.train.size)
+    class_weights = make_class_weights(config, source)
+    check_stages(config, len(source.classes))
+    run = Run(config, folder, source, strategy, facts(config, len(source.classes)), plan, class_weights)
+    check_memory(run)
+    return run
+
+
+def check_devices(config: RunConfig, replicas: int) -> None:
+    """Raises InputError for settings that so many replicas cannot share."""
+    if config.batch_size % replicas:
+        raise InputError(f"batch-size {config.batch_size}: a multiple of the {replicas} replicas is needed")
+    if (config.mixup or config.cutmix) and config.batch_size == replicas:
+        raise InputError(f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
+                         f"{2 * replicas} in all")  # fmt: skip
+    if config.flags.jit == "on" and config.sync_bn and replicas > 1:
+        raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
+
+
+def check_stages(config: RunConfig, classes: int) -> None:
+    """Raises InputError where the network has other weights at one of its resolutions, or cannot take one."""
+    with abstract():
+        sides = [*config.progressive, config.resolution]
+        shapes = [[v.shape for v in network(sized(config, side), classes).weights] for side in sides]
+    if any(other != shapes[-1] for other in shapes):
+        sides = list(config.progressive)
+        raise InputError(f"progressive {sides}: weights of {config.arch.name} depend on the resolution")
+
+
+def check_memory(run: Run) -> None:
+    """Raises InputError where a step would not fit into this machine's memory."""
+    config, replicas = run.config, run.strategy.num_replicas_in_sync
+    local = replicas // workers.count(run.strategy)
+    needed = run.facts.memory(config.batch_size // replicas, config.precision, training=True) * local
+    if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
+        raise InputError(f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
+                         f"about {needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
+                         "a smaller batch, width or resolution is needed, or --accumulate-steps")  # fmt: skip
+
+
+def make(run: Run, model: keras.Model | None = None) -> State:
+    """Network, optimizer and averages, with the weights that the seed, or the user's own model, gives."""
+    config = run.config
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with run.strategy.scope(), precision(config.precision):
+        trained, plain = networks(config, len(run.source.classes))
+        if model is not None:
+            trained.set_weights(model.get_weights())
+        synchronize(trained, config.sync_bn)
+        optimizer = make_optimizer(config, run.plan.steps_per_epoch, trained)
+        state = make_state(trained, optimizer, averaged=bool(config.ema), plain=plain)
+        plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return state
+
+
+def outcome(run: Run, position: Position, figures: dict[str, float]) -> dict[str, Any]:
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5", "best_val_accuracy",
+             "images_per_second")  # fmt: skip
+    return {
+        "arch": run.config.name,
+        "data": run.config.data,
+        "steps": position.step,
+        "planned": run.plan.steps,  # a run may stop early
+        "epochs": len(position.history),
+        **{name: figures[name.removeprefix("train_")] for name in names},
+        "params": run.facts.params,
+        "macs": run.facts.macs,
+        "replicas": run.strategy.num_replicas_in_sync,
+        "recoveries": position.recoveries,
+        "corrupt": len(run.source.corrupt),
+        "data_changes": provenance.accepted(run.folder) if run.chief else [],
+        "run_dir": str(run.folder),
+    }
+
+
+def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, Any]:
+    """Writes what a finished run leaves: the network, the card, and last of all the figures, to which it adds."""
+    config, source, folder = run.config, run.source, run.folder
+    model = checkpoints.load_run(folder)[0]
+    with replacing(folder / "model.keras") as partial:
+        stock(model).save(partial)
+    sample = evaluate_train_sample(model, source.train, len(source.classes), config)
+    found = findings(config, source, position.history, sample)
+    write_card(folder, config, source, position.history, result | found)
+    write_json(folder / folders.RESULT, result | found)
+    return found
+
+
+def writable(folder: Path) -> None:
+    """Raises InputError where the folder could not be made or written to."""
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {parent}: name a folder of yours with --run-dir")

@@ -1,0 +1,1 @@
+"""What searches and sweeps show: tables, pictures, pages, dashboards."""

@@ -1,0 +1,1 @@
+"""Populations of networks: AnyNet and RegNet, draws from them, and what their errors tell."""

@@ -1,0 +1,1 @@
+"""Many trainings as one: what is tried, who decides on the next trial, and who runs it."""
