@@ -3,14 +3,13 @@
 import hashlib
 import platform
 import time
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from trainers.runs import folders
 from trainers.runs.files import read_json
-from trainers.settings import RunConfig
+from trainers.settings import RunConfig, plain
 
 METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
 PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
@@ -20,16 +19,17 @@ NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
     """All that is known of the model in the folder `content`; the hash is over all files that are there."""
     files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
+    flags = plain(config.flags)
     lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
     return {
-        "name": config.arch,
+        "name": config.name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "architecture": {key: getattr(config, key) for key in NETWORK},
+        "architecture": {key: flags[key] for key in NETWORK},
         "data": config.data,
         "classes": list(classes),
         "preprocessing": preprocessing(config),
         "export": export,
-        "training": asdict(config),
+        "training": flags,
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "files": files,
         "hash": hashlib.sha256(lines.encode()).hexdigest(),
