@@ -56,6 +56,7 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
         if done:
             return Result(folder, done, job.chief)
         stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
+        stack.enter_context(workers.noticing_loss(job.strategy, folder))
         started = time.perf_counter()
         state = make(job)
         position = go_on(job, state)
@@ -66,8 +67,7 @@ def fit(config: TrainConfig, callbacks: Iterable[keras.callbacks.Callback] = ())
                 provenance.record(folder, job.source, [*provenance.accepted(folder), change])
         figures = train(job, state, position, use_jit(job.config), list(callbacks))
         result = outcome(job, position, figures) | {"seconds": time.perf_counter() - started}
-        with workers.noticing_loss(job.strategy, folder):
-            result |= workers.from_chief(job.strategy, lambda: conclude(job, position, result))
+        result |= workers.from_chief(job.strategy, lambda: conclude(job, position, result))
     return Result(folder, result, job.chief)
 
 
@@ -95,6 +95,8 @@ def enter(job: Job, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] |
         raise InputError(f"the data of {folder} is not what the run began with: {changed}. Put back what it was, or "
                          "go on with --data-changed accept")  # fmt: skip
     (folder / runs.RESULT).unlink(missing_ok=True)  # of fewer epochs
+    if provenance.recorded(folder) is None:  # an earlier version began the run
+        provenance.record(folder, source, [])
     return folder, None, changed
 
 
