@@ -62,7 +62,6 @@ class Training:
         self.callbacks.on_train_begin()
         with contextlib.ExitStack() as stack:
             self.received = stack.enter_context(stop_signals())
-            stack.enter_context(workers.noticing_loss(self.run.strategy, self.run.folder))
             for listener in self.listeners:
                 stack.enter_context(listener)
             self.tell("start")

@@ -39,6 +39,8 @@ def enter(run: Run, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] |
         raise InputError(f"the data of {folder} is not what the run began with: {changed}. Put back what it was, or "
                          "go on with --data-changed accept")  # fmt: skip
     (folder / folders.RESULT).unlink(missing_ok=True)  # of fewer epochs
+    if provenance.recorded(folder) is None:  # an earlier version began the run
+        provenance.record(folder, source, [])
     return folder, None, changed
 
 

@@ -65,6 +65,7 @@ def fit(
         if done:
             return Result(folder, done, run.chief)
         stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
+        stack.enter_context(workers.noticing_loss(run.strategy, folder))
         started = time.perf_counter()
         state = make(run, model)
         position = go_on(run, state)
@@ -75,8 +76,7 @@ def fit(
                 provenance.record(folder, run.source, [*provenance.accepted(folder), change])
         figures = Training(run, state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
-        with workers.noticing_loss(run.strategy, folder):
-            result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
+        result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
     return Result(folder, result, run.chief)
 
 

@@ -275,6 +275,9 @@ def test_a_run_of_an_earlier_version_goes_on(interrupted):
         np.savez(path, **arrays, extra=np.array(json.dumps(extra)))
     delete_one(data)
     assert train(folder, resume=True).figures["epochs"] == 3
+    delete_most(data)  # from then on it is compared
+    with pytest.raises(InputError, match="train: 12 images, it had 47"):
+        train(folder, resume=True, epochs=4)
 
 
 def test_the_list_of_files_may_be_lost(interrupted):
