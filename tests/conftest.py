@@ -13,21 +13,21 @@ import warnings
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-
-from trainers.runs import checkpoints, folders
-
-# Before TensorFlow starts: two replicas on the one CPU.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
 
 
 def pytest_configure(config):
     # Our own warnings are errors; other people's are theirs.
     for module in ("kcnn", "trainers", "tuning"):
         warnings.filterwarnings("error", module=rf"{module}(\..*)?")
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that shares out the tests runs none, and need not wait for TensorFlow
+    import tensorflow as tf
+
+    # Before TensorFlow starts: two replicas on the one CPU.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -104,10 +104,14 @@ def same_run():
 
 
 def metrics(folder):
+    from trainers.runs import folders
+
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in folders.read_metrics(folder)]
 
 
 def assert_same_checkpoint(a, b):
+    from trainers.runs import checkpoints
+
     (arrays, extra), (others, other_extra) = checkpoints.load(a), checkpoints.load(b)
     assert arrays.keys() == others.keys() and extra == other_extra
     for key in arrays:
@@ -115,6 +119,8 @@ def assert_same_checkpoint(a, b):
 
 
 def assert_same_run(result, expected):
+    from trainers.runs import checkpoints
+
     timed = {"seconds", "images_per_second", "run_dir"}
     for key in expected.figures.keys() - timed:
         assert result.figures[key] == expected.figures[key], key

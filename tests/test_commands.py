@@ -471,6 +471,7 @@ def test_ctrl_c_in_the_first_seconds_leaves_no_traceback(tmp_path, seconds):
 
 
 def test_kcnn_runs_its_commands(shot, tmp_path):
-    done = process("kcnn", "export", shot.folder, "--out", tmp_path / "served", "--json", cwd=tmp_path)
+    flags = ["--out", tmp_path / "served", "--signatures", "image", "--images", "4", "--json"]
+    done = process("kcnn", "export", shot.folder, *flags, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert json.loads(done.stdout.splitlines()[-1])["path"] == str(tmp_path / "served" / "1")

@@ -66,7 +66,7 @@ def test_one_network_of_each_family_builds_scaled(name):
     assert model.output_shape == (None, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", kcnn.names())
 @pytest.mark.parametrize("by", MULTIPLIERS)
 def test_every_network_builds_scaled(name, by):

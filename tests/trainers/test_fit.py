@@ -254,7 +254,7 @@ def test_keras_s_own_checkpoints_open(watched):
 
 
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
-    pair = tiny | {"strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
+    pair = tiny | {"batch_size": 256, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
     result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))
     again = evaluate_run(str(result.folder), data=None, split="val", checkpoint="best", batch_size=None)
     np.testing.assert_allclose(again["loss"], result.figures["val_loss"], rtol=1e-4)

@@ -68,11 +68,11 @@ def test_a_loss_beyond_the_tolerance_is_refused(shot, tmp_path, monkeypatch, cap
     pytest.importorskip("ai_edge_litert", reason="pip install 'kcnn[litert]'")
     runner = formats.litert_runner
 
-    def inverted(path):
+    def exchanged(path):
         run, fast = runner(path)
-        return (lambda image: run(255 - image)[:, ::-1]), fast
+        return (lambda image: run(image)[:, ::-1]), fast
 
-    monkeypatch.setattr(formats, "litert_runner", inverted)
+    monkeypatch.setattr(formats, "litert_runner", exchanged)
     flags = ["--format", "litert", "--dtype", "float16", "--images", "16", "--tolerance", "0.1"]
     assert command(shot.folder, "--out", tmp_path / "litert", *flags) == 2
     line = capsys.readouterr().err.splitlines()[-1]

@@ -202,7 +202,7 @@ def test_an_export_that_answers_differently_is_refused(shot, tmp_path, monkeypat
     fold = saved_model.fold
     monkeypatch.setattr(saved_model, "fold", changed)
     with pytest.raises(InputError, match=r"probabilities differ by .* from the model's"):
-        export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4)
+        export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4, signatures=("image",))
     assert not (tmp_path / "saved_model").exists()
 
 
@@ -210,7 +210,7 @@ def test_an_export_that_does_not_load_is_refused(shot, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("import sys; sys.exit('no such op')")
     monkeypatch.setattr(saved_model, "RELOADED", tmp_path / "broken.py")
     with pytest.raises(InputError, match="the export does not load again: no such op"):
-        export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4)
+        export_run(str(shot.folder), out=str(tmp_path / "saved_model"), images=4, signatures=("image",))
     assert not (tmp_path / "saved_model").exists()
 
 
