@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from kcnn.graph import nodes, opened
 from trainers.data import eval_array, eval_image
+from trainers.data.headers import MAX_PIXELS
 from trainers.settings import RunConfig
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 NAMES: tuple[Name, ...] = get_args(Name)
-MAX_PIXELS = 2**26  # 67 million; such a picture takes 0.8 GB while it is decoded and resized
 
 # The method that a server's API looks for; `tf.saved_model.save` writes "predict" for all.
 METHODS = {"classify": "tensorflow/serving/classify"}
@@ -52,7 +52,8 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
             pixels = image if image.dtype == tf.uint8 else rounded(image, place)
             return eval_array(pixels, config.resolution, crop=config.eval_crop)
 
-        with tf.control_dependencies([demand(tf.size(images) > 0, "the request holds no pixels")]):
+        sides = tf.shape(images)[1:3]
+        with tf.control_dependencies([demand(tf.reduce_all(sides > 0), "the request's pictures have no pixels")]):
             return each(one, (tf.range(tf.shape(images)[0]), images), config.resolution)
 
     def answer(pixels: tf.Tensor) -> Outputs:
