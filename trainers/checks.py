@@ -39,6 +39,8 @@ def check(config: TrainConfig) -> None:
         if getattr(config, key) is not None and not holds(getattr(config, key)):
             raise InputError(f"{key.replace('_', '-')} {getattr(config, key)!r}: {right} is needed")
 
+    for field in fields(config):
+        need(field.name, lambda v: not isinstance(v, str) or is_text(v), "a name in UTF-8")
     for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep", "patience"):
         need(key, lambda v: v >= 1, "a whole number of 1 or more")
     for key in ("lr_base", "lr", "epsilon"):  # of the first two, one follows from the other
@@ -83,6 +85,14 @@ def check(config: TrainConfig) -> None:
     if config.loss == "focal":  # which asks how right an image's one class is
         for key in ("mixup", "cutmix"):
             need(key, lambda v: not v, "0 with the loss focal")
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written to any file: names of files may hold bytes that are not UTF-8."""
+    try:
+        return b"\0" not in value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
 
 
 def checkpoint_steps(every: int | str | None) -> int | None:

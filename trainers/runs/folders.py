@@ -16,6 +16,7 @@ import filelock
 from kcnn.arch import Arch
 from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
+from trainers.data.names import check_classes
 from trainers.recipes import RECIPES
 from trainers.runs.files import append_line, read_json, read_json_lines, read_text, replacing, write_json, write_text
 from trainers.runs.typed import brief, checked
@@ -111,6 +112,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     names = read_json(path, list)
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise InputError(f"{path}: a list of class names is needed, each of them once; it was changed by hand")
+    check_classes(names, str(path))
     return tuple(names)
 
 

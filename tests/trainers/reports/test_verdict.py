@@ -1,17 +1,17 @@
 """Verdicts on histories whose truth is known, and on runs that were made to overfit, underfit and diverge."""
 
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from trainers.config import TrainConfig
 from trainers.reports.verdict import TRY, difference, medians, rises, verdict, wilson
-from trainers.settings import resolve
+from trainers.settings import plain, resolve
 
 CLASSES = 10
-SETTINGS = asdict(resolve(TrainConfig(recipe="default", weight_decay=0.0, lr=1e-3)))
+SETTINGS = plain(resolve(TrainConfig(recipe="default", weight_decay=0.0, lr=1e-3)).flags)
 
 
 def history(epochs, *, loss=(2.0, 0.1), accuracy=(0.3, 0.99), val_loss=None, val_accuracy=None, lr="cosine", n=1000,
