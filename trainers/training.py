@@ -105,7 +105,7 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
     elif wanted == "auto":
-        wanted = folders.unfinished(resolve(config, own).flags)
+        wanted = folders.unfinished(resolve(config, own))
     if wanted is None:
         run = resolve(config, own)
         folder = folders.folder_of(run.flags)

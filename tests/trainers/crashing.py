@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import trainers.loop
-from trainers import TrainConfig, fit, records
-from trainers.runs import checkpoints
+from trainers import TrainConfig, fit, loop, phases
+from trainers.runs import checkpoints, files, listeners
 
 
 def main(spec):
@@ -39,11 +38,11 @@ def note(log, **line):
 
 
 def watch(log):
-    data, batches, logged = trainers.loop.training_data, trainers.loop.train_batches, trainers.loop.log_steps
+    data, batches, logged = loop.training_data, phases.train_batches, listeners.Metrics.steps
 
-    def training_data(job, phase, step):
+    def training_data(run, phase, step):
         note(log, start=step)
-        return data(job, phase, step)
+        return data(run, phase, step)
 
     def train_batches(*args, **kwargs):
         def made(index):
@@ -61,12 +60,12 @@ def watch(log):
             .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         )
 
-    def log_steps(job, position, *args):
-        note(log, done=position.step)
-        logged(job, position, *args)
+    def steps(metrics, training, *args):
+        note(log, done=training.position.step)
+        logged(metrics, training, *args)
 
-    trainers.loop.training_data, trainers.loop.train_batches = training_data, train_batches
-    trainers.loop.log_steps = log_steps
+    loop.training_data = phases.training_data = training_data
+    phases.train_batches, listeners.Metrics.steps = train_batches, steps
 
 
 def die():
@@ -76,7 +75,7 @@ def die():
 def after(seconds):
     """Some time after the first step: wherever the run is then."""
     first = threading.Event()
-    before = trainers.loop.means
+    before = loop.means
 
     def means(*args):
         first.set()
@@ -87,7 +86,7 @@ def after(seconds):
         time.sleep(seconds)
         die()
 
-    trainers.loop.means = means
+    loop.means = means
     threading.Thread(target=wait, daemon=True).start()
 
 
@@ -113,12 +112,12 @@ def half_written(file, **arrays):
 
 KINDS = {
     "time": after,
-    "step": lambda n: nth_call(trainers.loop, "agree", n),
-    "validation": lambda n: nth_call(trainers.loop, "close_epoch", n),
+    "step": lambda n: nth_call(loop.Training, "agree", n),
+    "validation": lambda n: nth_call(loop.Training, "close_epoch", n),
     "write": lambda n: nth_call(np, "savez", n, half_written),
-    "rename": lambda n: nth_call(checkpoints.os, "replace", n),
-    "link": lambda n: nth_call(records.checkpoints, "link", 1),
-    "prune": lambda n: nth_call(records.checkpoints, "prune", n),
+    "rename": lambda n: nth_call(files.os, "replace", n),
+    "link": lambda n: nth_call(checkpoints, "link", 1),
+    "prune": lambda n: nth_call(checkpoints, "prune", n),
 }
 
 if __name__ == "__main__":

@@ -57,8 +57,9 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         data = trainers.loop.training_data
-        patch.setattr(trainers.loop, "training_data", lambda job, phase, step: (
-            seen.append((step, phase.resolution, phase.mixup)), data(job, phase, step))[1])  # fmt: skip
+        for module in (trainers.loop, trainers.phases):  # the first images are shown by the latter
+            patch.setattr(module, "training_data", lambda run, phase, step: (
+                seen.append((step, phase.resolution, phase.mixup)), data(run, phase, step))[1])  # fmt: skip
         whole = trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "whole")))
     strip, first, measured, second, *_ = seen
     assert first == strip == (0, 12, 0.1) and measured[1] == 16 and second == (22, 16, 0.2)

@@ -136,8 +136,8 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     return replace(saved, **{name: getattr(asked, name) for name in RESUMABLE})
 
 
-def unfinished(config: TrainConfig) -> str | None:
-    """The newest run in logs/ with these flags, each with its value, that neither finished nor is being written to.
+def unfinished(config: RunConfig) -> str | None:
+    """The newest run in logs/ with this configuration that neither finished nor is being written to.
 
     Folders that cannot be read, or hold no whole run, are passed over.
     """
@@ -148,7 +148,9 @@ def unfinished(config: TrainConfig) -> str | None:
     for _, folder in sorted(found, reverse=True):
         with contextlib.suppress(InputError, OSError):
             _, saved, _ = open_run(folder)
-            changed = [f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config, f.name)]
+            changed = [
+                f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config.flags, f.name)
+            ]
             if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
                 with locked(folder):
                     return str(folder)

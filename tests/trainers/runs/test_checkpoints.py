@@ -16,7 +16,7 @@ from kcnn.errors import InputError, Interrupted
 from trainers.config import TrainConfig
 from trainers.network import network
 from trainers.optim.optimizers import make_optimizer
-from trainers.runs import checkpoints, folders
+from trainers.runs import checkpoints, folders, listeners
 from trainers.settings import resolve
 from trainers.state import make_state
 
@@ -103,7 +103,8 @@ def test_resume_auto_starts_goes_on_and_ends(tmp_path, short, whole, monkeypatch
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in short.items()]
     flags += ["--run-dir", str(tmp_path / "run"), "--resume", "auto", "--json"]
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-        patch.setattr("trainers.loop.keep", crash_after(trainers.loop.keep, 9))
+        keep = listeners.Checkpoints.keep
+        patch.setattr(listeners.Checkpoints, "keep", crash_after(keep, 9))
         kcnn.train.main(flags)
     assert left.value.code == 2
     lines = []
