@@ -16,6 +16,7 @@ from trainers.config import TrainConfig
 from trainers.distribute.strategy import compiled_by_xla, strategy_name
 from trainers.recipes import RECIPES, choose, times
 from trainers.runs.files import read_yaml
+from trainers.runs.typed import brief
 
 GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
@@ -235,4 +236,6 @@ def read(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} sets {key!r}, which is no flag of kcnn train")
     if isinstance(values.get("arch"), dict):
         values["arch"] = from_data(values["arch"])
+    elif not isinstance(values.get("arch", ""), str):
+        raise InputError(f"{path}: arch {brief(repr(values['arch']))}: a name or an architecture's fields are needed")
     return values
