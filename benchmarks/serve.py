@@ -44,10 +44,10 @@ def sides(network: str, resolution: int | None) -> dict[str, Callable[[], Any]]:
 
     import kcnn
     from trainers.config import TrainConfig
+    from trainers.network import network as build
     from trainers.serving.folding import fold
     from trainers.serving.signatures import make_signatures
     from trainers.settings import resolve
-    from trainers.state import network as build
 
     config = resolve(TrainConfig(arch=network, resolution=resolution or kcnn.get(network).resolution))
     model = build(config, 1000)
