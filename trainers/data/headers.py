@@ -20,6 +20,7 @@ _HEAD = 128  # bytes that hold every header but JPEG's and the frames of a GIF
 _SCANNED = 2**31  # pixels that all scans of a JPEG pass over: seconds of work
 _SCANS = [b"\0\x08\1", b"\0\x0a\2", b"\0\x0c\3", b"\0\x0e\4"]  # how each begins, after the bytes FF DA
 _TEXTS = 32  # compressed texts in a PNG; each may unpack to 8 MB
+_READ_WHOLE = [b"TXt", b"tEXt", b"iCCP", b"sPLT", b"CAL", b"eXIf"]  # in the names of chunks that need room for all
 _BLOCKS = 2**16  # of a GIF and of pieces of their data, besides those that its length calls for
 _HOPS = 8  # pieces of a GIF's data that are passed in one go
 
@@ -94,7 +95,24 @@ def _png(data: tf.Tensor, head: tf.Tensor) -> Read:
     """Compressed texts are unpacked, too, although nobody reads them."""
     width, height = _numbers(head, range(19, 15, -1), range(23, 19, -1))
     texts = tf.size(_pieces(data, b"TXt"))  # the end of the names zTXt and iTXt
-    return _sizes(height, width), data, tf.where(texts > _TEXTS, f" has more than {_TEXTS} compressed texts", "")
+    fault = tf.where(texts > _TEXTS, f" has more than {_TEXTS} compressed texts", "")
+    whole = tf.reduce_any([tf.size(_pieces(data, name)) > 0 for name in _READ_WHOLE])
+    beyond = tf.cond(whole, lambda: _reaches_beyond(data), lambda: False)
+    return _sizes(height, width), data, tf.where(beyond, " has a chunk that reaches beyond its end", fault)
+
+
+def _reaches_beyond(data: tf.Tensor) -> tf.Tensor:
+    """Whether a chunk of a PNG claims more bytes than there are: libpng makes room for them before it reads one."""
+    length = tf.strings.length(data)
+    content = tf.cast(tf.io.decode_raw(data + b"\0" * 8, tf.uint8), tf.int64)
+    places = tf.constant([2**24, 2**16, 2**8, 1], tf.int64)
+
+    def step(at: tf.Tensor) -> tf.Tensor:
+        claimed = tf.reduce_sum(content[at : at + 4] * places)
+        return at + 12 + tf.cast(tf.minimum(claimed, 2**30), tf.int32)
+
+    (end,) = tf.while_loop(lambda at: at <= length - 12, lambda at: (step(at),), (tf.constant(8),))
+    return end > length
 
 
 def _gif(data: tf.Tensor, head: tf.Tensor) -> Read:

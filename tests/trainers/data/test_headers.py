@@ -278,3 +278,13 @@ def test_errors_of_a_palette_are_text(size):
 ], ids=range(5))  # fmt: skip
 def test_reasons_are_one_line(error, line):
     assert reason(error) == line
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"sPLT", b"eXIf"])
+def test_a_chunk_that_claims_more_bytes_than_there_are_is_refused(kind):
+    """libpng would make room for all of them: a gigabyte for a file of some hundred bytes."""
+    data = encoded(picture(9, 9), "PNG")
+    whole = data[:33] + chunk(kind, b"Comment\0text") + data[33:]
+    assert measure(whole) == 81
+    lying = data[:33] + struct.pack(">I", 2**30 - 1) + kind + b"Comment\0text" + data[33:]
+    assert "a chunk that reaches beyond its end" in refusal(lying)
