@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(folder, *flags):
-    command = [sys.executable, "-m", "tuning.search", "--arch", "resnet-18", "--width-range", "0.06", "0.25",
+    command = [sys.executable, "-m", "tuning.search", "--arch", "resnet-18", "--width-range", "0.0625", "0.25",
                "--depth-range", "0.5", "1", "--resolution-range", "16", "24", "--max-trials", "8", "--run-dir", folder,
                "--max-macs", "20M", "--parallel", "2", "--json", *flags]  # fmt: skip
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)

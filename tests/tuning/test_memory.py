@@ -21,7 +21,7 @@ def tell(*args):  # as each trial ends
     told(*args)
 
 report.tell = tell
-ranges = Ranges(width_range=(0.06, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
+ranges = Ranges(width_range=(0.0625, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
 config = TrainConfig(arch="resnet-18", epochs=1, batch_size=256, run_dir=sys.argv[1])
 tuning.search(config, ranges, tuner="random", max_trials=50)
 print(json.dumps(resident))

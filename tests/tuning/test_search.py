@@ -25,7 +25,7 @@ from tuning.trials import trial as hypermodel
 from tuning.trials import workers as parallel
 from tuning.trials.space import Limits, Ranges
 
-RANGES = Ranges(width_range=(0.06, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
+RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
 LIMITS = Limits(max_macs="4M")
 
 
