@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from kcnn.errors import InputError, shown
 
-MOST_BLOCKS, MOST_CHANNELS, MOST_PIXELS = 1_000, 100_000, 2**16
+MOST_BLOCKS, MOST_CHANNELS, MOST_PIXELS = 1_500, 100_000, 2**16
 LEAST, MOST = 1 / 16, 8  # of a multiplier
 MULTIPLIED = {
     "width": "it multiplies the channels of every layer",

@@ -100,7 +100,7 @@ FORM, ANY = "regnetx-d13-w24-a36.44-m2.49-g8-b1", "anynetx-d1x1x4x7-w24x56x152x3
     ("anynetx-d1-w24-g8.5", "whole numbers are needed for g"),
     ("anynetx-d1-w24.5-g8", "whole numbers are needed for w"),
     ("anynetx-d" + "1x" * 98 + "1-w24-g8", "99 stages: at most 16"),
-    ("anynetx-d1001-w24-g8", "at most 1,000 blocks"),
+    ("anynetx-d1501-w24-g8", "at most 1,500 blocks"),
     ("a" * 100_000, "unknown architecture 'aaa"),
     (5, "architecture 5: a name is needed"),
 ])  # fmt: skip

@@ -158,7 +158,7 @@ def test_pixels_given_for_a_multiplier_are_told_where_they_belong():
     ({"phi": 99}, r"phi 99: the width would be multiplied by 1.1\^99; 1/1024 to 1024 are the limits"),
     ({"phi": 2, "beta": 1e308}, r"phi 2: the width would be multiplied by 1e\+308\^2; 1/1024 to 1024 are the limits"),
     ({"phi": -2, "beta": 1e308}, "phi -2: the width would be multiplied"),
-    ({"phi": 30}, "phi 30: resnet-18-w17.4494-d237.376-r66.2118 would have 1,900 blocks: 1,000 are the most"),
+    ({"phi": 30}, "phi 30: resnet-18-w17.4494-d237.376-r66.2118 would have 1,900 blocks: 1,500 are the most"),
     ({"phi": 2, "gamma": 20}, "phi 2: .* would have 89,600 pixels a side: 65,536 are the most"),
     ({"phi": 2, "beta": 32}, "phi 2: .* would have 524,288 channels in a layer: 100,000 are the most"),
 ])  # fmt: skip

@@ -158,7 +158,7 @@ def test_the_paper_s_band_goes_with_the_area():
     ("--space regnetx:d=1..3", "stages 4: networks of the space regnetx:d=1..3 have at most 3"),
     ("--space anynetx-a:d=999", "networks of 4 stages have at least"),
     ("--space regnetx --max-macs 9999T", "networks of 4 stages have at most"),
-    ("--space regnetx:d=" + "9" * 400, "d (depth) goes up to 1,000 at most"),
+    ("--space regnetx:d=" + "9" * 400, "d (depth) goes up to 1,500 at most"),
     ("--space anynetx-a:w=8..99999999999999999", "w (width) goes up to 100,000 at most"),
     ("--space regnetx:a=" + "9" * 400, "a (slope wa) goes up to 100,000 at most"),
     ("--space regnetx --max-macs=", "max-macs ''"),
