@@ -74,6 +74,9 @@ def test_weights_beyond_the_memory_are_refused_before_they_are_allocated(monkeyp
 
 def test_too_many_blocks_are_counted_not_built(monkeypatch):
     monkeypatch.setattr(builder, "grow", None)
-    for name, scaling in (("regnetx-d300-w24-a1-m2.49-g8", {"depth": 6}), ("regnetx-d400-w24-a1-m2.49-g8", {"depth": 8})):
+    for name, scaling in (
+        ("regnetx-d300-w24-a1-m2.49-g8", {"depth": 6}),
+        ("regnetx-d400-w24-a1-m2.49-g8", {"depth": 8}),
+    ):
         with pytest.raises(kcnn.InputError, match=r"would have [\d,]+ blocks: 1,500 are the most"):
             kcnn.facts(name, **scaling)

@@ -68,7 +68,7 @@ def because(error, cause):
 
 
 def raises(error):
-    def fit(*_):
+    def fit(*_, **__):
         raise error
 
     return fit
@@ -88,7 +88,7 @@ def test_a_full_disk_ends_a_search_and_no_trial(fit, raised, tmp_path, monkeypat
     with pytest.raises(raised, match="No space left"):
         search(tmp_path / "s")
     ran = []
-    monkeypatch.setattr("trainers.fit", lambda config, _: ran.append(Path(config.run_dir).name) or pytest.fail("ran"))
+    monkeypatch.setattr("trainers.fit", lambda config, **_: ran.append(Path(config.run_dir).name) or pytest.fail("ran"))
     with pytest.raises(pytest.fail.Exception):
         search(tmp_path / "s")
     assert ran == ["0"]  # it had not failed

@@ -66,7 +66,7 @@ def test_each_trial_is_a_run_within_the_limits(done):
 def test_short_trials_see_small_images_through_the_same_network(done):
     short, full = (folders.open_run(done.folder / "trials" / f"{done.best['trial']}-rung{i}")[1] for i in range(2))
     assert short.resolution == round(0.7 * full.resolution) and short.epochs < full.epochs == 2
-    assert (short.width, short.depth, short.stem) == (full.width, full.depth, full.stem)
+    assert short.arch.stages == full.arch.stages and short.arch.stem == full.arch.stem
 
 
 def test_it_ends_with_a_table_a_picture_and_hparams(done):
@@ -95,7 +95,7 @@ def test_the_winners_command_trains_it_in_full(done, capsys):
 
 
 def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypatch):
-    monkeypatch.setattr("trainers.fit", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr("trainers.fit", lambda *_, **__: pytest.fail("it trains"))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in
              (("arch", "resnet-18"), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))]  # fmt: skip
     for name in ("width", "depth", "resolution"):
@@ -122,7 +122,7 @@ def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_pat
         if calls.count("2") == 1 and config.run_dir.endswith("2"):
             hook = type(callbacks[0]).on_epoch_end
             callbacks[0].on_epoch_end = lambda *a, **k: (hook(callbacks[0], *a, **k), os.kill(os.getpid(), 15))
-        return fit(config, callbacks)
+        return fit(config, callbacks=callbacks)
 
     monkeypatch.setattr("trainers.fit", interrupted)
     asked = {"tuner": "random", "max_trials": 3}
@@ -141,7 +141,7 @@ def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_pat
 
 
 def test_all_trials_failing_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.fit", lambda *_: (_ for _ in ()).throw(InputError("the disk is full")))
+    monkeypatch.setattr("trainers.fit", lambda *_, **__: (_ for _ in ()).throw(InputError("the disk is full")))
     with pytest.raises(InputError, match="none of 2 trials succeeded, the first: the disk is full"):
         tuning.search(config(tmp_path / "s"), RANGES, LIMITS, tuner="random", max_trials=2)
 
