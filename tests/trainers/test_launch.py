@@ -135,7 +135,7 @@ import trainers
 kept, module = [], sys.modules["trainers.training"]
 make = module.make
 module.make = lambda job: kept.append(make(job)) or kept[-1]
-result = trainers.training(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
+result = trainers.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
 number = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 weights = {v.path: v.numpy() for v in kept[0].model.weights}
 np.savez(Path(sys.argv[1]).with_name(f"weights-{number}.npz"), **weights)
