@@ -134,7 +134,7 @@ from pathlib import Path
 import trainers
 kept, module = [], sys.modules["trainers.training"]
 make = module.make
-module.make = lambda job: kept.append(make(job)) or kept[-1]
+module.make = lambda *given: kept.append(make(*given)) or kept[-1]
 result = trainers.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
 number = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 weights = {v.path: v.numpy() for v in kept[0].model.weights}
