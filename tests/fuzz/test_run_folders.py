@@ -23,12 +23,12 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 import kcnn.train
 from kcnn.errors import InputError
-from trainers import provenance
+from trainers import resuming
 from trainers.config import TrainConfig
 from trainers.run import HISTORY, Position
-from trainers.runs import checkpoints, folders
+from trainers.runs import checkpoints, folders, provenance
+from trainers.runs.files import write_json
 from trainers.serving.model_card import about_run
-from trainers.state import architecture
 
 fitting = importlib.import_module("trainers.training")  # the package has its function under that name
 
@@ -45,13 +45,13 @@ SNIPPETS = [b"*a", b"&a ", b"!!python/name:os.system ", b"!!binary ", b"? ", b"<
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two epochs, of which the second is over: (folder, job, state)."""
+    """A run of two epochs, of which the second is over: (folder, started, state)."""
     config = TrainConfig(arch="resnet-18", width=0.0625, depth=0.25, resolution=16, batch_size=480, epochs=3, ema=0.9,
                          optimizer="sgd", run_dir=str(tmp_path_factory.mktemp("fuzz") / "run"))  # fmt: skip
-    job = fitting.prepare(*fitting.new_or_resumed(config))
+    started = fitting.prepare(*fitting.new_or_resumed(config))
     with contextlib.ExitStack() as stack:
-        fitting.enter(job, stack)
-    state = fitting.make(job)
+        resuming.enter(started, stack)
+    state = fitting.make(started)
     figures = dict.fromkeys(HISTORY, 0.5)
     for epoch in (1, 2):
         state.step.assign(3 * epoch)
@@ -59,13 +59,13 @@ def run(tmp_path_factory):
             v.assign(v + 1)
         state.step.assign(3 * epoch)
         position = Position(3 * epoch, epoch, best=0.5, history=[figures] * epoch, steps_per_epoch=3)
-        checkpoints.save(job.folder / "checkpoints", checkpoints.step_name(3 * epoch), state, vars(position))
-        folders.append_metrics(job.folder, {"step": 3 * epoch, "epoch": epoch, **figures})
+        checkpoints.save(started.folder / "checkpoints", checkpoints.step_name(3 * epoch), state, vars(position))
+        folders.append_metrics(started.folder, {"step": 3 * epoch, "epoch": epoch, **figures})
     result = {"planned": 6, "steps": 6, "epochs": 2, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 1.5,
               "verdict": "fine", "evidence": ["It is. Really."], "advice": [], "data_changes": []}  # fmt: skip
-    folders.write_json(job.folder / folders.RESULT, result)
-    folders.write_json(job.folder / "evaluation.json", {"loss": 1.0, "confusion": [[1, 0], [0, 1]]})
-    return job.folder, job, state
+    write_json(started.folder / folders.RESULT, result)
+    write_json(started.folder / "evaluation.json", {"loss": 1.0, "confusion": [[1, 0], [0, 1]]})
+    return started.folder, started, state
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,7 +74,15 @@ def built_once():
     network, known = checkpoints.network, {}
 
     def remembered(config, classes):
-        key = repr(architecture(config)), classes, config.drop, config.drop_path, config.weights, in_stateless_scope()
+        key = (
+            config.arch,
+            config.own_network,
+            classes,
+            config.drop,
+            config.drop_path,
+            config.weights,
+            in_stateless_scope(),
+        )
         if key not in known:
             known[key] = network(config, classes)
         return known[key]
@@ -227,7 +235,7 @@ MUTATIONS = {
 @pytest.mark.timeout(1800)
 def test_a_damaged_checkpoint_means_the_one_before(run, capsys):
     """5,950 mutations of the newer of two: what is taken is that one, as it was saved, or the older one."""
-    folder, job, state = run
+    folder, started, state = run
     newest, older = checkpoints.found(folder / "checkpoints")
     whole, (right, extra) = newest.read_bytes(), checkpoints.load(newest)
     aside = newest.with_name(f"{newest.name}.damaged")
@@ -239,7 +247,7 @@ def test_a_damaged_checkpoint_means_the_one_before(run, capsys):
             newest.write_bytes(data)
             if i % 10 == 0:  # evaluation takes the newest, or says what is wrong with it
                 attempt(lambda: checkpoints.load_run(folder), case)
-            last = attempt(lambda: fitting.last_checkpoint(job, state), case)
+            last = attempt(lambda: resuming.last_checkpoint(started, state), case)
             assert not isinstance(last, InputError), (case, last)
             path, arrays, found = last
             if path == newest:
@@ -320,12 +328,12 @@ COUNTS = {folders.CONFIG: 1600, folders.CLASSES: 900, folders.METRICS: 900, fold
           folders.FACTS: 300, "evaluation.json": 200}  # fmt: skip
 
 
-def uses_of(name, folder, job, state):
+def uses_of(name, folder, started, state):
     """What opens a file, by the command that does."""
 
     def go_on():
         with contextlib.ExitStack() as stack:
-            return fitting.enter(job, stack)
+            return resuming.enter(started, stack)
 
     def rewind():
         folders.last_step(folder)
@@ -353,7 +361,7 @@ def uses_of(name, folder, job, state):
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_changed_file_is_read_rightly_or_refused(run, request, monkeypatch, capsys, name):
     """5,400 mutations of the files beside the checkpoints."""
-    folder, job, state = run
+    folder, started, state = run
     path = folder / name
     whole, result = path.read_bytes(), (folder / folders.RESULT).read_bytes()
     monkeypatch.setattr(kcnn.train, "run", lambda config: None)
@@ -365,7 +373,7 @@ def test_a_changed_file_is_read_rightly_or_refused(run, request, monkeypatch, ca
             data = change(draws, whole.decode()).encode("utf-8", "surrogatepass")
         else:
             data = changed_text(draws, whole)
-        uses = uses_of(name, folder, job, state)
+        uses = uses_of(name, folder, started, state)
         for k, use in enumerate(uses[: None if i % 8 == 0 else 2]):
             path.write_bytes(data)
             outcome = attempt(use, f"{name} {i}, use {k}: {data[:1000]!r}")

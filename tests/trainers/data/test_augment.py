@@ -11,14 +11,15 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_image
 
+import kcnn
 from kcnn.errors import InputError
-from trainers import loop
+from trainers import phases
 from trainers.config import TrainConfig
 from trainers.data import augment as module
 from trainers.data import open_data, train_batches
 from trainers.data.augment import AUTOAUGMENT, augment, autoaugment, erased, erased_box, randaugment, trivialaugment
 from trainers.data.operations import OPERATIONS
-from trainers.run import Job, make_plan
+from trainers.run import Run, make_plan
 from trainers.settings import resolve
 
 NAMES = list(OPERATIONS)
@@ -256,13 +257,13 @@ def test_a_run_gets_what_its_flags_say(tiny, tmp_path, monkeypatch):
         seen.append(options)
         return train_batches(*args, **options)
 
-    monkeypatch.setattr(loop, "train_batches", spy)
+    monkeypatch.setattr(phases, "train_batches", spy)
     flags = {"augment": "randaugment", "augment_magnitude": 4.0, "augment_std": 0.5, "augment_layers": 1,
              "augment_probability": 0.7, "color_jitter": 0.3, "erase": 0.2, "repeats": 3}  # fmt: skip
     config = resolve(TrainConfig(**tiny, **flags))
-    job = Job(config, tmp_path, open_data("digits"), tf.distribute.get_strategy(), None, None,
-              make_plan(config, 1442), None)  # fmt: skip
-    batches = loop.training_data(job, config, 0)
+    source, facts = open_data("digits"), kcnn.facts(config.arch, classes=10)
+    run = Run(config, tmp_path, source, tf.distribute.get_strategy(), facts, make_plan(config, 1442), None)
+    batches = phases.training_data(run, config, 0)
     assert next(iter(batches))["image"].shape == (64, 16, 16, 3)
     expected = {"policy": "randaugment", "magnitude": 4.0, "std": 0.5, "layers": 1, "probability": 0.7,
                 "color_jitter": 0.3, "erase": 0.2, "repeats": 3}  # fmt: skip

@@ -10,11 +10,11 @@ import tensorflow as tf
 import kcnn.export
 import trainers
 from trainers.config import TrainConfig
+from trainers.network import network
 from trainers.serving import exports
 from trainers.serving.references import eval_pixels, made_up, refer
 from trainers.serving.saved_model import Job
 from trainers.settings import resolve
-from trainers.state import network
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
 FAMILIES = {
