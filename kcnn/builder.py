@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import Literal
 
 import keras
-from keras import layers
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
+from kcnn import layers
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
+from kcnn.scope import Scope, Tensor
 
 MOST_CLASSES = 10_000_000
 Stem = Literal["auto", "standard", "small"]
@@ -73,33 +74,33 @@ def assemble(arch: Arch, classes: int, channels: int, dropout: float, drop_path:
     return keras.Model(inputs, logits, name=arch.name)
 
 
-def classify(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
+def classify(x: Tensor, classes: int, name: str) -> Tensor:
     """x W + b in float32."""
-    start = keras.initializers.RandomNormal(stddev=0.01)
+    start = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
     return layers.Dense(classes, kernel_initializer=start, dtype="float32", name=name)(x)
 
 
-def grow(arch: Arch, channels: int, dropout: float, drop_path: float, aux: bool = False) -> list[keras.KerasTensor]:
+def grow(arch: Arch, channels: int, dropout: float, drop_path: float, aux: bool = False) -> list[Tensor]:
     """The input, and what the head makes of it: stem, stages and head in a row; then of what auxiliary heads make."""
-    x = inputs = keras.Input((arch.resolution, arch.resolution, channels), name="image")
-    x = pieces(arch, arch.stem, normalize(arch, x), "stem")
+    style = replace(arch.style, bias=arch.style.bias or not arch.style.norm)
+    network = Scope(layers, style, "")
+    x = inputs = layers.Input((arch.resolution, arch.resolution, channels), name="image")
+    x = in_a_row(network, arch.stem, normalize(network, x), "stem")
     total, done, others = sum(s.depth for s in arch.stages), 0, []
     for i, s in enumerate(arch.stages, 1):
         for j in range(s.depth):
             done += 1
-            x = block(arch, s, x, j, f"stage{i}_block{j + 1}", drop_path * done / total)
+            x = block(replace(network, name=f"stage{i}_block{j + 1}", drop=drop_path * done / total), s, x, j)
             for k, a in enumerate(arch.aux if aux else (), 1):
                 if (i, j + 1) == (a.stage, max(1, round(a.share * s.depth))):
-                    others.append(pieces(arch, a.head, x, f"aux{k}_", dropout))
-    return [inputs, pieces(arch, arch.head, x, "head", dropout), *others]
+                    others.append(in_a_row(network, a.head, x, f"aux{k}_", dropout))
+    return [inputs, in_a_row(network, arch.head, x, "head", dropout), *others]
 
 
-def pieces(
-    arch: Arch, rows: tuple[Stage, ...], x: keras.KerasTensor, name: str, drop: float = 0.0
-) -> keras.KerasTensor:
-    """A stem or a head: layers in a row."""
+def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> Tensor:
+    """A stem or a head."""
     for i, s in enumerate(rows, 1):
-        x = block(arch, s, x, 0, f"{name}{i}_{s.block}", drop)
+        x = block(replace(network, name=f"{name}{i}_{s.block}", drop=drop), s, x, 0)
     return x
 
 
@@ -140,19 +141,19 @@ def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple
     return tuple(reversed(rows))
 
 
-def block(arch: Arch, s: Stage, x: keras.KerasTensor, j: int, name: str, drop: float = 0.0) -> keras.KerasTensor:
+def block(scope: Scope, s: Stage, x: Tensor, j: int) -> Tensor:
     """Block j of a stage, from 0: the first has the stride."""
     options = {key: pick(value, j, s.depth) for key, value in s.options.items()}
-    return BLOCKS[s.block](arch.style, x, pick(s.width, j, s.depth), 1 if j else s.stride, name, drop, **options)
+    return BLOCKS[s.block](scope, x, pick(s.width, j, s.depth), 1 if j else s.stride, **options)
 
 
-def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:
+def normalize(network: Scope, x: Tensor) -> Tensor:
     """(x - mean) / std, in float32: bfloat16 would lose pixels' last bits."""
-    mean, std = arch.style.mean, arch.style.std
+    mean, std = network.style.mean, network.style.std
     if x.shape[-1] != len(mean):  # other channels than RGB: the averages serve
         mean, std = (sum(mean) / len(mean),) * x.shape[-1], (sum(std) / len(std),) * x.shape[-1]
-    return layers.Rescaling([1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], dtype="float32",
-                            name="normalize")(x)  # fmt: skip
+    scale, offset = [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+    return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
 
 def refuse_absurd(model: keras.Model, resolution: int) -> None:
