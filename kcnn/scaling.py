@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kcnn.analysis.graph import walk
+from kcnn.analysis.memory import MOST_IMAGES, memory_parts
 from kcnn.arch import LEAST, MOST, Arch, number, scale
 from kcnn.builder import abstract, build, smallest
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
-from kcnn.graph import walk
-from kcnn.memory import MOST_IMAGES, memory_parts
 
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kcnn.analysis.graph import Graph, LayerFacts
 from kcnn.errors import InputError, shown, whole
-from kcnn.graph import Graph, LayerFacts
 
 # Bytes of an element of an activation, and of the copy of a weight that mixed precision computes with.
 PRECISIONS = {"float32": (4, 0), "mixed_bfloat16": (2, 2), "mixed_float16": (2, 2), "bfloat16": (2, 2),

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
+from kcnn.analysis.graph import Graph, LayerFacts, walk
+from kcnn.analysis.memory import memory_parts, rehearse
 from kcnn.arch import Arch
 from kcnn.builder import Stem, abstract, build
 from kcnn.errors import InputError
-from kcnn.graph import Graph, LayerFacts, walk
-from kcnn.memory import memory_parts, rehearse
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Facts:
         return self.graph.calls
 
     def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
-        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.memory.memory_parts."""
+        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.analysis.memory.memory_parts."""
         return memory_parts(self.graph, batch, dtype, training, slots)
 
     def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:

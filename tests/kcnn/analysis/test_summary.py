@@ -14,8 +14,8 @@ import pytest
 from keras import layers
 
 import kcnn
+from kcnn.analysis.rules import RULES, Axis
 from kcnn.builder import abstract
-from kcnn.rules import RULES, Axis
 
 # Models that are not ours: (parameters, multiply-adds, activations) as measured by other means, receptive field as in
 # https://distill.pub/2019/computing-receptive-fields, where given there.

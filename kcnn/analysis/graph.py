@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
+from kcnn.analysis.rules import Axis, Field, Shape, rule
 from kcnn.arch import MOST_PIXELS
 from kcnn.errors import InputError, shown, whole
-from kcnn.rules import Axis, Field, Shape, rule
 
 
 @dataclass(frozen=True)
