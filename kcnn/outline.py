@@ -5,6 +5,7 @@ and refuse with a ValueError what those refuse. tests/kcnn/test_outline.py compa
 """
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,11 +111,20 @@ def called(outputs: list[Tensor]) -> list[Tensor]:
 # Layers with windows
 
 
+def positive(what: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number <= 0:
+        raise ValueError(f"{what} {value!r}: a positive whole number is needed")
+    return number
+
+
 def pair(what: str, value: Pair) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    if len(values) != 2 or not all(isinstance(n, int) and n > 0 for n in values):
-        raise ValueError(f"{what} {value!r}: two positive whole numbers are needed")
-    return values[0], values[1]
+    """The value along the height and along the width."""
+    height, width = value if isinstance(value, tuple) else (value, value)
+    return positive(what, height), positive(what, width)
 
 
 def slid(x: Shape, kernel: tuple[int, int], strides: tuple[int, int], padding: str) -> Shape:
@@ -148,7 +158,7 @@ class Conv2D(Layer):
     def shape(self, x: Shape, *others: Shape) -> Shape:
         self.kernel_size, self.strides = pair("kernel", self.kernel_size), pair("stride", self.strides)
         places = slid(x, self.kernel_size, self.strides, self.padding)
-        if self.filters <= 0 or self.groups <= 0 or self.filters % self.groups or x[-1] % self.groups:
+        if positive("filters", self.filters) % positive("groups", self.groups) or x[-1] % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {x[-1]} channels and {self.filters} filters")
         self.kernel = self.weigh(*self.kernel_size, x[-1] // self.groups, self.filters)
         if self.use_bias:
@@ -208,9 +218,7 @@ class Dense(Layer):
     kernel_initializer: Any = field(default=None, kw_only=True)
 
     def shape(self, x: Shape, *others: Shape) -> Shape:
-        if self.units <= 0:
-            raise ValueError(f"{self.units} units: a positive number is needed")
-        self.weigh(x[-1], self.units)
+        self.weigh(x[-1], positive("units", self.units))
         self.weigh(self.units)
         return (*x[:-1], self.units)
 
