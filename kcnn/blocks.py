@@ -1,81 +1,81 @@
 """The vocabulary: a block is a function from a tensor (batch, height, width, channels) to the next one.
 
-Every block is called as block(scope, x, width, stride, **options), where the scope makes its layers, in the network's
-style and by the block's name. Stages repeat a block; stems and heads are blocks in a row.
+Every block is called as block(scope, x, **options). The scope makes the block's layers and knows its row: `b.width` is
+the width, `b.stride` the stride. Stages repeat a block; stems and heads are blocks in a row.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from kcnn.arch import Width, round_width
+from kcnn.arch import round_width
 from kcnn.scope import Scope, Tensor
 
 # Blocks of stages
 
 
-def plain(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 3) -> Tensor:
+def plain(b: Scope, x: Tensor, *, kernel: int = 3) -> Tensor:
     """f(x), f = [max-pool ->] conv."""
-    if stride > 1:
-        x = b.max_pool(x, stride, stride, "valid")
-    return b.conv(x, width, kernel, 1, "conv")
+    if b.stride > 1:
+        x = b.max_pool(x, b.stride, b.stride, "valid")
+    return b.conv(x, b.width, kernel, 1, "conv")
 
 
-def basic(b: Scope, x: Tensor, width: int, stride: int, *, identity: bool = True) -> Tensor:
+def basic(b: Scope, x: Tensor, *, identity: bool = True) -> Tensor:
     """act(x + f(x)), f = 3x3 -> 3x3; act(f(x)) without the identity."""
-    f = b.conv(x, width, 3, stride, "conv1")
-    f = b.linear.conv(f, width, 3, 1, "conv2")
-    return b.act(b.residual(b.shortcut(x, width, stride), f) if identity else f)
+    f = b.conv(x, b.width, 3, b.stride, "conv1")
+    f = b.linear.conv(f, b.width, 3, 1, "conv2")
+    return b.act(b.residual(b.shortcut(x, b.width, b.stride), f) if identity else f)
 
 
-def bottleneck(b: Scope, x: Tensor, width: int, stride: int, *, ratio: float = 0.25, groups: int = 1,
+def bottleneck(b: Scope, x: Tensor, *, ratio: float = 0.25, groups: int = 1,
                group_width: int = 0, se: float = 0.0, stride_first: bool = False) -> Tensor:  # fmt: skip
     """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 in groups -> SE -> 1x1.
 
     The 3x3 has the stride, or the first 1x1. Groups are given by their number (ResNeXt) or their width (RegNet),
     which no block exceeds. Squeeze-and-excite narrows to `se` of the block's input.
     """
-    inner = round(width * ratio)
+    inner = round(b.width * ratio)
     if group_width:
         groups = inner // min(group_width, inner)
-    f = b.conv(x, inner, 1, stride if stride_first else 1, "reduce")
-    f = b.conv(f, inner, 3, 1 if stride_first else stride, "conv", groups)
+    f = b.conv(x, inner, 1, b.stride if stride_first else 1, "reduce")
+    f = b.conv(f, inner, 3, 1 if stride_first else b.stride, "conv", groups)
     if se:
         f = b.squeeze_excite(f, max(1, round(x.shape[-1] * se)))
-    f = b.linear.conv(f, width, 1, 1, "expand")
-    return b.act(b.residual(b.shortcut(x, width, stride), f))
+    f = b.linear.conv(f, b.width, 1, 1, "expand")
+    return b.act(b.residual(b.shortcut(x, b.width, b.stride), f))
 
 
-def preact_bottleneck(b: Scope, x: Tensor, width: int, stride: int, *, ratio: float = 0.25) -> Tensor:
+def preact_bottleneck(b: Scope, x: Tensor, *, ratio: float = 0.25) -> Tensor:
     """x + f(act(norm(x))), f = 1x1 to ratio * width -> 3x3 with the stride -> 1x1, where only these two are normalized.
 
     A shortcut that has to project starts from act(norm(x)) as well. He et al., 2016
     (https://arxiv.org/abs/1603.05027).
     """
-    inner = round(width * ratio)
+    inner = round(b.width * ratio)
     y = b.norm_act(x, "pre")
-    x = x if x.shape[-1] == width and stride == 1 else b.bare.shortcut(y, width, stride)
+    x = x if x.shape[-1] == b.width and b.stride == 1 else b.bare.shortcut(y, b.width, b.stride)
     f = b.conv(y, inner, 1, 1, "reduce")
-    f = b.conv(f, inner, 3, stride, "conv")
-    f = b.bare.conv(f, width, 1, 1, "expand")
+    f = b.conv(f, inner, 3, b.stride, "conv")
+    f = b.bare.conv(f, b.width, 1, 1, "expand")
     return b.residual(x, f)
 
 
-def dense(b: Scope, x: Tensor, width: int, stride: int, *, ratio: int = 4, keep: float = 0.5) -> Tensor:
+def dense(b: Scope, x: Tensor, *, ratio: int = 4, keep: float = 0.5) -> Tensor:
     """[x, f(x)] joined, f = norm -> act -> 1x1 to ratio * width -> norm -> act -> 3x3 to width, the growth rate.
 
     With a stride the transition goes first: norm -> act -> 1x1 that keeps half of the channels -> mean of 2x2.
     """
-    if stride > 1:
+    if b.stride > 1:
         x = b.norm_act(x, "transition_pre")
         x = b.bare.conv(x, int(x.shape[-1] * keep), 1, 1, "transition")
-        x = b.mean_pool(x, stride, stride, "valid", "transition_pool")
+        x = b.mean_pool(x, b.stride, b.stride, "valid", "transition_pool")
     f = b.norm_act(x, "pre")
-    f = b.conv(f, ratio * width, 1, 1, "reduce")
-    f = b.bare.conv(f, width, 3, 1, "conv")
+    f = b.conv(f, ratio * b.width, 1, 1, "reduce")
+    f = b.bare.conv(f, b.width, 3, 1, "conv")
     return b.join([x, f])
 
 
-def inverted(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 3, expand: float = 6, se: float = 0.0,
+def inverted(b: Scope, x: Tensor, *, kernel: int = 3, expand: float = 6, se: float = 0.0,
              se_expanded: float = 0.0, gate: str = "sigmoid", act: str | bool = True) -> Tensor:  # fmt: skip
     """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1.
 
@@ -84,65 +84,65 @@ def inverted(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 3, e
     """
     inner = round_width(x.shape[-1] * expand) if expand != 1 else x.shape[-1]
     f = b.acting(act).conv(x, inner, 1, 1, "expand") if expand != 1 else x
-    f = b.acting(act).depthwise(f, kernel, stride, "depthwise")
+    f = b.acting(act).depthwise(f, kernel, b.stride, "depthwise")
     if se:
         f = b.squeeze_excite(f, max(1, int(x.shape[-1] * se)), gate)
     if se_expanded:
         f = b.acting("relu").squeeze_excite(f, round_width(inner * se_expanded), gate)
-    f = b.linear.conv(f, width, 1, 1, "project")
-    return b.residual(x, f) if stride == 1 and x.shape[-1] == width else f
+    f = b.linear.conv(f, b.width, 1, 1, "project")
+    return b.residual(x, f) if b.stride == 1 and x.shape[-1] == b.width else f
 
 
-def separable(b: Scope, x: Tensor, width: int, stride: int, *, act: str | bool = True, between: bool = True) -> Tensor:
+def separable(b: Scope, x: Tensor, *, act: str | bool = True, between: bool = True) -> Tensor:
     """f(x), f = depthwise 3x3 -> 1x1. MobileNet (https://arxiv.org/abs/1704.04861).
 
     Norm and activation follow both (`between`), or the second alone.
     """
-    x = (b if between else b.bare).depthwise(x, 3, stride, "depthwise")
-    return b.acting(act).conv(x, width, 1, 1, "pointwise")
+    x = (b if between else b.bare).depthwise(x, 3, b.stride, "depthwise")
+    return b.acting(act).conv(x, b.width, 1, 1, "pointwise")
 
 
-def extreme(b: Scope, x: Tensor, width: tuple[int, ...], stride: int) -> Tensor:
+def extreme(b: Scope, x: Tensor) -> Tensor:
     """x + f(x), f = (act -> separable 3x3) for each width [-> max-pool]. Xception."""
     f = x
-    for i, w in enumerate(width, 1):
+    for i, w in enumerate(b.width, 1):
         f = b.act(f, f"in{i}")
-        f = separable(b.inner(f"sep{i}"), f, w, 1, act=False, between=False)
-    if stride > 1:  # what it pools has values below zero: the padding must not be zeros
-        f = b.max_pool(f, 3, stride, "same")
-    return b.residual(b.shortcut(x, width[-1], stride), f)
+        f = separable(b.inner(f"sep{i}", w), f, act=False, between=False)
+    if b.stride > 1:  # what it pools has values below zero: the padding must not be zeros
+        f = b.max_pool(f, 3, b.stride, "same")
+    return b.residual(b.shortcut(x, b.width[-1], b.stride), f)
 
 
-def inception(b: Scope, x: Tensor, width: Width, stride: int, *, paths: tuple[str, ...],
+def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...],
               padding: str | None = "same") -> Tensor:  # fmt: skip
     """Paths side by side, joined. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1", "avg 1x1".
 
     Steps: HxW a convolution, which takes the next of the path's widths; avg, max a 3x3 pool; 1x3|3x1 two ends of
     the path. A step that ends in /s takes the block's stride, and its padding; if none does, a max-pool in front.
     """
-    if stride > 1 and not any("/s" in path for path in paths):
-        x = b.max_pool(x, 3, stride, "same")
-    return b.join(branches(b, x, width, stride, paths, padding or b.style.padding))
+    if b.stride > 1 and not any("/s" in path for path in paths):
+        x = b.max_pool(x, 3, b.stride, "same")
+    return b.join(branches(b, x, paths, padding or b.style.padding))
 
 
-def inception_residual(b: Scope, x: Tensor, width: Width, stride: int, *, paths: tuple[str, ...], share: float,
+def inception_residual(b: Scope, x: Tensor, *, paths: tuple[str, ...], share: float,
                        act: bool = True) -> Tensor:  # fmt: skip
     """act(x + share * f(x)), f = paths as in `inception` -> linear 1x1. Inception-ResNet."""
-    f = b.join(branches(b, x, width, stride, paths, "same"))
+    f = b.join(branches(b, x, paths, "same"))
     f = b.linear.but(norm=False, bias=True).conv(f, x.shape[-1], 1, 1, "expand")
     f = b.layers.Rescaling(share, name=b.at("share"))(f)
     return b.acting(act).act(b.residual(x, f))
 
 
-def branches(b: Scope, x: Tensor, width: Width, stride: int, paths: tuple[str, ...], padding: str) -> list[Tensor]:
+def branches(b: Scope, x: Tensor, paths: tuple[str, ...], padding: str) -> list[Tensor]:
     """What the paths make of x: one tensor a path, or one an end."""
     ends = []
-    for i, (path, w) in enumerate(zip(paths, width, strict=True), 1):
+    for i, (path, w) in enumerate(zip(paths, b.width, strict=True), 1):
         widths = iter(w if isinstance(w, tuple) else (w,))
         heads = [x]
         for j, step in enumerate(path.split(), 1):
             kind, at_stride = step.removesuffix("/s"), step.endswith("/s")
-            by, around = (stride, padding) if at_stride else (1, "same")
+            by, around = (b.stride, padding) if at_stride else (1, "same")
             label = f"path{i}_{j}"
             if kind == "max":
                 heads = [b.max_pool(h, 3, by, around, f"{label}_pool") for h in heads]
@@ -165,19 +165,19 @@ def branches(b: Scope, x: Tensor, width: Width, stride: int, paths: tuple[str, .
 # Blocks of stems and heads
 
 
-def conv(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 1, padding: str | None = None,
+def conv(b: Scope, x: Tensor, *, kernel: int = 1, padding: str | None = None,
          raw: bool = False) -> Tensor:  # fmt: skip
     """act(norm(convolution)), or the convolution alone where its readers normalize (`raw`)."""
     b = b.but(padding=padding or b.style.padding)
-    return (b.bare if raw else b).conv(x, width, kernel, stride)
+    return (b.bare if raw else b).conv(x, b.width, kernel, b.stride)
 
 
-def separable_layer(b: Scope, x: Tensor, width: int, stride: int) -> Tensor:
+def separable_layer(b: Scope, x: Tensor) -> Tensor:
     """act(norm(depthwise 3x3 -> 1x1))."""
-    return separable(b, x, width, stride, between=False)
+    return separable(b, x, between=False)
 
 
-def max_pool(b: Scope, x: Tensor, width: None, stride: int, *, kernel: int = 3, padding: str | None = None,
+def max_pool(b: Scope, x: Tensor, *, kernel: int = 3, padding: str | None = None,
              signed: bool = False) -> Tensor:  # fmt: skip
     """The largest value of each window. Zeros pad it, as it follows an activation that has none below.
 
@@ -185,48 +185,48 @@ def max_pool(b: Scope, x: Tensor, width: None, stride: int, *, kernel: int = 3, 
     """
     if signed:
         x = b.max_pool(x, kernel, 1, "same", "window")
-        return b.max_pool(x, 1, stride, "valid")
-    padding = (padding or b.style.padding) if kernel > stride else "valid"
-    x, padding = b.but(padding=padding).pad(x, kernel, stride, "pool")
-    return b.max_pool(x, kernel, stride, padding)
+        return b.max_pool(x, 1, b.stride, "valid")
+    padding = (padding or b.style.padding) if kernel > b.stride else "valid"
+    x, padding = b.but(padding=padding).pad(x, kernel, b.stride, "pool")
+    return b.max_pool(x, kernel, b.stride, padding)
 
 
-def norm(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
+def norm(b: Scope, x: Tensor) -> Tensor:
     """act(norm(x))."""
     return b.norm_act(x)
 
 
-def local_norm(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
+def local_norm(b: Scope, x: Tensor) -> Tensor:
     """Local response normalization."""
     return b.layers.ResponseNormalization(name=b.at())(x)
 
 
-def average(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
+def average(b: Scope, x: Tensor) -> Tensor:
     """(batch, height, width, channels) -> (batch, channels)."""
     return b.layers.GlobalAveragePooling2D(name=b.at())(x)
 
 
-def tiles(b: Scope, x: Tensor, width: None, stride: int, *, kernel: int = 5) -> Tensor:
+def tiles(b: Scope, x: Tensor, *, kernel: int = 5) -> Tensor:
     """The mean of each window, no larger than the image."""
-    return b.mean_pool(x, min(kernel, x.shape[1]), stride, "valid")
+    return b.mean_pool(x, min(kernel, x.shape[1]), b.stride, "valid")
 
 
-def reach(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 5) -> Tensor:
+def reach(b: Scope, x: Tensor, *, kernel: int = 5) -> Tensor:
     """act(norm(convolution)) without padding, no larger than the image."""
-    return b.but(padding="valid").conv(x, width, min(kernel, x.shape[1]), stride)
+    return b.but(padding="valid").conv(x, b.width, min(kernel, x.shape[1]), b.stride)
 
 
-def flatten(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
+def flatten(b: Scope, x: Tensor) -> Tensor:
     """(batch, height, width, channels) -> (batch, height * width * channels)."""
     return b.layers.Flatten(name=b.at())(x)
 
 
-def dense_layer(b: Scope, x: Tensor, width: int, stride: int) -> Tensor:
+def dense_layer(b: Scope, x: Tensor) -> Tensor:
     """act(x W + b) on a vector."""
-    return b.act(b.layers.Dense(width, kernel_initializer="he_normal", name=b.at())(x))
+    return b.act(b.layers.Dense(b.width, kernel_initializer="he_normal", name=b.at())(x))
 
 
-def dropout(b: Scope, x: Tensor, width: None, stride: int, *, rate: float | None = None) -> Tensor:
+def dropout(b: Scope, x: Tensor, *, rate: float | None = None) -> Tensor:
     """Srivastava et al., 2014; at a rate of its own, or the network's."""
     rate = b.drop if rate is None else rate
     return b.layers.Dropout(rate, name=b.at())(x) if rate else x

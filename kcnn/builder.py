@@ -117,15 +117,14 @@ def classify(layers: Any, x: Tensor, classes: int, name: str) -> Tensor:
 def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
     """The input, and what the head makes of it: stem, stages and head in a row; then of what auxiliary heads make."""
     style = replace(arch.style, bias=arch.style.bias or not arch.style.norm)
-    network = Scope(layers, style, "")
+    network = Scope(layers, style)
     x = inputs = layers.Input((arch.resolution, arch.resolution, ends.channels), name="image")
     x = in_a_row(network, arch.stem, normalize(network, x), "stem")
     total, done, others = sum(s.depth for s in arch.stages), 0, []
     for i, s in enumerate(arch.stages, 1):
         for j in range(s.depth):
             done += 1
-            drop = ends.drop_path * done / total
-            x = block(replace(network, name=f"stage{i}_block{j + 1}", drop=drop), s, x, j)
+            x = block(network, s, x, j, f"stage{i}_block{j + 1}", ends.drop_path * done / total)
             for k, a in enumerate(arch.aux if ends.aux else (), 1):
                 if (i, j + 1) == (a.stage, max(1, round(a.share * s.depth))):
                     others.append(in_a_row(network, a.head, x, f"aux{k}_", ends.dropout))
@@ -135,7 +134,7 @@ def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
 def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> Tensor:
     """A stem or a head."""
     for i, s in enumerate(rows, 1):
-        x = block(replace(network, name=f"{name}{i}_{s.block}", drop=drop), s, x, 0)
+        x = block(network, s, x, 0, f"{name}{i}_{s.block}", drop)
     return x
 
 
@@ -176,10 +175,11 @@ def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple
     return tuple(reversed(rows))
 
 
-def block(scope: Scope, s: Stage, x: Tensor, j: int) -> Tensor:
+def block(network: Scope, s: Stage, x: Tensor, j: int, name: str, drop: float) -> Tensor:
     """Block j of a stage, from 0: the first has the stride."""
     options = {key: pick(value, j, s.depth) for key, value in s.options.items()}
-    return BLOCKS[s.block](scope, x, pick(s.width, j, s.depth), 1 if j else s.stride, **options)
+    scope = replace(network, name=name, width=pick(s.width, j, s.depth), stride=1 if j else s.stride, drop=drop)
+    return BLOCKS[s.block](scope, x, **options)
 
 
 def normalize(network: Scope, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ tensor; stems, stages and heads are rows of blocks.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kcnn.arch import Style
+from kcnn.arch import Style, Width
 
 Tensor = Any  # of shape (batch, height, width, channels): Keras's symbolic one, or an outline's
 Kernel = int | tuple[int, ...]
@@ -21,16 +21,19 @@ KERNEL = {
 
 @dataclass(frozen=True)
 class Scope:
-    """The layers of one block.
+    """A scope makes the layers of one block.
 
-    layers: the module that has them, kcnn.layers or kcnn.analysis.outline. name: the block's own, with which those of
-    its layers begin. drop: the rate of the block's regularizer, which is stochastic depth of a residual branch, or
-    dropout in a head. Where a method takes a label, NAME_LABEL is the layer's name, and without one it is NAME.
+    layers: the module that the layers come from, kcnn.layers or kcnn.outline. name: the block's own, with which those
+    of its layers begin. width, stride: the block's. drop: the rate of the block's regularizer, which is stochastic
+    depth of a residual branch, or dropout in a head.
+    Where a method takes a label, NAME_LABEL is the layer's name, and without one it is NAME.
     """
 
     layers: Any
     style: Style
-    name: str
+    name: str = ""
+    width: Width = None
+    stride: int = 1
     drop: float = 0.0
 
     def but(self, **style: Any) -> "Scope":
@@ -51,9 +54,9 @@ class Scope:
         """The scope whose convolutions have no norm, bias or activation: what reads them has the norm."""
         return self.but(norm=False, bias=False, activation="")
 
-    def inner(self, label: str) -> "Scope":
-        """The scope of a block inside this one."""
-        return replace(self, name=self.at(label))
+    def inner(self, label: str, width: Width) -> "Scope":
+        """The scope of a block inside this one, without a stride."""
+        return replace(self, name=self.at(label), width=width, stride=1)
 
     def at(self, label: str = "") -> str:
         """The name of a layer: "stage1_block2_conv1" of the label "conv1"."""

@@ -7,11 +7,25 @@ for each stage or one for all. x is without, y with squeeze-and-excite.
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kcnn.arch import MOST_BLOCKS, MOST_CHANNELS, Arch, Style, block, stage
 from kcnn.errors import InputError, shown
 
 MOST_STAGES = 16  # each of them halves the image
+
+
+@dataclass(frozen=True)
+class Row:
+    """The parameters of a RegNet, by the paper's symbols; bottleneck: the ratio of a block's outer to inner width."""
+
+    depth: int
+    w0: float
+    wa: float
+    wm: float
+    group_width: int
+    bottleneck: float = 1.0
+
 
 STEM = (block("conv", 32, 2, kernel=3),)
 HEAD = (block("average"), block("dropout"))
@@ -49,12 +63,12 @@ FORMS = {"regnet": "d13-w24-a36.44-m2.49-g8-b1", "anynet": "d1x1x4x7-w24x56x152x
 
 
 def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: tuple[float, ...] | float = 1.0,
-           group_widths: tuple[int, ...] | int = 8, se: float = 0.0, *, family: str = "anynet",
-           resolution: int = 224) -> Arch:  # fmt: skip
-    """Stages of bottlenecks, each halving the image: their depths, widths, and bottleneck ratios (inner to outer
-    width) and group widths for each stage or for all; `se` of a block's input is what squeeze-and-excite keeps.
+           group_widths: tuple[int, ...] | int = 8, se: float = 0.0, family: str = "anynet") -> Arch:  # fmt: skip
+    """Returns stages of bottlenecks, each of which halves the image.
 
-    Raises InputError for rows of unequal length, and for groups that do not divide an inner width.
+    ratios: of a block's inner to its outer width; these and the group widths are given for each stage, or once for
+    all. se: squeeze-and-excite narrows to this share of a block's input. Raises InputError for rows of unequal
+    length, and for groups that do not divide an inner width.
     """
     count = len(depths)
     ratios = ratios if isinstance(ratios, tuple) else (ratios,) * count
@@ -78,38 +92,43 @@ def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: 
         stage("bottleneck", depth, width, 2, ratio=ratio, group_width=min(group, round(width * ratio)), se=se)
         for depth, width, ratio, group in zip(depths, widths, ratios, group_widths, strict=True)
     )
-    return Arch(name, family, resolution, STEM, stages, HEAD, Style())
+    return Arch(name, family, 224, STEM, stages, HEAD, Style())
 
 
-def regnet(name: str, depth: int, w0: float, wa: float, wm: float, group_width: int, se: float = 0.0,
-           family: str = "regnet", bottleneck: float = 1) -> Arch:  # fmt: skip
-    """The AnyNet whose block j has the width w0 + wa * j, quantized.
+def regnet(name: str, row: Row, se: float = 0.0, family: str = "regnet") -> Arch:
+    """Returns the AnyNet whose block j has the width w0 + wa * j, quantized.
 
     u_j = w0 + wa * j;  s_j = log(u_j / w0) / log(wm);  w_j = w0 * wm^round(s_j), to a multiple of 8, and then its
     inner width, w_j / bottleneck, to one of the group width. Equal widths make a stage. Equations 2 to 4.
     """
-    if not 1 <= depth <= MOST_BLOCKS or w0 <= 0 or wa < 0 or wm <= 1 or group_width < 1 or bottleneck <= 0:
-        raise InputError(f"depth {depth}, w0 {w0}, wa {wa}, wm {wm}, group width {group_width}, bottleneck "
-                         f"{bottleneck}: 1 to {MOST_BLOCKS:,} blocks, w0 above 0, wa from 0, wm above 1, a positive "
-                         "group and a positive bottleneck ratio are needed")  # fmt: skip
-    powers = [round(math.log((w0 + wa * j) / w0, wm)) for j in range(depth)]
-    quantized = [8 * round(w0 * wm**power / 8) for power in powers]
+    r = row
+    if not 1 <= r.depth <= MOST_BLOCKS or r.w0 <= 0 or r.wa < 0 or r.wm <= 1 or r.group_width < 1 or r.bottleneck <= 0:
+        raise InputError(
+            f"depth {r.depth}, w0 {r.w0}, wa {r.wa}, wm {r.wm}, group width {r.group_width}, bottleneck "
+            f"{r.bottleneck}: 1 to {MOST_BLOCKS:,} blocks, w0 above 0, wa from 0, wm above 1, a positive "
+            "group and a positive bottleneck ratio are needed"
+        )
+    powers = [round(math.log((r.w0 + r.wa * j) / r.w0, r.wm)) for j in range(r.depth)]
+    quantized = [8 * round(r.w0 * r.wm**power / 8) for power in powers]
     widths = sorted(set(quantized))
     depths = tuple(quantized.count(w) for w in widths)
-    inner = tuple(max(1, round(w / bottleneck)) for w in widths)
-    groups = tuple(min(group_width, v) for v in inner)
-    fitted = tuple(round(max(g, round(v / g) * g) * bottleneck) for v, g in zip(inner, groups, strict=True))
-    return anynet(name, depths, fitted, 1 / bottleneck, groups, se, family=family)
+    inner = tuple(max(1, round(w / r.bottleneck)) for w in widths)
+    groups = tuple(min(r.group_width, v) for v in inner)
+    fitted = tuple(round(max(g, round(v / g) * g) * r.bottleneck) for v, g in zip(inner, groups, strict=True))
+    return anynet(name, depths, fitted, 1 / r.bottleneck, groups, se, family)
 
 
 def point(space: str, **symbols: float | Sequence[float]) -> str:
-    """The name of a point: point("anynetx", d=(1, 2), w=(24, 56), g=8) is "anynetx-d1x2-w24x56-g8"."""
+    """Returns the name of a point: point("anynetx", d=(1, 2), w=(24, 56), g=8) is "anynetx-d1x2-w24x56-g8"."""
     values = {k: (v,) if isinstance(v, int | float) else tuple(v) for k, v in symbols.items()}
     return "-".join([space, *(symbol + "x".join(f"{v:.10g}" for v in row) for symbol, row in values.items())])
 
 
 def parse(name: str) -> Arch | None:
-    """The network of a point's name, or None for another sort of name. Raises InputError for half a one."""
+    """Returns the network of a point's name, or None for another sort of name.
+
+    Raises InputError for a name that lacks a part, or whose values are out of bounds.
+    """
     match = re.fullmatch(r"((anynet|regnet)([xy]))((?:-[a-z][\d.x]*)+)", name.strip().lower().replace("_", "-"))
     if not match:
         return None
@@ -132,14 +151,14 @@ def parse(name: str) -> Arch | None:
         count = len(rows["d"])
         d, w, g, b = (row * count if len(row) == 1 else row for row in rows.values())
         depths, widths, groups = (tuple(round(v) for v in row) for row in (d, w, g))
-        return anynet(name, depths, widths, tuple(1 / v for v in b), groups, se, family=space)
+        return anynet(name, depths, widths, tuple(1 / v for v in b), groups, se, space)
     if any(len(row) > 1 for row in rows.values()):
         raise InputError(f"architecture {shown(name)}: one number for each symbol is needed, as in {space}-{form}")
     depth, w0, wa, wm, group, bottleneck = (row[0] for row in rows.values())
-    return regnet(name, round(depth), w0, wa, wm, round(group), se, space, bottleneck)
+    return regnet(name, Row(round(depth), w0, wa, wm, round(group), bottleneck), se, space)
 
 
 ARCHS = (
-    *(regnet(f"regnetx-{size}", *row, family="regnetx") for size, row in X_ROWS.items()),
-    *(regnet(f"regnety-{size}", *row, se=0.25, family="regnety") for size, row in Y_ROWS.items()),
+    *(regnet(f"regnetx-{size}", Row(*row), 0.0, "regnetx") for size, row in X_ROWS.items()),
+    *(regnet(f"regnety-{size}", Row(*row), 0.25, "regnety") for size, row in Y_ROWS.items()),
 )

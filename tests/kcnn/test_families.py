@@ -18,7 +18,7 @@ from kcnn.arch import Each, Stage
 from kcnn.builder import abstract
 from kcnn.families import FAMILIES
 from kcnn.families.densenet import densenet
-from kcnn.families.regnet import anynet, regnet
+from kcnn.families.regnet import Row, anynet, regnet
 from kcnn.families.resnet import resnext
 
 ROOT = Path(__file__).parents[2]
@@ -242,8 +242,8 @@ def test_anynet_is_free_in_every_row():
         (lambda: anynet("x", (), ()), "as many of each"),
         (lambda: anynet("x", (1,), (36,), 1.0, 8), "group width 8 does not divide the inner width 36"),
         (lambda: anynet("x", (0,), (32,)), "depth 0, width 32"),
-        (lambda: regnet("x", 13, 24, 36.44, 0.9, 8), "wm 0.9"),
-        (lambda: regnet("x", 0, 24, 36.44, 2.0, 8), "depth 0"),
+        (lambda: regnet("x", Row(13, 24, 36.44, 0.9, 8)), "wm 0.9"),
+        (lambda: regnet("x", Row(0, 24, 36.44, 2.0, 8)), "depth 0"),
     ],
 )
 def test_impossible_rows_are_one_clear_line(make, says):
