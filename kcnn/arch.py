@@ -21,19 +21,19 @@ Width = Any
 
 
 class Each(tuple[Any, ...]):
-    """A width or an option for each block of a stage. A scaled depth takes them at equal distances."""
+    """It holds a width or an option for each block of a stage. A scaled depth takes them at equal distances."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """What all convolutions, normalizations and activations of a network have in common.
+    """A style is what all convolutions, normalizations and activations of a network have in common.
 
     padding: where a strided window starts: "same" as TensorFlow pads (the odd pixel goes to the bottom
         right), "symmetric" as Torch and Caffe do. Sizes and counts are the same, outputs are not.
-    norm, bias: whether batch normalization follows convolutions, and whether those have biases nevertheless
-        (without norm they always do).
+    norm: whether batch normalization follows convolutions.
+    bias: whether convolutions have biases although a norm follows them; without a norm they always do.
     bn_momentum: the share of the old value that a moving statistic keeps in a step.
-    mean, std: of the input's channels, in pixel values from 0 to 255.
+    mean, std: the mean and the deviation of the input's channels, in pixel values from 0 to 255.
     """
 
     padding: Literal["same", "symmetric"] = "symmetric"
@@ -48,10 +48,10 @@ class Style:
 
 @dataclass(frozen=True)
 class Stage:
-    """`depth` blocks of one kind and width; the first of them has the stride.
+    """A stage has `depth` blocks of one kind and width; the first of them has the stride.
 
-    Options hold what no multiplier touches: kernels, ratios, groups. `widen` says how the width follows the
-    multiplier ("grow": never below what it is at 1), `deepen` whether the depth does.
+    options: what no multiplier touches: kernels, ratios, groups. widen: how the width follows its multiplier; "grow"
+    keeps it from falling below what it is at 1. deepen: whether the depth follows its multiplier.
     """
 
     block: str
@@ -73,20 +73,20 @@ def stage(
     deepen: bool = True,
     **options: Any,
 ) -> Stage:
-    """A row of a family's table."""
+    """Returns a row of a family's table."""
     return Stage(block, depth, width, stride, options, widen, deepen)
 
 
 def block(name: str, width: Width = None, stride: int = 1, *, widen: Any = "free", **options: Any) -> Stage:
-    """A single block of a stem or a head."""
+    """Returns a row of a stem or a head, which is a single block."""
     return Stage(name, 1, width, stride, options, widen, deepen=False)
 
 
 @dataclass(frozen=True)
 class Aux:
-    """An auxiliary head, in training only: `head` after `share` of the blocks of stage `stage` (from 1).
+    """An auxiliary head stands after `share` of the blocks of stage `stage` (from 1), in training only.
 
-    Its loss counts `weight` times the main one's.
+    head: its blocks. weight: what its loss is multiplied by before it is added to the main one's.
     """
 
     stage: int
@@ -97,10 +97,11 @@ class Aux:
 
 @dataclass(frozen=True)
 class Arch:
-    """A network before it is built.
+    """An architecture describes a network before it is built.
 
-    resolution: the side of its square input in pixels. small: `stem="auto"` takes the strides out of the stem for
-    inputs of so many pixels and less; 0 keeps them, for a network that was made for small images.
+    resolution: the side of its square input in pixels. dropout, drop_path: the rates of the head's dropout and of
+    stochastic depth at the last block. small: `stem="auto"` takes the strides out of the stem for inputs of so many
+    pixels and less; 0 keeps them, for a network that was made for small images.
     """
 
     name: str
@@ -117,7 +118,7 @@ class Arch:
 
 
 def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:
-    """The network with its widths, depths and resolution multiplied by 1/16 to 8; 1 changes nothing.
+    """Multiplies the network's widths, depths and resolution by 1/16 to 8; 1 changes nothing.
 
     Widths are rounded to multiples of 8 (and of what groups demand) and lose at most 10 % by it; depths are
     rounded up, the resolution to the nearest pixel: the rules of MobileNet and EfficientNet
@@ -139,7 +140,7 @@ def check_multiplier(what: str, by: Any) -> None:
 
 
 def multiply(arch: Arch, width: float, depth: float, resolution: float) -> Arch:
-    """What `scale` does, by any positive multipliers."""
+    """Does what `scale` does, by any positive multipliers."""
     suffix = "".join(f"-{what}{by:g}" for what, by in (("w", width), ("d", depth), ("r", resolution)) if by != 1)
     scaled = replace(
         arch,
@@ -155,7 +156,7 @@ def multiply(arch: Arch, width: float, depth: float, resolution: float) -> Arch:
 
 
 def check_size(arch: Arch) -> None:
-    """Raises InputError for more blocks, channels or pixels than anybody could mean: they are counted, not built."""
+    """Counts blocks, channels and pixels. Raises InputError for more of them than anybody could mean."""
     rows = (*arch.stem, *arch.stages, *arch.head)
     sizes = {
         "blocks": (sum(s.depth for s in arch.stages), MOST_BLOCKS),
@@ -168,7 +169,7 @@ def check_size(arch: Arch) -> None:
 
 
 def channels(width: Width) -> Iterator[int]:
-    """The widths of a stage's layers, one after the other."""
+    """Yields the widths of a stage's layers, one after the other."""
     if isinstance(width, tuple):
         for part in width:
             yield from channels(part)
@@ -177,7 +178,7 @@ def channels(width: Width) -> Iterator[int]:
 
 
 def compound(arch: Arch, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Arch:
-    """depth * alpha^phi, width * beta^phi, resolution * gamma^phi; at 0 nothing changes.
+    """Scales to depth * alpha^phi, width * beta^phi, resolution * gamma^phi; at 0 nothing changes.
 
     With alpha * beta^2 * gamma^2 = 2, as by default, each step of phi doubles the multiply-adds.
     EfficientNet (https://arxiv.org/abs/1905.11946), Equation 3. Raises InputError for a multiplier beyond 1/1024 to
@@ -199,7 +200,7 @@ def compound(arch: Arch, phi: float, alpha: float = 1.2, beta: float = 1.1, gamm
 
 
 def number(value: Any) -> bool:
-    """Whether it is a number, neither infinite nor too large for a float."""
+    """Tells whether a value is a number, neither infinite nor too large for a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -225,13 +226,13 @@ def scale_width(width: Width, by: float, s: Stage) -> Width:
 
 
 def round_width(width: float, multiple: int = 8) -> int:
-    """The nearest multiple, at least one, and the next one where that would lose more than 10 %."""
+    """Rounds to the nearest multiple above 0, and to the next one where that would lose more than 10 %."""
     rounded = max(multiple, int(width + multiple / 2) // multiple * multiple)
     return rounded if rounded >= 0.9 * width else rounded + multiple
 
 
 def quantum(s: Stage, width: float = math.inf) -> int:
-    """The multiple a stage's width must have: 8, and whole groups in the block's inner convolution.
+    """Returns what a stage's width must be a multiple of: 8, and whole groups in the block's inner convolution.
 
     Groups of a fixed width that would be wider than the whole become one group, and demand nothing.
     """
@@ -242,5 +243,5 @@ def quantum(s: Stage, width: float = math.inf) -> int:
 
 
 def pick(value: Any, block: int, depth: int) -> Any:
-    """What a stage's width or option is for one of its blocks, counted from 0."""
+    """Returns a stage's width or option for one of its blocks, counted from 0."""
     return value[block * len(value) // depth] if isinstance(value, Each) else value

@@ -115,10 +115,11 @@ def extreme(b: Scope, x: Tensor) -> Tensor:
 
 def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...],
               padding: str | None = "same") -> Tensor:  # fmt: skip
-    """Paths side by side, joined. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1", "avg 1x1".
+    """Joins paths that stand side by side. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1".
 
-    Steps: HxW a convolution, which takes the next of the path's widths; avg, max a 3x3 pool; 1x3|3x1 two ends of
-    the path. A step that ends in /s takes the block's stride, and its padding; if none does, a max-pool in front.
+    A step HxW is a convolution, which takes the next of the path's widths; avg and max are 3x3 pools; 1x3|3x1 are two
+    ends of the path. A step that ends in /s has the block's stride and `padding`; where none does, a max-pool in front
+    has the stride.
     """
     if b.stride > 1 and not any("/s" in path for path in paths):
         x = b.max_pool(x, 3, b.stride, "same")
@@ -135,7 +136,7 @@ def inception_residual(b: Scope, x: Tensor, *, paths: tuple[str, ...], share: fl
 
 
 def branches(b: Scope, x: Tensor, paths: tuple[str, ...], padding: str) -> list[Tensor]:
-    """What the paths make of x: one tensor a path, or one an end."""
+    """Returns what the paths make of x: one tensor for each of their ends."""
     ends = []
     for i, (path, w) in enumerate(zip(paths, b.width, strict=True), 1):
         widths = iter(w if isinstance(w, tuple) else (w,))
@@ -179,9 +180,9 @@ def separable_layer(b: Scope, x: Tensor) -> Tensor:
 
 def max_pool(b: Scope, x: Tensor, *, kernel: int = 3, padding: str | None = None,
              signed: bool = False) -> Tensor:  # fmt: skip
-    """The largest value of each window. Zeros pad it, as it follows an activation that has none below.
+    """Takes the largest value of each window. Zeros pad the image, as it follows an activation that has none below.
 
-    `signed` pads nothing: windows of all places, then every `stride`-th of them.
+    signed: the image has values below 0, so nothing may pad it: all windows are taken, then every `stride`-th of them.
     """
     if signed:
         x = b.max_pool(x, kernel, 1, "same", "window")
@@ -197,7 +198,7 @@ def norm(b: Scope, x: Tensor) -> Tensor:
 
 
 def local_norm(b: Scope, x: Tensor) -> Tensor:
-    """Local response normalization."""
+    """Normalizes each value by its neighbours among the channels."""
     return b.layers.ResponseNormalization(name=b.at())(x)
 
 
@@ -207,12 +208,12 @@ def average(b: Scope, x: Tensor) -> Tensor:
 
 
 def tiles(b: Scope, x: Tensor, *, kernel: int = 5) -> Tensor:
-    """The mean of each window, no larger than the image."""
+    """Takes the mean of each window, which is no larger than the image."""
     return b.mean_pool(x, min(kernel, x.shape[1]), b.stride, "valid")
 
 
 def reach(b: Scope, x: Tensor, *, kernel: int = 5) -> Tensor:
-    """act(norm(convolution)) without padding, no larger than the image."""
+    """act(norm(convolution)) without padding, by a kernel no larger than the image."""
     return b.but(padding="valid").conv(x, b.width, min(kernel, x.shape[1]), b.stride)
 
 
@@ -227,7 +228,7 @@ def dense_layer(b: Scope, x: Tensor) -> Tensor:
 
 
 def dropout(b: Scope, x: Tensor, *, rate: float | None = None) -> Tensor:
-    """Srivastava et al., 2014; at a rate of its own, or the network's."""
+    """Drops values at random in training, at a rate of its own or the network's. Srivastava et al., 2014."""
     rate = b.drop if rate is None else rate
     return b.layers.Dropout(rate, name=b.at())(x) if rate else x
 

@@ -1,4 +1,4 @@
-"""Data -> graph: the only loop that makes a network."""
+"""The only loop that makes a network of an architecture: of Keras's layers, or in outline."""
 
 import bisect
 import contextlib
@@ -27,7 +27,7 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
           resolution: int | None = None, dropout: float | None = None, drop_path: float | None = None,
           weights: str | None = None, channels: int = 3, stem: Stem = "auto",
           aux: bool = False) -> "keras.Model":  # fmt: skip
-    """A network of the architecture, from pixels to logits.
+    """Builds a network of the architecture, from pixels to logits.
 
     Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
     layer). Output: logits (batch, classes), float32 whatever the precision.
@@ -36,8 +36,8 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     block up to this; the architecture's own by default; families without a place for one ignore it.
     stem: "small" takes the strides out of the stem; "auto" does so for inputs of 64 pixels and less, or whatever
     `Arch.small` says.
-    aux: with the auxiliary heads, for training: outputs are then a list, the logits first and then those of each
-    of `Arch.aux`, if it has any. All other layers have the names that they have without.
+    aux: whether the network gets its auxiliary heads, for training: outputs are then a list, the logits first and
+    then those of each of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
     import keras
@@ -60,14 +60,17 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
 
 def draw(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
          resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> outline.Model:  # fmt: skip
-    """The outline of the network that `build` makes of the same arguments. It takes neither Keras nor memory."""
+    """Draws the outline of the network that `build` makes of the same arguments. This takes neither Keras nor memory.
+
+    Raises InputError as `build` does, but for weights beyond the memory.
+    """
     arch = resolve(arch, width, depth, resolution, stem)
     return assemble(outline, arch, Ends.of(arch, classes, channels))
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What an architecture leaves open: classes, the input's channels, rates, and whether `Arch.aux` grows."""
+    """The values that an architecture leaves open. aux: whether the auxiliary heads grow, too."""
 
     classes: int
     channels: int
@@ -78,7 +81,7 @@ class Ends:
     @classmethod
     def of(cls, arch: Arch, classes: int, channels: int, dropout: float | None = None, drop_path: float | None = None,
            aux: bool = False) -> "Ends":  # fmt: skip
-        """Raises InputError for what is no such number. None: the architecture's own."""
+        """Checks the values; None takes the architecture's own. Raises InputError for what is no such number."""
         return cls(
             whole("classes", classes, MOST_CLASSES),
             whole("channels", channels, MOST_CHANNELS),
@@ -89,7 +92,7 @@ class Ends:
 
 
 def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
-    """The network of these layers (kcnn.layers, or an outline), with its classifiers.
+    """Makes the network with its classifiers; `layers` is the module that has them, kcnn.layers or kcnn.outline.
 
     Raises InputError for a resolution that it cannot take.
     """
@@ -115,7 +118,7 @@ def classify(layers: Any, x: Tensor, classes: int, name: str) -> Tensor:
 
 
 def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
-    """The input, and what the head makes of it: stem, stages and head in a row; then of what auxiliary heads make."""
+    """Returns the input, what stem, stages and head make of it, and then what the auxiliary heads make."""
     style = replace(arch.style, bias=arch.style.bias or not arch.style.norm)
     network = Scope(layers, style)
     x = inputs = layers.Input((arch.resolution, arch.resolution, ends.channels), name="image")
@@ -132,7 +135,7 @@ def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
 
 
 def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> Tensor:
-    """A stem or a head."""
+    """Returns what the blocks of a stem or a head make of x."""
     for i, s in enumerate(rows, 1):
         x = block(network, s, x, 0, f"{name}{i}_{s.block}", drop)
     return x
@@ -140,7 +143,7 @@ def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop
 
 def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None,
             stem: Stem = "auto") -> Arch:  # fmt: skip
-    """The architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
+    """Returns the architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
     arch = scale(arch if isinstance(arch, Arch) else get(arch), width, depth)
     if resolution is not None:
         arch = replace(arch, resolution=whole("resolution", resolution, MOST_PIXELS))
@@ -151,14 +154,14 @@ def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution
 
 
 def which_stem(arch: Arch, resolution: int, stem: Stem = "auto") -> Stem:
-    """ "standard" or "small": what "auto" comes to for images of a resolution."""
+    """Returns "standard" or "small"; "auto" depends on the resolution."""
     if stem not in ("auto", "standard", "small"):
         raise InputError(f"stem {shown(stem)}: one of auto, standard, small is needed")
     return stem if stem != "auto" else "small" if resolution <= arch.small else "standard"
 
 
 def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:
-    """The stem without strides: its pooling is left out, a kernel above 3 becomes 3, and all convolutions are padded.
+    """Takes the strides out of a stem: pooling goes, a kernel above 3 becomes 3, and all convolutions are padded.
 
     Where the stages alone have a stride below 8, the stem's last strides stay: more places would only cost.
     """
@@ -176,7 +179,7 @@ def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple
 
 
 def block(network: Scope, s: Stage, x: Tensor, j: int, name: str, drop: float) -> Tensor:
-    """Block j of a stage, from 0: the first has the stride."""
+    """Returns what block j of a stage makes of x; j counts from 0, and the first block has the stride."""
     options = {key: pick(value, j, s.depth) for key, value in s.options.items()}
     scope = replace(network, name=name, width=pick(s.width, j, s.depth), stride=1 if j else s.stride, drop=drop)
     return BLOCKS[s.block](scope, x, **options)
@@ -202,7 +205,7 @@ def refuse_absurd(model: outline.Model, resolution: int) -> None:
 
 
 def physical_memory() -> int:
-    """Bytes of this machine's memory."""
+    """Returns the bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -213,7 +216,7 @@ def rate(what: str, value: float) -> float:
 
 
 def takes(arch: Arch, resolution: int, channels: int) -> bool:
-    """Whether the network can be built for a resolution."""
+    """Tells whether the network can be built for a resolution."""
     try:
         grow(outline, replace(arch, resolution=resolution), Ends(1, channels, 0.0, 0.0))
     except ValueError:
@@ -222,17 +225,17 @@ def takes(arch: Arch, resolution: int, channels: int) -> bool:
 
 
 def smallest(arch: Arch, channels: int = 3) -> int:
-    """The smallest resolution in pixels that the network can take."""
+    """Finds the smallest resolution in pixels that the network can take."""
     arch = scale(arch, width=LEAST, depth=LEAST)  # neither matters to it, and less is sooner tried
     return bisect.bisect_left(range(1, 1024), True, key=lambda r: takes(arch, r, channels)) + 1
 
 
 @contextlib.contextmanager
 def abstract() -> Iterator[None]:
-    """Keras models built inside have shapes but no weights.
+    """Makes the Keras models that are built inside have shapes but no weights.
 
     Keras defers variables made in a stateless scope and remembers them to initialize them at the next chance, such as
-    the end of another one; here they are forgotten again, which has no public name in Keras.
+    the end of another one; here they are forgotten again, for which Keras has no public name.
     """
     import keras
     from keras.src.backend.common import global_state

@@ -50,7 +50,7 @@ __all__ = [
 
 @keras.saving.register_keras_serializable("kcnn")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's layer and variable names, in TensorFlow's one fused operation where there is one.
+    """Normalizes as Keras's layer does, with its variable names, by TensorFlow's fused operation where there is one.
 
     gamma * (x - mean) / sqrt(variance + epsilon) + beta over all axes but the channels'; moving statistics keep
     the biased variance, as Keras does. Replicas average their moving statistics; with `synchronized=True` they
@@ -100,14 +100,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def _joined(means, variances):
-    """Mean and variance of all from those of equal parts, (parts, channels), without a difference of large squares."""
+    """Joins the means and variances of equal parts, (parts, channels), without a difference of large squares."""
     mean, between = tf.nn.moments(means, [0])
     return mean, tf.reduce_mean(variances, 0) + between
 
 
 @keras.saving.register_keras_serializable("kcnn")
 class Conv2D(keras.layers.Conv2D):
-    """Keras's layer, settings and variable names, by TensorFlow's own operations where it has groups, too.
+    """Convolves as Keras's layer does, with its settings and variable names; groups by TensorFlow's own operations.
 
     Keras compiles each grouped convolution with XLA, since TensorFlow's plain kernels on a CPU have no gradient of it.
     XLA's gradient takes 25 to 600 times as long there as oneDNN's, which TensorFlow uses where it can; elsewhere one
@@ -136,14 +136,14 @@ class Conv2D(keras.layers.Conv2D):
 
 
 def _on_cpu(tensor):
-    """Whether a tensor is computed on a CPU. In a function that names no device, the first GPU is taken if any."""
+    """Tells whether a tensor is computed on a CPU. A function that names no device takes the first GPU, if any."""
     device = tf.DeviceSpec.from_string(tensor.device).device_type
     return device == "CPU" or (device is None and not tf.config.list_logical_devices("GPU"))
 
 
 @functools.cache
 def _cpu_differentiates_groups(dtype):
-    """Whether TensorFlow's CPU kernels have the gradients of a grouped convolution: those of oneDNN do."""
+    """Tells whether TensorFlow's CPU kernels have the gradients of a grouped convolution: those of oneDNN do."""
     with tf.init_scope(), tf.device("CPU:0"):
         x, kernel = tf.ones((1, 3, 3, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
         settings = {"out_backprop": x, "strides": [1] * 4, "padding": "SAME"}
@@ -157,7 +157,7 @@ def _cpu_differentiates_groups(dtype):
 
 @keras.saving.register_keras_serializable("kcnn")
 class DropPath(keras.layers.Layer):
-    """Stochastic depth: x / (1 - rate) or 0, drawn for each example; x itself outside training.
+    """Stochastic depth gives x / (1 - rate) or 0, drawn for each example; outside training, x itself.
 
     Huang et al., 2016 (https://arxiv.org/abs/1603.09382).
     """

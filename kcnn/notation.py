@@ -11,7 +11,7 @@ _EACH = "each"  # the key of a mapping that stands for a value a block
 
 
 def to_data(value: Any) -> Any:
-    """Dataclasses become mappings, tuples lists, and an `Each` a mapping of its own."""
+    """Turns dataclasses into mappings, tuples into lists, and an `Each` into a mapping of its own."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_data(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
@@ -23,7 +23,7 @@ def to_data(value: Any) -> Any:
 
 
 def from_data(data: Any) -> Arch:
-    """The Arch that `to_data` made the data of. Raises InputError for anything else."""
+    """Returns the Arch that `to_data` made the data of. Raises InputError for anything else."""
     try:
         made: dict[str, Any] = {"style": Style(**{key: plain(value) for key, value in data["style"].items()})}
         made |= {key: tuple(map(row, data[key])) for key in ("stem", "stages", "head")}
@@ -47,7 +47,7 @@ def row(data: Mapping[str, Any]) -> Stage:
 
 
 def plain(value: Any) -> Any:
-    """Lists become tuples again, as widths and options are."""
+    """Turns lists into tuples again, which widths and options are."""
     if isinstance(value, Mapping) and set(value) == {_EACH}:
         return Each(plain(v) for v in value[_EACH])
     return tuple(plain(v) for v in value) if isinstance(value, list) else value

@@ -36,7 +36,7 @@ class Tensor:
 
 @dataclass(eq=False)
 class Weight:
-    """The shape of a weight."""
+    """A weight is its shape alone."""
 
     shape: Shape
 
@@ -58,7 +58,7 @@ class Layer:
         return Tensor((None, *self.shape(*shapes)), self, tensors)
 
     def shape(self, x: Shape, *others: Shape) -> Shape:
-        """The output's shape of those of the inputs; makes the weights."""
+        """Makes the weights, and returns the shape of the output."""
         return x
 
     def weigh(self, *shape: int) -> Weight:
@@ -73,7 +73,7 @@ def Input(shape: Shape, name: str = "") -> Tensor:
 class Model:
     """A network in outline.
 
-    layers: their outputs, in the order in which Keras calls a model's layers.
+    tensors: what its layers make, in the order in which Keras calls them.
     """
 
     def __init__(self, inputs: Tensor, outputs: Tensor | list[Tensor], name: str) -> None:
@@ -90,8 +90,10 @@ class Model:
 
 
 def called(outputs: list[Tensor]) -> list[Tensor]:
-    """All tensors that layers make on the way to the outputs: those farthest from an output first, and what is equally
-    far in the order of keras.src.ops.function.map_graph."""
+    """Returns all tensors that layers make on the way to the outputs, those farthest from an output first.
+
+    Among equally far ones the order is Keras's, that of keras.src.ops.function.map_graph.
+    """
     finished: dict[Tensor, None] = {}
     pending = outputs[::-1]
     while pending:
@@ -122,13 +124,13 @@ def positive(what: str, value: Any) -> int:
 
 
 def pair(what: str, value: Pair) -> tuple[int, int]:
-    """The value along the height and along the width."""
+    """Returns the value along the height and along the width."""
     height, width = value if isinstance(value, tuple) else (value, value)
     return positive(what, height), positive(what, width)
 
 
 def slid(x: Shape, kernel: tuple[int, int], strides: tuple[int, int], padding: str) -> Shape:
-    """The places of a window that slides over an image."""
+    """Returns how many places a window has that slides over an image, along height and width."""
     if padding not in ("same", "valid"):
         raise ValueError(f"padding {padding!r}: same or valid is needed")
     around = (n if padding == "same" else n - k + 1 for n, k in zip(image(x), kernel, strict=True))
@@ -139,7 +141,7 @@ def slid(x: Shape, kernel: tuple[int, int], strides: tuple[int, int], padding: s
 
 
 def image(x: Shape) -> Shape:
-    """(height, width) of a shape."""
+    """Returns the height and width of an image's shape."""
     if len(x) != 3:
         raise ValueError(f"a shape of {x}: (height, width, channels) is needed")
     return x[:2]

@@ -22,7 +22,7 @@ LIMITS = {"width": (-4.0, 3.0), "depth": (-4.0, 3.0), "resolution": (-7.0, 4.0),
 
 @dataclass(frozen=True)
 class Candidate:
-    """Multipliers, pixels, and what the network costs there: the values of whatever the budget bounds."""
+    """A candidate has multipliers, pixels, and what the network costs there, for whatever the budget bounds."""
 
     width: float
     depth: float
@@ -30,13 +30,13 @@ class Candidate:
     costs: Mapping[str, int]
 
     def excess(self, budget: Mapping[str, float]) -> tuple[float, str]:
-        """log(cost / budget) of what comes closest to its bound or exceeds it most, and its name."""
+        """Returns log(cost / budget) of what comes closest to its bound or exceeds it most, and its name."""
         return max((math.log(max(self.costs[what], 1) / bound), what) for what, bound in budget.items())
 
 
 def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound", *, classes: int = 1000,
         batch: int = 1, dtype: str = "float32") -> Candidate:  # fmt: skip
-    """The multipliers whose network comes closest under every bound, and never over one.
+    """Finds the multipliers whose network comes closest under every bound, and never over one.
 
     budget: bounds by name: params, macs, activations (elements for one image), memory (bytes of a training step of
     `batch` images). along: one multiplier, or EfficientNet's three together; then width alone and resolution alone
@@ -81,24 +81,24 @@ def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound",
 
 
 def multipliers(along: Axis, t: float) -> tuple[float, float, float]:
-    """Of width, depth and resolution: 2^t along one, 1.1^t, 1.2^t and 1.15^t along all. 1 at 0."""
+    """Returns those of width, depth and resolution: 2^t along one; 1.1^t, 1.2^t and 1.15^t along all; 1 at 0."""
     if along == "compound":
         return 1.1**t, 1.2**t, 1.15**t
     return tuple(2.0**t if along == axis else 1.0 for axis in ("width", "depth", "resolution"))  # type: ignore
 
 
 def costs(arch: Arch, memory: bool, classes: int = 1000, batch: int = 1, dtype: str = "float32") -> dict[str, int]:
-    """What a network costs; memory, which takes longest to find, only on demand."""
+    """Returns what a network costs; memory, which takes longest to find, only on demand."""
     graph = follow(draw(arch, classes))
     found = {what: sum(getattr(c, what) for c in graph.calls) for what in ("params", "macs", "activations")}
     return found | ({"memory": memory_parts(graph, batch, dtype)["total"]} if memory else {})
 
 
 def search(at: Callable[[float], Candidate], budget: Mapping[str, float], along: str, arch: Arch) -> Candidate:
-    """The candidate closest under the budget, of all that are met on the way to it.
+    """Returns the candidate closest under the budget, of all that were looked at.
 
-    Costs grow with t, in steps where widths and depths are rounded: a bracket around the bound, from t = 0 on, is
-    narrowed by false position, and every third time halved.
+    Costs grow with t, in steps where widths and depths are rounded. A bracket around the bound starts at t = 0; false
+    position narrows it, and every third time it is halved.
     """
     seen: list[Candidate] = []
 
@@ -133,7 +133,7 @@ def search(at: Callable[[float], Candidate], budget: Mapping[str, float], along:
 
 
 def short(value: float) -> str:
-    """1234567 -> "1.23 M"."""
+    """Writes 1234567 as "1.23 M"."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
@@ -141,7 +141,7 @@ def short(value: float) -> str:
 
 
 def quantity(what: str, text: str) -> float:
-    """ "600M" -> 6e8. Units are powers of ten: K, M, G (or B), T."""
+    """Reads "600M" as 6e8. Units are powers of ten: K, M, G (or B), T."""
     match = re.fullmatch(r"\s*(\d+\.?\d*|\d*\.\d+)(e[+-]?\d+)?\s*([KMGBT]?)\s*", text, re.IGNORECASE)
     value = float(match[1] + (match[2] or "")) * UNITS[match[3].upper()] if match else 0.0
     if not 0 < value < float("inf"):
@@ -150,7 +150,7 @@ def quantity(what: str, text: str) -> float:
 
 
 def memory_at(text: str) -> tuple[float, int]:
-    """ "8GB@64" -> (8e9 bytes, a batch of 64); GiB are 2^30 bytes."""
+    """Reads "8GB@64" as 8e9 bytes and a batch of 64; GiB are 2^30 bytes."""
     match = re.fullmatch(r"(.+?)(?:(i)?B)?@(\d+)", text.replace(" ", ""), re.IGNORECASE)
     if not match or int(match[3]) < 1:
         raise InputError(f"memory {shown(text)}: bytes at a batch size are needed, as 8GB@64")

@@ -37,11 +37,11 @@ class Scope:
     drop: float = 0.0
 
     def but(self, **style: Any) -> "Scope":
-        """The scope with these fields of its style replaced."""
+        """Returns the scope with these fields of its style replaced."""
         return replace(self, style=replace(self.style, **style))
 
     def acting(self, act: str | bool) -> "Scope":
-        """The scope with the activation of this name; with none for False, with its own for True."""
+        """Returns the scope with the activation of this name; with none for False, with its own for True."""
         return self if act is True else self.but(activation=act or "")
 
     @property
@@ -55,11 +55,11 @@ class Scope:
         return self.but(norm=False, bias=False, activation="")
 
     def inner(self, label: str, width: Width) -> "Scope":
-        """The scope of a block inside this one, without a stride."""
+        """Returns the scope of a block inside this one, without a stride."""
         return replace(self, name=self.at(label), width=width, stride=1)
 
     def at(self, label: str = "") -> str:
-        """The name of a layer: "stage1_block2_conv1" of the label "conv1"."""
+        """Returns the name of a layer: "stage1_block2_conv1" for the label "conv1"."""
         return f"{self.name}_{label}" if label else self.name
 
     def conv(self, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 1, label: str = "",
@@ -95,7 +95,7 @@ class Scope:
         return self.layers.Activation(self.style.activation, name=f"{self.at(label)}_act")(x)
 
     def pad(self, x: Tensor, kernel: Kernel, stride: int, label: str = "") -> tuple[Tensor, str]:
-        """The padded input, and what padding is left to do: symmetric differs from TensorFlow's only with a stride."""
+        """Pads, and returns the padding left to do as well: symmetric differs from TensorFlow's only with a stride."""
         if self.style.padding != "symmetric":
             return x, self.style.padding
         if stride == 1 or kernel == 1:
@@ -104,11 +104,11 @@ class Scope:
         return self.layers.ZeroPadding2D(by, name=f"{self.at(label)}_pad")(x), "valid"
 
     def max_pool(self, x: Tensor, kernel: int, stride: int, padding: str, label: str = "pool") -> Tensor:
-        """The largest value of each window."""
+        """Takes the largest value of each window."""
         return self.layers.MaxPooling2D(kernel, stride, padding, name=self.at(label))(x)
 
     def mean_pool(self, x: Tensor, kernel: int, stride: int, padding: str, label: str = "pool") -> Tensor:
-        """The mean of each window, without what pads it."""
+        """Takes the mean of each window, without what pads it."""
         return self.layers.AveragePooling2D(kernel, stride, padding, name=self.at(label))(x)
 
     def squeeze_excite(self, x: Tensor, squeezed: int, gate: str = "sigmoid") -> Tensor:
@@ -120,7 +120,7 @@ class Scope:
         return self.layers.Multiply(name=self.at("se_scale"))([x, s])
 
     def residual(self, x: Tensor, f: Tensor) -> Tensor:
-        """x + f, f dropped at the block's rate in training."""
+        """x + f, where training drops f at the block's rate."""
         if self.drop:
             f = self.layers.DropPath(self.drop, name=self.at("drop"))(f)
         return self.layers.Add(name=self.at("add"))([x, f])
@@ -132,5 +132,5 @@ class Scope:
         return self.linear.conv(x, width, 1, stride, "shortcut")
 
     def join(self, tensors: list[Tensor]) -> Tensor:
-        """The tensors side by side, along their channels."""
+        """Puts the tensors side by side, along their channels."""
         return self.layers.Concatenate(name=self.at("join"))(tensors)

@@ -7,9 +7,9 @@ from kcnn.layers import BatchNormalization, Conv2D, DropPath, ResponseNormalizat
 
 
 def stock(model: keras.Model) -> keras.Model:
-    """A copy with the same names, weights and outputs, whose file `keras.saving.load_model` opens without kcnn.
+    """Returns a copy with the same names, weights and outputs, whose file `load_model` of Keras opens without kcnn.
 
-    What it loses is speed in training: our layers take TensorFlow's fused operations.
+    It trains more slowly: our layers take TensorFlow's fused operations.
     """
     copy = keras.models.clone_model(model, clone_function=replaced)
     copy.set_weights(model.get_weights())
@@ -17,7 +17,7 @@ def stock(model: keras.Model) -> keras.Model:
 
 
 def replaced(layer: layers.Layer) -> layers.Layer:
-    """Keras's layer that does what one of ours does; a copy of any other."""
+    """Returns Keras's layer that does what one of ours does, and a copy of any other."""
     config = layer.get_config()
     match layer:
         case BatchNormalization():

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """One call of one layer. Shapes are without the batch; sizes and strides in pixels of the input.
+    """The facts of one call of one layer. Shapes are without the batch; sizes and strides in pixels of the input.
 
-    params: its trainable weights, at its first call; macs: multiply-adds of convolutions and dense layers, without
-    biases; activations: output elements of convolutions. inputs, outputs: numbers of tensors, which index the
-    shapes beside. keeps: what back-propagation needs, see Rule.
+    params, params_nontrainable: its weights, counted at its first call. macs: multiply-adds of convolutions and dense
+    layers, without biases. activations: output elements of convolutions. inputs, outputs: the numbers of its tensors,
+    which index Graph.shapes. keeps: what back-propagation needs, see Rule.
     """
 
     name: str
@@ -37,7 +37,7 @@ class LayerFacts:
 
     @property
     def receptive_field(self) -> int | None:
-        """Of the larger of height and width; None for a tensor without places."""
+        """The pixels that one output sees along the larger of height and width; None for a tensor without places."""
         return max(axis.size for axis in self.field) if self.field else None
 
     @property
@@ -46,13 +46,13 @@ class LayerFacts:
 
     @property
     def centre(self) -> float | None:
-        """Of what the first output sees, in pixels from the middle of the input's first one."""
+        """The centre of what the first output sees, in pixels from the middle of the input's first one."""
         return self.field[0].centre if self.field else None
 
 
 @dataclass(frozen=True)
 class Graph:
-    """All calls in an order in which they can run; shapes[n] is that of tensor n."""
+    """A graph has all calls, in an order in which they can run; shapes[n] is the shape of tensor n."""
 
     calls: tuple[LayerFacts, ...]
     shapes: tuple[Shape, ...]
@@ -62,7 +62,7 @@ class Graph:
 
 @dataclass
 class Record:
-    """A graph while it is read: the shapes and fields of the tensors so far, and the calls that made them."""
+    """A record grows into a graph: it has the shapes and fields of the tensors so far, and the calls that made them."""
 
     shapes: list[Shape] = field(default_factory=list)
     fields: list[Field | None] = field(default_factory=list)
@@ -70,17 +70,17 @@ class Record:
     counted: set[int] = field(default_factory=set)
 
     def new(self, shape: Shape, seen: Field | None) -> int:
-        """The number of a new tensor."""
+        """Returns the number of a new tensor."""
         self.shapes.append(shape)
         self.fields.append(seen)
         return len(self.shapes) - 1
 
     def image(self, shape: Shape) -> int:
-        """The number of an input, which sees itself if it has places."""
+        """Returns the number of a new input, which sees itself if it has places."""
         return self.new(shape, (Axis(), Axis()) if len(shape) == 3 else None)
 
     def call(self, layer: Any, name: str, inputs: list[int], outputs: list[Shape]) -> list[int]:
-        """The numbers of what a layer makes of tensors. Raises InputError for a layer without a rule."""
+        """Returns the numbers of the tensors that a layer makes. Raises InputError for a layer without a rule."""
         known = rule(layer)
         if getattr(layer, "data_format", None) == "channels_first":
             raise InputError(f"layer {name!r} has its channels first: facts are known of channels_last only")
@@ -98,7 +98,7 @@ class Record:
 
 
 def follow(network: outline.Model) -> Graph:
-    """The graph of an outline: the one that `walk` finds in the network itself."""
+    """Returns the graph of an outline, which is the one that `walk` finds in the network itself."""
     record = Record()
     place = {network.input: record.image(plain(network.input))}
     for x in network.tensors:
@@ -108,12 +108,12 @@ def follow(network: outline.Model) -> Graph:
 
 
 def plain(tensor: Any) -> Shape:
-    """The shape of a tensor without the batch."""
+    """Returns the shape of a tensor without the batch."""
     return tuple(tensor.shape[1:])
 
 
 def walk(model: "keras.Model", resolution: int | None = None) -> Graph:
-    """The graph of a functional (or built Sequential) model, models inside it opened up.
+    """Returns the graph of a functional (or built Sequential) model, with the models inside it opened up.
 
     resolution: pixels, for a model whose input leaves its size open. Raises InputError for a layer without a rule
     and a model without a graph.
@@ -138,7 +138,7 @@ def walk(model: "keras.Model", resolution: int | None = None) -> Graph:
         return [place[id(x)] for x in function.outputs]
 
     def tensors_of(node: Any, place: dict[int, tuple[int, Any]]) -> list[Any]:
-        """What a call makes. Its size may be open where the model was built, and is not here."""
+        """Returns what a call makes. Sizes that were open when the model was built are known here."""
         if not any(None in t.shape[1:] for t in node.outputs):
             return node.outputs
         args, kwargs = node.arguments.fill_in({k: t for k, (_, t) in place.items()})
@@ -157,7 +157,7 @@ def walk(model: "keras.Model", resolution: int | None = None) -> Graph:
 
 
 def opened(model: Any) -> Any:
-    """The functional graph of a model. Keras 3 keeps a Sequential one's under a private name."""
+    """Returns the functional graph of a model. Keras 3 keeps that of a Sequential one under a private name."""
     model = getattr(model, "_functional", None) or model
     if not hasattr(model, "_nodes_by_depth"):
         name = shown(getattr(model, "name", model))
@@ -166,14 +166,17 @@ def opened(model: Any) -> Any:
 
 
 def nodes(function: Any) -> Iterator[Any]:
-    """Calls of layers, each after those it needs. `model.layers` would tell neither order nor wiring nor a second
-    call of one layer, and the nodes have no public name in Keras 3."""
+    """Yields the calls of layers, each after those it needs.
+
+    `model.layers` would tell neither order nor wiring nor a second call of one layer, and the nodes have no public
+    name in Keras 3.
+    """
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from (node for node in function._nodes_by_depth[depth] if not node.is_input)
 
 
 def weights(layer: Any, counted: set[int]) -> tuple[int, int]:
-    """(trainable, other) elements, each variable once however often it is used."""
+    """Counts the trainable and the other elements, each variable once however often it is used."""
 
     def count(variables: list[Any]) -> int:
         fresh = [v for v in variables if id(v) not in counted]

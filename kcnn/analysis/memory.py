@@ -1,4 +1,4 @@
-"""How much memory a network takes: a rehearsal of its step on the graph, tensor by tensor."""
+"""The memory that a network takes, found by a rehearsal of its step on the graph, tensor by tensor."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ MASTER = 4  # bytes of a weight, its gradient and each of its optimizer's slots:
 
 @dataclass
 class Heap:
-    """Live buffers and the most they ever came to. A buffer goes when nobody holds it any more."""
+    """A heap has live buffers, and the most bytes they ever came to. A buffer goes when nothing holds it any more."""
 
     live: int = 0
     peak: int = 0
@@ -46,7 +46,7 @@ class Heap:
 
 def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
                  ) -> dict[str, int]:  # fmt: skip
-    """Bytes: weights, gradients, optimizer, ahead, activations, and total: the most in use at once.
+    """Returns bytes by name: weights, gradients, optimizer, ahead, activations, and total, the most in use at once.
 
     Against TensorFlow's allocator on CPU it was right within 15 % (tests/kcnn/analysis/test_memory.py says how). It
     leaves out the scratch of kernels, what operations that overlap hold longer, and what the process itself takes.
@@ -78,10 +78,10 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
 
 
 def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> tuple[int, list[int]]:
-    """The most bytes that tensors and gradients take at once, in one forward and, in training, one backward pass;
-    and how many bytes of each call's making are kept from one to the other.
+    """Returns the most bytes that tensors and gradients take at once, in one forward and, in training, one backward
+    pass; and for each call the bytes of what it made that are kept from one to the other.
 
-    Forward, an output takes a new buffer, or its input's where the layer allows it and nobody else wants that.
+    Forward, an output takes a new buffer, or its input's where the layer allows it and nothing else reads that.
     Backward, in reverse order, a layer makes gradients of its weights, which stay, and of its inputs, and lets go of
     what it had kept. item: bytes of an element times the batch.
     """
@@ -141,17 +141,17 @@ def backward(graph: Graph, calls: list[LayerFacts], item: int, active: set[int],
 
 
 def passes(call: LayerFacts, active: set[int]) -> bool:
-    """Whether back-propagation passes through a call."""
+    """Tells whether back-propagation passes through a call."""
     return any(i in active for i in call.outputs)
 
 
 def kept(call: LayerFacts) -> list[int]:
-    """The tensors that a call keeps until its gradient is computed."""
+    """Returns the tensors that a call keeps until its gradient is computed."""
     return [*(call.inputs if "x" in call.keeps else ()), *(call.outputs if "y" in call.keeps else ())]
 
 
 def differentiable(calls: list[LayerFacts]) -> set[int]:
-    """The tensors that depend on trainable weights: nothing is kept for the gradient of others."""
+    """Returns the tensors that depend on trainable weights: nothing is kept for the gradient of others."""
     active: set[int] = set()
     for call in calls:
         if call.params or any(i in active for i in call.inputs):
@@ -160,7 +160,7 @@ def differentiable(calls: list[LayerFacts]) -> set[int]:
 
 
 def reusable(call: LayerFacts, place: dict[int, int], heap: Heap, size: int) -> int | None:
-    """The buffer of an input that the output may take: its only one, or one that nobody else holds."""
+    """Returns the buffer of an input that the output may take: its only one, or one that nothing else holds."""
     if "v" in call.keeps:
         return place[call.inputs[0]]
     if "i" in call.keeps:
@@ -171,7 +171,7 @@ def reusable(call: LayerFacts, place: dict[int, int], heap: Heap, size: int) -> 
 
 
 def depth_first(graph: Graph) -> Iterable[LayerFacts]:
-    """The calls with each branch run to its end before the next one starts."""
+    """Yields the calls with each branch run to its end before the next one starts."""
     producer = {i: call for call in graph.calls for i in call.outputs}
     done: set[int] = set(graph.inputs)
     stack = list(reversed(graph.outputs))

@@ -1,4 +1,4 @@
-"""All that is known of each kind of layer: what it costs, what it sees, and what back-propagation keeps of it.
+"""The rules of each kind of layer: what it costs, what it sees, and what back-propagation keeps of it.
 
 A table {name of a layer class -> Rule} holds it; a class that the table lacks is an error, never a silent zero.
 """
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]  # without the batch
 
 @dataclass(frozen=True)
 class Axis:
-    """What a row of outputs sees along one axis of the input, in pixels.
+    """An axis tells what a row of outputs sees along one axis of the input, in pixels.
 
     Output 0 sees the pixels lo ... hi (padding has numbers below 0), output i those i * jump further on.
     """
@@ -33,7 +33,7 @@ class Axis:
         return (self.lo + self.hi) / 2
 
     def window(self, before: float, kernel: int, stride: float = 1.0) -> "Axis":
-        """Through windows of `kernel` positions, the first of which starts `before` positions early."""
+        """Returns what windows of `kernel` positions see, the first of which starts `before` positions early."""
         lo = self.lo - before * self.jump
         return Axis(lo, lo + self.hi - self.lo + (kernel - 1) * self.jump, self.jump * stride)
 
@@ -81,7 +81,7 @@ See = Callable[[Any, list[Field], Shape, Shape], Field | None]
 
 
 def merged(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
-    """All that the inputs see. Inputs without places, such as a gate of squeeze-and-excite, do not count."""
+    """Joins what the inputs see. Inputs without places, such as a gate of squeeze-and-excite, do not count."""
     if not fields or len(y) != 3:
         return None
     first, *rest = fields
@@ -104,7 +104,7 @@ def windowed(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | Non
 
 
 def unpooled(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None:
-    """Transposed convolutions: output o sees the inputs i with o = i * stride + t - pad, t below the kernel."""
+    """A transposed convolution's output o sees the inputs i with o = i * stride + t - pad, t below the kernel."""
     if not fields:
         return None
     axes = []
@@ -150,7 +150,7 @@ def activation(layer: Any) -> str:
 
 
 def activated(layer: Any) -> str:
-    """Input, and what the layer's own activation keeps of what lies between."""
+    """A layer keeps its input, and what its own activation keeps of what lies between."""
     own = activation(layer) if getattr(layer, "activation", None) else ""
     return "x" + own.replace("x", "h").replace("i", "").replace("v", "")
 
@@ -172,7 +172,7 @@ NO_LETTERS = always("")
 
 @dataclass(frozen=True)
 class Rule:
-    """What is known of a kind of layer."""
+    """A rule has three functions of a layer: what it costs, what it sees, and what back-propagation keeps of it."""
 
     cost: Cost = nothing
     see: See = merged
@@ -240,7 +240,7 @@ NAMED: Mapping[str, Rule] = {
 
 
 def rule(layer: Any) -> Rule:
-    """Of the layer's class, or the nearest class above it."""
+    """Returns the rule of a layer's class, or of the nearest class above it. Raises InputError where there is none."""
     for cls in type(layer).__mro__:
         if cls.__name__ in RULES and cls.__module__.startswith(LAYERS):
             return RULES[cls.__name__]

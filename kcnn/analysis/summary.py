@@ -1,4 +1,4 @@
-"""Facts read off the graph: what a network costs, sees and needs, in total, per stage and per layer."""
+"""Facts are read off the graph: what a network costs, sees and needs, in total, per stage and per layer."""
 
 import math
 import re
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A part of a network: sums over its layers, and place of its last tensor that has one.
+    """The facts of a stage are sums over its layers, and what its last tensor with height and width sees.
 
-    resolution, receptive_field, stride, centre: pixels of the longer side; centre is that of what the first output
-    sees, from the middle of the input's first pixel. None (resolution 1) where nothing is spatial.
-    blocks: 0 in networks that are not ours. kept: bytes that back-propagation keeps of one image in float32.
+    resolution, receptive_field, stride, centre: pixels of the longer side. centre: the centre of what the first output
+    sees, from the middle of the input's first pixel. Where no tensor has height and width, resolution is 1 and the
+    other three are None. blocks: 0 in networks that are not ours. kept: bytes that back-propagation keeps of one image
+    in float32.
     intensity: see Facts.
     """
 
@@ -43,7 +44,7 @@ class StageFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a network costs, sees and needs.
+    """The facts of a network tell what it costs, sees and needs.
 
     resolution: pixels. params: trainable weights. macs: multiply-adds of convolutions and dense layers for one
     image, biases not counted. activations: output elements of all convolutions for one image (Radosavovic et al.,
@@ -72,20 +73,20 @@ class Facts:
         return self.graph.calls
 
     def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
-        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.analysis.memory.memory_parts."""
+        """Returns the bytes of weights, gradients, optimizer and so on: see kcnn.analysis.memory.memory_parts."""
         return memory_parts(self.graph, batch, dtype, training, slots)
 
     def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:
-        """The most bytes in use at once in a step of training, or in inference."""
+        """Returns the most bytes in use at once in a step of training, or in inference."""
         return self.memory_parts(batch, dtype, training, slots)["total"]
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the layers, ready for JSON."""
+        """Returns all but the layers, ready for JSON."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph"}
         return plain | {"stages": [asdict(s) for s in self.stages], "remarks": list(self.remarks)}
 
     def layer_dicts(self) -> list[dict[str, Any]]:
-        """The layers, ready for JSON: counts, place, and the bytes kept of one image in float32."""
+        """Returns the layers, ready for JSON: counts, what they see, and the bytes kept of one image in float32."""
         plain = ("name", "kind", "params", "params_nontrainable", "macs", "activations", "receptive_field", "stride")
         kept = rehearse(self.graph, self.layers, item=4, training=True)[1]
         return [
@@ -96,8 +97,8 @@ class Facts:
 
 def facts(model: "Arch | str | keras.Model", classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
           resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> Facts:  # fmt: skip
-    """The facts of a network, given by name, as an Arch (built by these arguments, without allocating weights), or as
-    any functional Keras model (`resolution` then serves one whose input leaves its size open).
+    """Returns the facts of a network: of a name or an Arch with these arguments of `build`, for which Keras is not
+    even imported; or of any functional Keras model, where `resolution` serves one whose input leaves its size open.
 
     Raises InputError for an unknown name, impossible arguments, and a layer that has no rule.
     """
@@ -111,7 +112,7 @@ def facts(model: "Arch | str | keras.Model", classes: int = 1000, *, width: floa
 
 
 def summarize(name: str, graph: Graph) -> Facts:
-    """The facts of the network of this name and graph."""
+    """Returns the facts of the network of this name and graph."""
     size = max(graph.shapes[graph.inputs[0]][:2])
     kept = rehearse(graph, graph.calls, item=4, training=True)[1]
     parts: dict[str, list[int]] = {}
@@ -171,7 +172,7 @@ def intensity(graph: Graph, calls: Sequence[LayerFacts]) -> float:
 
 
 def stage_names(graph: Graph) -> list[str]:
-    """A stage for each call: by its layer's name in networks of ours, by its stride in others."""
+    """Returns the stage of each call: by its layer's name in networks of ours, by its stride in others."""
     ours = [re.match(r"stem|stage\d+|head|aux\d*|normalize|logits", c.name) for c in graph.calls]
     if all(ours):
         return [{"normalize": "stem", "logits": "head"}.get(m[0], m[0]) for m in ours if m]
@@ -190,12 +191,12 @@ def order(stage: str) -> tuple[int, float]:
 
 
 def last(calls: Sequence[LayerFacts]) -> LayerFacts | None:
-    """The last call whose output has places."""
+    """Returns the last call whose output has height and width."""
     return next((c for c in reversed(calls) if c.field is not None), None)
 
 
 def ancestors(graph: Graph) -> set[int]:
-    """The tensors that the first output depends on: those of auxiliary heads are left out."""
+    """Returns the tensors that the first output depends on, which leaves out those of auxiliary heads."""
     wanted = {graph.outputs[0]}
     for call in reversed(graph.calls):
         if wanted.intersection(call.outputs):

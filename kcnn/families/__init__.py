@@ -24,12 +24,12 @@ ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in fam
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The canonical names that match a shell pattern, sorted: names("resnet-*")."""
+    """Returns the canonical names that match a shell pattern, sorted: names("resnet-*")."""
     return sorted(fnmatch.filter(ARCHS, pattern), key=natural)
 
 
 def get(name: str) -> Arch:
-    """The architecture of a name, however it is written: resnet-50, resnet50, ResNet50, resnet_50.
+    """Returns the architecture of a name, however it is written: resnet-50, resnet50, ResNet50, resnet_50.
 
     Points of design spaces have names as well: regnetx-d13-w24-a36.44-m2.49-g8, anynetx-d1x1x4x7-w24x56x152x368-g8.
     Raises InputError with the closest names for one that is not known.
@@ -49,7 +49,7 @@ def bare(name: str) -> str:
 
 
 def natural(name: str) -> list[tuple[str, float]]:
-    """resnet-18 before resnet-101."""
+    """Returns what sorts resnet-18 before resnet-101."""
     return [(word, float(n or 0)) for word, n in re.findall(r"(\D+)(\d+\.?\d*)?", name)]
 
 
