@@ -21,7 +21,7 @@ def budget(
     along: Annotated[Axis, Parameter(help="What is scaled; compound: all three, as EfficientNet does.")] = "compound",
     classes: Annotated[int, Parameter(help="Of the classifier.")] = 1000,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Find the multipliers whose network comes closest under every bound, without allocating any weights.
 
@@ -73,7 +73,7 @@ def train_command(name: str, before: Candidate, found: Candidate) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(budget, "kcnn budget", argv)
+    cli.command("budget", argv)
 
 
 if __name__ == "__main__":

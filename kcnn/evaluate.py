@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
         ),
     ] = "none",
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Evaluate the network of a run and print its accuracy, in all and for each class.
 
@@ -45,6 +45,7 @@ def evaluate(
 
     kcnn evaluate logs/resnet-50-photos-... --split test
     """
+    starting.need_tensorflow()
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
@@ -63,7 +64,7 @@ def evaluate(
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(evaluate, "kcnn evaluate", argv)
+    cli.command("evaluate", argv)
 
 
 if __name__ == "__main__":

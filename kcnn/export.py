@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
 
 SAVED_MODEL, CHECKS = Group.create_ordered("SavedModel"), Group.create_ordered("Checks")
 Signature = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
@@ -49,7 +49,7 @@ def export(
         float, Parameter(group=CHECKS, help="Largest loss of top-1, as a share, that is not refused.")
     ] = 0.01,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the network of a run as RUN/FORMAT/<version>/: pictures in, classes out.
 
@@ -64,6 +64,7 @@ def export(
 
     kcnn export logs/resnet-50-photos-... --format litert --dtype int8
     """
+    starting.need_tensorflow()
     from trainers.serving.exports import export_run
 
     result = export_run(
@@ -99,7 +100,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(export, "kcnn export", argv)
+    cli.command("export", argv)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from kcnn import cli
 from kcnn.analysis import Facts, facts
 from kcnn.arch import Arch, compound
 from kcnn.builder import Stem, resolve
-from kcnn.cli import Json, Seed, run
 from kcnn.errors import InputError, shown
 from kcnn.families import get, names
 
@@ -32,8 +32,8 @@ def info(
     precision: Precision = "float32",
     per_layer: Annotated[bool, Parameter(negative="")] = False,
     plot: Path | None = None,
-    json: Json = False,
-    seed: Seed = 0,
+    json: cli.Json = False,
+    seed: cli.Unused = 0,
 ) -> Mapping[str, Any]:
     """What a network is: its facts, in total and per stage, or side by side with others'.
 
@@ -223,7 +223,7 @@ def draw(found: Sequence[Facts], file: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run(info, "kcnn info", argv)
+    cli.command("info", argv)
 
 
 if __name__ == "__main__":

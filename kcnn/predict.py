@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
+from kcnn.errors import InputError
 
 SERVER = Group.create_ordered("Server")
 
@@ -34,7 +35,7 @@ def predict(
     timeout: Annotated[float, Parameter(group=SERVER, help="Seconds to wait for a whole answer.")] = 10.0,
     retries: Annotated[int, Parameter(group=SERVER, help="Further tries where there was none.")] = 3,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Print the likeliest classes of images, with their probabilities.
 
@@ -45,7 +46,7 @@ def predict(
 
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
-    from kcnn.errors import InputError
+    starting.need_tensorflow()
     from trainers.prediction import find_images
     from trainers.prediction import predict as classify
     from trainers.runs.checkpoints import load_run
@@ -89,7 +90,7 @@ def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(predict, "kcnn predict", argv)
+    cli.command("predict", argv)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def say(line: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(launch, "python -m trainers.launch", argv)
+    cli.command("launch", argv)
 
 
 if __name__ == "__main__":
