@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import cyclopts
 
@@ -17,7 +17,7 @@ from kcnn.errors import InputError, Interrupted, shown
 
 # Each command: the place of its function, loaded only where it is asked for, and what the list of commands says of it.
 COMMANDS = {
-    "train": ("kcnn.train:app", "Train a network, on the digits that come along or on images of your own."),
+    "train": ("kcnn.train:app", "Train a network on the digits that come along, or on images of your own."),
     "evaluate": ("kcnn.evaluate:evaluate", "Evaluate a run: loss, top-1, top-5, each class, the confusion matrix."),
     "predict": ("kcnn.predict:predict", "Predict the classes of images with the network of a run."),
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
@@ -29,6 +29,10 @@ LONGEST = 1000  # characters of a message
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as one JSON object, as the last line.")]
+Run = Annotated[str, cyclopts.Parameter(help="The folder of a run of kcnn train.")]
+Checkpoint = Annotated[
+    Literal["last", "best"], cyclopts.Parameter(help="Use the weights of the last checkpoint, or of the best one.")
+]
 # Scripts give every command the same --seed. Where nothing is drawn at random, the help does not speak of it.
 Unused = Annotated[int, cyclopts.Parameter("--seed", show=False)]
 

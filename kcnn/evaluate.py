@@ -8,22 +8,26 @@ from kcnn import cli, starting
 
 
 def evaluate(
-    run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
+    run: cli.Run,
     /,
     *,
     data: Annotated[
         str | None,
         Parameter(
-            help="Other data whose classes are the run's, or some of them (default: the run's data). A folder of class "
-            "folders is evaluated whole."
+            help="Evaluate on this data, whose classes are the run's or some of them (default: the run's data). A "
+            "folder of class folders is evaluated whole."
         ),
     ] = None,
     split: Annotated[
         Literal["val", "test", "train"] | None,
-        Parameter(help="Which part of the data to evaluate (default: val; of a --data without val, its test part)."),
+        Parameter(help="Evaluate this part of the data (default: val; of a --data without val, its test part)."),
     ] = None,
-    checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
-    batch_size: Annotated[int | None, Parameter(help="Images at once (default: the run's).")] = None,
+    checkpoint: Annotated[
+        Literal["last", "best"], Parameter(help="Use the weights of the last checkpoint, or of the best one.")
+    ] = "last",
+    batch_size: Annotated[
+        int | None, Parameter(help="Evaluate this many images at once (default: as in training).")
+    ] = None,
     tta: Annotated[
         Literal["none", "flip", "ten-crop"],
         Parameter(

@@ -28,15 +28,17 @@ def train(
     ] = None,
     json: cli.Json = False,
 ) -> dict[str, Any] | None:
-    """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
+    """Train a network. The run's folder gets its checkpoints, figures,
+    dashboards, a card and the trained model.
 
-    kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
-    kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
+    kcnn train                                    # EfficientNet-B0 on digits
+    kcnn train --arch resnet-50 --data photos/    # photos/{train,val}/CLASS/*.jpg
     kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
-    kcnn train --show-recipe a2                       # a paper's settings, in full
-    kcnn train --resume logs/resnet-50-photos-...     # after a crash
+    kcnn train --show-recipe a2                   # a paper's settings, in full
+    kcnn train --resume logs/resnet-50-photos-... # after a crash
 
-    Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
+    Flags win over --config, and --config wins over the recipe. A run can be
+    killed at any time and resumed.
     """
     if show_recipe is not None:
         return recipe(show_recipe, quiet=json)
