@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import kcnn
+from kcnn.analysis.graph import LayerFacts
 from kcnn.builder import abstract, build
 from kcnn.families import FAMILIES
-from kcnn.graph import LayerFacts
 
 HERE = Path(__file__).parent
 PAGE = HERE / "architectures.md"

@@ -77,9 +77,9 @@ def stage(
     return Stage(block, depth, width, stride, options, widen, deepen)
 
 
-def piece(block: str, width: Width = None, stride: int = 1, *, widen: Any = "free", **options: Any) -> Stage:
-    """A single layer of a stem or a head."""
-    return Stage(block, 1, width, stride, options, widen, deepen=False)
+def block(name: str, width: Width = None, stride: int = 1, *, widen: Any = "free", **options: Any) -> Stage:
+    """A single block of a stem or a head."""
+    return Stage(name, 1, width, stride, options, widen, deepen=False)
 
 
 @dataclass(frozen=True)

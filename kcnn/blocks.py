@@ -1,41 +1,34 @@
 """The vocabulary: a block is a function from a tensor (batch, height, width, channels) to the next one.
 
-Every block is called as block(style, x, width, stride, name, drop, **options). `drop` is the rate of the block's
-own regularizer: stochastic depth of a residual branch, dropout in a head.
+Every block is called as block(scope, x, width, stride, **options), where the scope makes its layers, in the network's
+style and by the block's name. Stages repeat a block; stems and heads are blocks in a row.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from keras import KerasTensor as Tensor
-from keras import layers
-
-from kcnn.arch import Style, Width, round_width
-from kcnn.layers import ResponseNormalization
-from kcnn.parts import conv, depthwise, finish, max_pool, mean_pool, residual, shortcut, squeeze_excite
+from kcnn.arch import Width, round_width
+from kcnn.scope import Scope, Tensor
 
 # Blocks of stages
 
 
-def plain(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 3) -> Tensor:
+def plain(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 3) -> Tensor:
     """f(x), f = [max-pool ->] conv."""
     if stride > 1:
-        x = max_pool(style, x, None, stride, name, kernel=stride)
-    return conv(style, x, width, kernel, name=f"{name}_conv")
+        x = b.max_pool(x, stride, stride, "valid")
+    return b.conv(x, width, kernel, 1, "conv")
 
 
-def basic(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-          identity: bool = True) -> Tensor:  # fmt: skip
+def basic(b: Scope, x: Tensor, width: int, stride: int, *, identity: bool = True) -> Tensor:
     """act(x + f(x)), f = 3x3 -> 3x3; act(f(x)) without the identity."""
-    f = conv(style, x, width, 3, stride, name=f"{name}_conv1")
-    f = conv(style, f, width, 3, act=False, name=f"{name}_conv2")
-    y = residual(shortcut(style, x, width, stride, name), f, name, drop) if identity else f
-    return finish(style, y, name, norm=False)
+    f = b.conv(x, width, 3, stride, "conv1")
+    f = b.linear.conv(f, width, 3, 1, "conv2")
+    return b.act(b.residual(b.shortcut(x, width, stride), f) if identity else f)
 
 
-def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-               ratio: float = 0.25, groups: int = 1, group_width: int = 0, se: float = 0.0,
-               stride_first: bool = False) -> Tensor:  # fmt: skip
+def bottleneck(b: Scope, x: Tensor, width: int, stride: int, *, ratio: float = 0.25, groups: int = 1,
+               group_width: int = 0, se: float = 0.0, stride_first: bool = False) -> Tensor:  # fmt: skip
     """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 in groups -> SE -> 1x1.
 
     The 3x3 has the stride, or the first 1x1. Groups are given by their number (ResNeXt) or their width (RegNet),
@@ -44,113 +37,105 @@ def bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop
     inner = round(width * ratio)
     if group_width:
         groups = inner // min(group_width, inner)
-    f = conv(style, x, inner, 1, stride if stride_first else 1, name=f"{name}_reduce")
-    f = conv(style, f, inner, 3, 1 if stride_first else stride, groups=groups, name=f"{name}_conv")
+    f = b.conv(x, inner, 1, stride if stride_first else 1, "reduce")
+    f = b.conv(f, inner, 3, 1 if stride_first else stride, "conv", groups)
     if se:
-        f = squeeze_excite(style, f, max(1, round(x.shape[-1] * se)), name=f"{name}_se")
-    f = conv(style, f, width, 1, act=False, name=f"{name}_expand")
-    y = residual(shortcut(style, x, width, stride, name), f, name, drop)
-    return finish(style, y, name, norm=False)
+        f = b.squeeze_excite(f, max(1, round(x.shape[-1] * se)))
+    f = b.linear.conv(f, width, 1, 1, "expand")
+    return b.act(b.residual(b.shortcut(x, width, stride), f))
 
 
-def preact_bottleneck(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-                      ratio: float = 0.25) -> Tensor:  # fmt: skip
+def preact_bottleneck(b: Scope, x: Tensor, width: int, stride: int, *, ratio: float = 0.25) -> Tensor:
     """x + f(act(norm(x))), f = 1x1 to ratio * width -> 3x3 with the stride -> 1x1, where only these two are normalized.
 
     A shortcut that has to project starts from act(norm(x)) as well. He et al., 2016
     (https://arxiv.org/abs/1603.05027).
     """
     inner = round(width * ratio)
-    y = finish(style, x, f"{name}_pre")
-    x = x if x.shape[-1] == width and stride == 1 else shortcut(style, y, width, stride, name, norm=False)
-    f = conv(style, y, inner, 1, name=f"{name}_reduce")
-    f = conv(style, f, inner, 3, stride, name=f"{name}_conv")
-    f = conv(style, f, width, 1, act=False, norm=False, bias=False, name=f"{name}_expand")
-    return residual(x, f, name, drop)
+    y = b.norm_act(x, "pre")
+    x = x if x.shape[-1] == width and stride == 1 else b.bare.shortcut(y, width, stride)
+    f = b.conv(y, inner, 1, 1, "reduce")
+    f = b.conv(f, inner, 3, stride, "conv")
+    f = b.bare.conv(f, width, 1, 1, "expand")
+    return b.residual(x, f)
 
 
-def dense(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, ratio: int = 4,
-          keep: float = 0.5) -> Tensor:  # fmt: skip
+def dense(b: Scope, x: Tensor, width: int, stride: int, *, ratio: int = 4, keep: float = 0.5) -> Tensor:
     """[x, f(x)] joined, f = norm -> act -> 1x1 to ratio * width -> norm -> act -> 3x3 to width, the growth rate.
 
     With a stride the transition goes first: norm -> act -> 1x1 that keeps half of the channels -> mean of 2x2.
     """
     if stride > 1:
-        x = finish(style, x, f"{name}_transition_pre")
-        x = conv(style, x, int(x.shape[-1] * keep), act=False, norm=False, bias=False, name=f"{name}_transition")
-        x = mean_pool(x, stride, stride, "valid", f"{name}_transition")
-    f = finish(style, x, f"{name}_pre")
-    f = conv(style, f, ratio * width, 1, name=f"{name}_reduce")
-    f = conv(style, f, width, 3, act=False, norm=False, bias=False, name=f"{name}_conv")
-    return layers.Concatenate(name=f"{name}_join")([x, f])
+        x = b.norm_act(x, "transition_pre")
+        x = b.bare.conv(x, int(x.shape[-1] * keep), 1, 1, "transition")
+        x = b.mean_pool(x, stride, stride, "valid", "transition_pool")
+    f = b.norm_act(x, "pre")
+    f = b.conv(f, ratio * width, 1, 1, "reduce")
+    f = b.bare.conv(f, width, 3, 1, "conv")
+    return b.join([x, f])
 
 
-def inverted(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 3,
-             expand: float = 6, se: float = 0.0, se_expanded: float = 0.0, gate: str = "sigmoid",
-             act: str | bool = True) -> Tensor:  # fmt: skip
+def inverted(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 3, expand: float = 6, se: float = 0.0,
+             se_expanded: float = 0.0, gate: str = "sigmoid", act: str | bool = True) -> Tensor:  # fmt: skip
     """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1.
 
     MobileNetV2 (https://arxiv.org/abs/1801.04381). Squeeze-and-excite narrows to `se` of the block's input, or, with
     a ReLU, to `se_expanded` of the expanded width (MobileNetV3).
     """
     inner = round_width(x.shape[-1] * expand) if expand != 1 else x.shape[-1]
-    f = conv(style, x, inner, 1, act=act, name=f"{name}_expand") if expand != 1 else x
-    f = depthwise(style, f, kernel, stride, act=act, name=f"{name}_depthwise")
+    f = b.acting(act).conv(x, inner, 1, 1, "expand") if expand != 1 else x
+    f = b.acting(act).depthwise(f, kernel, stride, "depthwise")
     if se:
-        f = squeeze_excite(style, f, max(1, int(x.shape[-1] * se)), gate=gate, name=f"{name}_se")
+        f = b.squeeze_excite(f, max(1, int(x.shape[-1] * se)), gate)
     if se_expanded:
-        f = squeeze_excite(style, f, round_width(inner * se_expanded), gate=gate, act="relu", name=f"{name}_se")
-    f = conv(style, f, width, 1, act=False, name=f"{name}_project")
-    return residual(x, f, name, drop) if stride == 1 and x.shape[-1] == width else f
+        f = b.acting("relu").squeeze_excite(f, round_width(inner * se_expanded), gate)
+    f = b.linear.conv(f, width, 1, 1, "project")
+    return b.residual(x, f) if stride == 1 and x.shape[-1] == width else f
 
 
-def separable(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *,
-              act: str | bool = True, between: bool = True) -> Tensor:  # fmt: skip
+def separable(b: Scope, x: Tensor, width: int, stride: int, *, act: str | bool = True, between: bool = True) -> Tensor:
     """f(x), f = depthwise 3x3 -> 1x1. MobileNet (https://arxiv.org/abs/1704.04861).
 
     Norm and activation follow both (`between`), or the second alone.
     """
-    x = depthwise(style, x, 3, stride, act=between, norm=between and style.norm, bias=None if between else False,
-                  name=f"{name}_depthwise")  # fmt: skip
-    return conv(style, x, width, 1, act=act, name=f"{name}_pointwise")
+    x = (b if between else b.bare).depthwise(x, 3, stride, "depthwise")
+    return b.acting(act).conv(x, width, 1, 1, "pointwise")
 
 
-def extreme(style: Style, x: Tensor, width: tuple[int, ...], stride: int, name: str, drop: float = 0.0) -> Tensor:
+def extreme(b: Scope, x: Tensor, width: tuple[int, ...], stride: int) -> Tensor:
     """x + f(x), f = (act -> separable 3x3) for each width [-> max-pool]. Xception."""
     f = x
     for i, w in enumerate(width, 1):
-        f = finish(style, f, f"{name}_in{i}", norm=False)
-        f = separable(style, f, w, 1, f"{name}_sep{i}", act=False, between=False)
+        f = b.act(f, f"in{i}")
+        f = separable(b.inner(f"sep{i}"), f, w, 1, act=False, between=False)
     if stride > 1:  # what it pools has values below zero: the padding must not be zeros
-        f = layers.MaxPooling2D(3, stride, "same", name=f"{name}_pool")(f)
-    return residual(shortcut(style, x, width[-1], stride, name), f, name, drop)
+        f = b.max_pool(f, 3, stride, "same")
+    return b.residual(b.shortcut(x, width[-1], stride), f)
 
 
-def inception(style: Style, x: Tensor, width: Width, stride: int, name: str, drop: float = 0.0, *,
-              paths: tuple[str, ...], padding: str | None = "same") -> Tensor:  # fmt: skip
+def inception(b: Scope, x: Tensor, width: Width, stride: int, *, paths: tuple[str, ...],
+              padding: str | None = "same") -> Tensor:  # fmt: skip
     """Paths side by side, joined. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1", "avg 1x1".
 
     Steps: HxW a convolution, which takes the next of the path's widths; avg, max a 3x3 pool; 1x3|3x1 two ends of
     the path. A step that ends in /s takes the block's stride, and its padding; if none does, a max-pool in front.
     """
     if stride > 1 and not any("/s" in path for path in paths):
-        x = layers.MaxPooling2D(3, stride, "same", name=f"{name}_pool")(x)
-    ends = branches(style, x, width, stride, name, paths, padding)
-    return layers.Concatenate(name=f"{name}_join")(ends)
+        x = b.max_pool(x, 3, stride, "same")
+    return b.join(branches(b, x, width, stride, paths, padding or b.style.padding))
 
 
-def inception_residual(style: Style, x: Tensor, width: Width, stride: int, name: str, drop: float = 0.0, *,
-                       paths: tuple[str, ...], share: float, act: bool = True) -> Tensor:  # fmt: skip
+def inception_residual(b: Scope, x: Tensor, width: Width, stride: int, *, paths: tuple[str, ...], share: float,
+                       act: bool = True) -> Tensor:  # fmt: skip
     """act(x + share * f(x)), f = paths as in `inception` -> linear 1x1. Inception-ResNet."""
-    f = layers.Concatenate(name=f"{name}_join")(branches(style, x, width, stride, name, paths, "same"))
-    f = conv(style, f, x.shape[-1], 1, act=False, norm=False, name=f"{name}_expand")
-    f = layers.Rescaling(share, name=f"{name}_share")(f)
-    return finish(style, residual(x, f, name, drop), name, act, norm=False)
+    f = b.join(branches(b, x, width, stride, paths, "same"))
+    f = b.linear.but(norm=False, bias=True).conv(f, x.shape[-1], 1, 1, "expand")
+    f = b.layers.Rescaling(share, name=b.at("share"))(f)
+    return b.acting(act).act(b.residual(x, f))
 
 
-def branches(style: Style, x: Tensor, width: Width, stride: int, name: str, paths: tuple[str, ...],
-             padding: str | None) -> list[Tensor]:  # fmt: skip
-    """What the paths make of x."""
+def branches(b: Scope, x: Tensor, width: Width, stride: int, paths: tuple[str, ...], padding: str) -> list[Tensor]:
+    """What the paths make of x: one tensor a path, or one an end."""
     ends = []
     for i, (path, w) in enumerate(zip(paths, width, strict=True), 1):
         widths = iter(w if isinstance(w, tuple) else (w,))
@@ -158,11 +143,11 @@ def branches(style: Style, x: Tensor, width: Width, stride: int, name: str, path
         for j, step in enumerate(path.split(), 1):
             kind, at_stride = step.removesuffix("/s"), step.endswith("/s")
             by, around = (stride, padding) if at_stride else (1, "same")
-            label = f"{name}_path{i}_{j}"
+            label = f"path{i}_{j}"
             if kind == "max":
-                heads = [layers.MaxPooling2D(3, by, around, name=f"{label}_pool")(h) for h in heads]
+                heads = [b.max_pool(h, 3, by, around, f"{label}_pool") for h in heads]
             elif kind == "avg":
-                heads = [mean_pool(h, 3, by, around or "same", label) for h in heads]
+                heads = [b.mean_pool(h, 3, by, around, f"{label}_pool") for h in heads]
             else:
                 kernels = [tuple(int(k) for k in kernel.split("x")) for kernel in kind.split("|")]
                 here = next(widths)
@@ -170,80 +155,89 @@ def branches(style: Style, x: Tensor, width: Width, stride: int, name: str, path
                 letters = "ab" if len(here) > 1 else ("",)
                 (h,) = heads
                 heads = [
-                    conv(style, h, out, kernel, by, padding=around, name=f"{label}{letter}")
+                    b.but(padding=around).conv(h, out, kernel, by, f"{label}{letter}")
                     for out, kernel, letter in zip(here, kernels, letters, strict=True)
                 ]
         ends += heads
     return ends
 
 
-# Pieces of stems and heads
+# Blocks of stems and heads
 
 
-def conv_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 1,
-               padding: str | None = None, raw: bool = False) -> Tensor:  # fmt: skip
+def conv(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 1, padding: str | None = None,
+         raw: bool = False) -> Tensor:  # fmt: skip
     """act(norm(convolution)), or the convolution alone where its readers normalize (`raw`)."""
-    if raw:
-        return conv(style, x, width, kernel, stride, act=False, norm=False, bias=False, padding=padding, name=name)
-    return conv(style, x, width, kernel, stride, padding=padding, name=name)
+    b = b.but(padding=padding or b.style.padding)
+    return (b.bare if raw else b).conv(x, width, kernel, stride)
 
 
-def separable_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def separable_layer(b: Scope, x: Tensor, width: int, stride: int) -> Tensor:
     """act(norm(depthwise 3x3 -> 1x1))."""
-    return separable(style, x, width, stride, name, between=False)
+    return separable(b, x, width, stride, between=False)
 
 
-def norm(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def max_pool(b: Scope, x: Tensor, width: None, stride: int, *, kernel: int = 3, padding: str | None = None,
+             signed: bool = False) -> Tensor:  # fmt: skip
+    """The largest value of each window. Zeros pad it, as it follows an activation that has none below.
+
+    `signed` pads nothing: windows of all places, then every `stride`-th of them.
+    """
+    if signed:
+        x = b.max_pool(x, kernel, 1, "same", "window")
+        return b.max_pool(x, 1, stride, "valid")
+    padding = (padding or b.style.padding) if kernel > stride else "valid"
+    x, padding = b.but(padding=padding).pad(x, kernel, stride, "pool")
+    return b.max_pool(x, kernel, stride, padding)
+
+
+def norm(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
     """act(norm(x))."""
-    return finish(style, x, name)
+    return b.norm_act(x)
 
 
-def local_norm(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def local_norm(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
     """Local response normalization."""
-    return ResponseNormalization(name=name)(x)
+    return b.layers.ResponseNormalization(name=b.at())(x)
 
 
-def average(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def average(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
     """(batch, height, width, channels) -> (batch, channels)."""
-    return layers.GlobalAveragePooling2D(name=name)(x)
+    return b.layers.GlobalAveragePooling2D(name=b.at())(x)
 
 
-def tiles(
-    style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5
-) -> Tensor:
+def tiles(b: Scope, x: Tensor, width: None, stride: int, *, kernel: int = 5) -> Tensor:
     """The mean of each window, no larger than the image."""
-    return mean_pool(x, min(kernel, x.shape[1]), stride, "valid", name)
+    return b.mean_pool(x, min(kernel, x.shape[1]), stride, "valid")
 
 
-def reach(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0, *, kernel: int = 5) -> Tensor:
+def reach(b: Scope, x: Tensor, width: int, stride: int, *, kernel: int = 5) -> Tensor:
     """act(norm(convolution)) without padding, no larger than the image."""
-    return conv(style, x, width, min(kernel, x.shape[1]), stride, padding="valid", name=name)
+    return b.but(padding="valid").conv(x, width, min(kernel, x.shape[1]), stride)
 
 
-def flatten(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def flatten(b: Scope, x: Tensor, width: None, stride: int) -> Tensor:
     """(batch, height, width, channels) -> (batch, height * width * channels)."""
-    return layers.Flatten(name=name)(x)
+    return b.layers.Flatten(name=b.at())(x)
 
 
-def dense_piece(style: Style, x: Tensor, width: int, stride: int, name: str, drop: float = 0.0) -> Tensor:
+def dense_layer(b: Scope, x: Tensor, width: int, stride: int) -> Tensor:
     """act(x W + b) on a vector."""
-    x = layers.Dense(width, kernel_initializer="he_normal", name=name)(x)
-    return finish(style, x, name, norm=False)
+    return b.act(b.layers.Dense(width, kernel_initializer="he_normal", name=b.at())(x))
 
 
-def dropout(style: Style, x: Tensor, width: None, stride: int, name: str, drop: float = 0.0, *,
-            rate: float | None = None) -> Tensor:  # fmt: skip
+def dropout(b: Scope, x: Tensor, width: None, stride: int, *, rate: float | None = None) -> Tensor:
     """Srivastava et al., 2014; at a rate of its own, or the network's."""
-    rate = drop if rate is None else rate
-    return layers.Dropout(rate, name=name)(x) if rate else x
+    rate = b.drop if rate is None else rate
+    return b.layers.Dropout(rate, name=b.at())(x) if rate else x
 
 
 Block = Callable[..., Any]
 BLOCKS: dict[str, Block] = {
-    "plain": plain, "basic": basic, "bottleneck": bottleneck, "preact_bottleneck": preact_bottleneck, "dense": dense,
-    "inverted": inverted, "separable": separable, "extreme": extreme, "inception": inception,
-    "inception_residual": inception_residual,
-    "conv": conv_piece, "separable_layer": separable_piece, "max_pool": max_pool, "norm": norm,
-    "local_norm": local_norm, "average": average, "tiles": tiles, "reach": reach, "flatten": flatten,
-    "dense_layer": dense_piece, "dropout": dropout,
-}  # fmt: skip
+    block.__name__: block
+    for block in (
+        *(plain, basic, bottleneck, preact_bottleneck, dense, inverted, separable, extreme, inception),
+        *(inception_residual, conv, separable_layer, max_pool, norm, local_norm, average, tiles, reach, flatten),
+        *(dense_layer, dropout),
+    )
+}

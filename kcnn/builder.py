@@ -6,18 +6,18 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
-from keras import layers
-from keras.src.backend.common import global_state
-from keras.src.backend.common.stateless_scope import in_stateless_scope
-
+from kcnn import outline
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
+from kcnn.scope import Scope, Tensor
+
+if TYPE_CHECKING:
+    import keras
 
 MOST_CLASSES = 10_000_000
 Stem = Literal["auto", "standard", "small"]
@@ -26,7 +26,7 @@ Stem = Literal["auto", "standard", "small"]
 def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
           resolution: int | None = None, dropout: float | None = None, drop_path: float | None = None,
           weights: str | None = None, channels: int = 3, stem: Stem = "auto",
-          aux: bool = False) -> keras.Model:  # fmt: skip
+          aux: bool = False) -> "keras.Model":  # fmt: skip
     """A network of the architecture, from pixels to logits.
 
     Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
@@ -40,66 +40,102 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
+    import keras
+    from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+    from kcnn import layers
+
     arch = resolve(arch, width, depth, resolution, stem)
-    classes, channels = whole("classes", classes, MOST_CLASSES), whole("channels", channels, MOST_CHANNELS)
     if weights is not None:
         raise InputError(f"weights {shown(weights)}: no pretrained weights are known for {arch.name}; leave it None")
-    dropout = rate("dropout", arch.dropout if dropout is None else dropout)
-    drop_path = rate("drop_path", arch.drop_path if drop_path is None else drop_path)
+    ends = Ends.of(arch, classes, channels, dropout, drop_path, aux)
+    drawn = assemble(outline, arch, ends)
+    if not in_stateless_scope():
+        refuse_absurd(drawn, arch.resolution)
     # Keras walks a graph by recursion, some fifteen layers a block.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 30 * sum(s.depth for s in arch.stages)))
-    allocating = not in_stateless_scope()
-    with abstract(allocate=allocating):
-        model = assemble(arch, classes, channels, dropout, drop_path, aux)
-        if allocating:
-            refuse_absurd(model, arch.resolution)
-    return model
+    with keras.StatelessScope():  # which allocates all weights at its end, and is a fifth faster
+        return assemble(layers, arch, ends)
 
 
-def assemble(arch: Arch, classes: int, channels: int, dropout: float, drop_path: float, aux: bool) -> keras.Model:
-    """The network with its classifiers. Raises InputError for a resolution that it cannot take."""
+def draw(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
+         resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> outline.Model:  # fmt: skip
+    """The outline of the network that `build` makes of the same arguments. It takes neither Keras nor memory."""
+    arch = resolve(arch, width, depth, resolution, stem)
+    return assemble(outline, arch, Ends.of(arch, classes, channels))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What an architecture leaves open: classes, the input's channels, rates, and whether `Arch.aux` grows."""
+
+    classes: int
+    channels: int
+    dropout: float
+    drop_path: float
+    aux: bool = False
+
+    @classmethod
+    def of(cls, arch: Arch, classes: int, channels: int, dropout: float | None = None, drop_path: float | None = None,
+           aux: bool = False) -> "Ends":  # fmt: skip
+        """Raises InputError for what is no such number. None: the architecture's own."""
+        return cls(
+            whole("classes", classes, MOST_CLASSES),
+            whole("channels", channels, MOST_CHANNELS),
+            rate("dropout", arch.dropout if dropout is None else dropout),
+            rate("drop_path", arch.drop_path if drop_path is None else drop_path),
+            aux,
+        )
+
+
+def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
+    """The network of these layers (kcnn.layers, or an outline), with its classifiers.
+
+    Raises InputError for a resolution that it cannot take.
+    """
     try:
-        inputs, x, *others = grow(arch, channels, dropout, drop_path, aux)
+        inputs, x, *others = grow(layers, arch, ends)
     except ValueError as error:
-        least = smallest(arch, channels)
+        least = smallest(arch, ends.channels)
         if arch.resolution >= least:
             raise
         raise InputError(
             f"resolution {arch.resolution} is too small for {arch.name}: {least} pixels at least"
         ) from error
-    logits = classify(x, classes, "logits")
-    if aux:
-        logits = [logits, *(classify(x, classes, f"aux{k}") for k, x in enumerate(others, 1))]
-    return keras.Model(inputs, logits, name=arch.name)
+    logits = classify(layers, x, ends.classes, "logits")
+    if ends.aux:
+        logits = [logits, *(classify(layers, x, ends.classes, f"aux{k}") for k, x in enumerate(others, 1))]
+    return layers.Model(inputs, logits, name=arch.name)
 
 
-def classify(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
+def classify(layers: Any, x: Tensor, classes: int, name: str) -> Tensor:
     """x W + b in float32."""
-    start = keras.initializers.RandomNormal(stddev=0.01)
+    start = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
     return layers.Dense(classes, kernel_initializer=start, dtype="float32", name=name)(x)
 
 
-def grow(arch: Arch, channels: int, dropout: float, drop_path: float, aux: bool = False) -> list[keras.KerasTensor]:
+def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
     """The input, and what the head makes of it: stem, stages and head in a row; then of what auxiliary heads make."""
-    x = inputs = keras.Input((arch.resolution, arch.resolution, channels), name="image")
-    x = pieces(arch, arch.stem, normalize(arch, x), "stem")
+    style = replace(arch.style, bias=arch.style.bias or not arch.style.norm)
+    network = Scope(layers, style, "")
+    x = inputs = layers.Input((arch.resolution, arch.resolution, ends.channels), name="image")
+    x = in_a_row(network, arch.stem, normalize(network, x), "stem")
     total, done, others = sum(s.depth for s in arch.stages), 0, []
     for i, s in enumerate(arch.stages, 1):
         for j in range(s.depth):
             done += 1
-            x = block(arch, s, x, j, f"stage{i}_block{j + 1}", drop_path * done / total)
-            for k, a in enumerate(arch.aux if aux else (), 1):
+            drop = ends.drop_path * done / total
+            x = block(replace(network, name=f"stage{i}_block{j + 1}", drop=drop), s, x, j)
+            for k, a in enumerate(arch.aux if ends.aux else (), 1):
                 if (i, j + 1) == (a.stage, max(1, round(a.share * s.depth))):
-                    others.append(pieces(arch, a.head, x, f"aux{k}_", dropout))
-    return [inputs, pieces(arch, arch.head, x, "head", dropout), *others]
+                    others.append(in_a_row(network, a.head, x, f"aux{k}_", ends.dropout))
+    return [inputs, in_a_row(network, arch.head, x, "head", ends.dropout), *others]
 
 
-def pieces(
-    arch: Arch, rows: tuple[Stage, ...], x: keras.KerasTensor, name: str, drop: float = 0.0
-) -> keras.KerasTensor:
-    """A stem or a head: layers in a row."""
+def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> Tensor:
+    """A stem or a head."""
     for i, s in enumerate(rows, 1):
-        x = block(arch, s, x, 0, f"{name}{i}_{s.block}", drop)
+        x = block(replace(network, name=f"{name}{i}_{s.block}", drop=drop), s, x, 0)
     return x
 
 
@@ -140,23 +176,23 @@ def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple
     return tuple(reversed(rows))
 
 
-def block(arch: Arch, s: Stage, x: keras.KerasTensor, j: int, name: str, drop: float = 0.0) -> keras.KerasTensor:
+def block(scope: Scope, s: Stage, x: Tensor, j: int) -> Tensor:
     """Block j of a stage, from 0: the first has the stride."""
     options = {key: pick(value, j, s.depth) for key, value in s.options.items()}
-    return BLOCKS[s.block](arch.style, x, pick(s.width, j, s.depth), 1 if j else s.stride, name, drop, **options)
+    return BLOCKS[s.block](scope, x, pick(s.width, j, s.depth), 1 if j else s.stride, **options)
 
 
-def normalize(arch: Arch, x: keras.KerasTensor) -> keras.KerasTensor:
+def normalize(network: Scope, x: Tensor) -> Tensor:
     """(x - mean) / std, in float32: bfloat16 would lose pixels' last bits."""
-    mean, std = arch.style.mean, arch.style.std
+    mean, std = network.style.mean, network.style.std
     if x.shape[-1] != len(mean):  # other channels than RGB: the averages serve
         mean, std = (sum(mean) / len(mean),) * x.shape[-1], (sum(std) / len(std),) * x.shape[-1]
-    return layers.Rescaling([1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)], dtype="float32",
-                            name="normalize")(x)  # fmt: skip
+    scale, offset = [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+    return network.layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
 
-def refuse_absurd(model: keras.Model, resolution: int) -> None:
-    """Raises InputError where the weights alone are larger than this machine's memory, before they are allocated."""
+def refuse_absurd(model: outline.Model, resolution: int) -> None:
+    """Raises InputError where the weights alone are larger than this machine's memory."""
     needed = 4 * sum(math.prod(v.shape) for v in model.weights)
     if needed > physical_memory():
         raise InputError(
@@ -179,8 +215,7 @@ def rate(what: str, value: float) -> float:
 def takes(arch: Arch, resolution: int, channels: int) -> bool:
     """Whether the network can be built for a resolution."""
     try:
-        with abstract():
-            grow(replace(arch, resolution=resolution), channels, 0.0, 0.0)
+        grow(outline, replace(arch, resolution=resolution), Ends(1, channels, 0.0, 0.0))
     except ValueError:
         return False
     return True
@@ -193,21 +228,18 @@ def smallest(arch: Arch, channels: int = 3) -> int:
 
 
 @contextlib.contextmanager
-def abstract(allocate: bool = False) -> Iterator[None]:
-    """Networks built inside have shapes but no weights, or (`allocate`) get them at the end, where no error came up.
+def abstract() -> Iterator[None]:
+    """Keras models built inside have shapes but no weights.
 
     Keras defers variables made in a stateless scope and remembers them to initialize them at the next chance, such as
-    the end of another one; here they can be forgotten again, which has no public name in Keras.
+    the end of another one; here they are forgotten again, which has no public name in Keras.
     """
+    import keras
+    from keras.src.backend.common import global_state
+
     known = list(global_state.get_global_attribute("uninitialized_variables", []))
-    done = False
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
-        done = True
     finally:
-        if not (done and allocate):
-            global_state.set_global_attribute("uninitialized_variables", known)
-    if allocate:
-        with keras.StatelessScope():
-            pass
+        global_state.set_global_attribute("uninitialized_variables", known)

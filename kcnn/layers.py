@@ -1,14 +1,51 @@
-"""The few Keras layers of our own that earn their place."""
+"""All layers that networks are made of: Keras's, and the few of our own that earn their place."""
 
 import functools
 
 import keras
-from keras import ops
+from keras import Input, Model, ops
+from keras.layers import (
+    Activation,
+    Add,
+    AveragePooling2D,
+    Concatenate,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    Multiply,
+    Rescaling,
+    ZeroPadding2D,
+)
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 else:
     tf = None
+
+__all__ = [
+    "Activation",
+    "Add",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Concatenate",
+    "Conv2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "DropPath",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "Input",
+    "MaxPooling2D",
+    "Model",
+    "Multiply",
+    "Rescaling",
+    "ResponseNormalization",
+    "ZeroPadding2D",
+]
 
 
 @keras.saving.register_keras_serializable("kcnn")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kcnn.analysis.graph import follow
+from kcnn.analysis.memory import MOST_IMAGES, memory_parts
 from kcnn.arch import LEAST, MOST, Arch, number, scale
-from kcnn.builder import abstract, build, smallest
+from kcnn.builder import draw, smallest
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
-from kcnn.graph import walk
-from kcnn.memory import MOST_IMAGES, memory_parts
 
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
@@ -89,8 +89,7 @@ def multipliers(along: Axis, t: float) -> tuple[float, float, float]:
 
 def costs(arch: Arch, memory: bool, classes: int = 1000, batch: int = 1, dtype: str = "float32") -> dict[str, int]:
     """What a network costs; memory, which takes longest to find, only on demand."""
-    with abstract():
-        graph = walk(build(arch, classes))
+    graph = follow(draw(arch, classes))
     found = {what: sum(getattr(c, what) for c in graph.calls) for what in ("params", "macs", "activations")}
     return found | ({"memory": memory_parts(graph, batch, dtype)["total"]} if memory else {})
 

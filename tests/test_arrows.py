@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# The rooms of kcnn that make and measure networks: each imports only those before it.
+ROOMS = (
+    *("errors", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "stock"),
+    *("builder", "analysis", "scaling"),
+)
+WITH_KERAS = {"layers", "stock"}
 COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "__main__"}
 
 
@@ -22,8 +28,10 @@ def imports(path, everywhere):
 
 
 def top_level(node):
+    """What runs when the file is imported: no function's body, and nothing that type checkers alone read."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+        function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not function and not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield child
             yield from top_level(child)
 
@@ -52,6 +60,16 @@ def test_trainers_know_no_tuning_and_no_command(path):
 def test_families_know_architectures_alone(path):
     ours = reaches(path, ["kcnn"])
     assert all(name.startswith(("kcnn.arch", "kcnn.errors", "kcnn.families")) or name == "kcnn" for name in ours)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_know_those_before_them_and_keras_only_where_it_is_needed(room):
+    module = ROOT / "kcnn" / f"{room}.py"
+    for path in [module] if module.exists() else files(f"kcnn/{room}"):
+        known = [f"kcnn.{other}" for other in ROOMS[: ROOMS.index(room) + 1]]
+        ours = set(reaches(path, ["kcnn"])) - {"kcnn"}
+        assert ours == set(reaches(path, known)) - {"kcnn"}, path
+        assert room in WITH_KERAS or not reaches(path, ["keras", "tensorflow", "numpy", "kcnn.layers"], False), path
 
 
 def test_nobody_imports_a_command():

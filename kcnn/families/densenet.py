@@ -1,8 +1,8 @@
 """DenseNet: Huang et al., 2017 (https://arxiv.org/abs/1608.06993), Table 1."""
 
-from kcnn.arch import Arch, piece, stage
+from kcnn.arch import Arch, block, stage
 
-HEAD = (piece("norm"), piece("average"), piece("dropout"))
+HEAD = (block("norm"), block("average"), block("dropout"))
 #    blocks of each stage, growth
 ROWS = {
     121: ((6, 12, 24, 16), 32),
@@ -14,7 +14,7 @@ ROWS = {
 
 
 def densenet(layers: int, depths: tuple[int, ...], growth: int) -> Arch:
-    stem = (piece("conv", 2 * growth, 2, kernel=7), piece("max_pool", stride=2, kernel=3))
+    stem = (block("conv", 2 * growth, 2, kernel=7), block("max_pool", stride=2, kernel=3))
     stages = tuple(stage("dense", depth, growth, min(i, 1) + 1) for i, depth in enumerate(depths))
     return Arch(f"densenet-{layers}", "densenet", 224, stem, stages, HEAD)
 

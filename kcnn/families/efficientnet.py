@@ -6,7 +6,7 @@ squeeze-and-excite, ReLU6, and neither its stem and head widened nor its first a
 
 from dataclasses import replace
 
-from kcnn.arch import Arch, Style, piece, scale, stage
+from kcnn.arch import Arch, Style, block, scale, stage
 
 STYLE = Style(padding="same", bn_epsilon=1e-3, bn_momentum=0.99, activation="silu")
 LITE_STYLE = replace(STYLE, activation="relu6", mean=(127.0,) * 3, std=(128.0,) * 3)
@@ -21,19 +21,19 @@ ROWS = (
     (6, 3, 320, 1, 1),
 )
 B0 = Arch("efficientnet-b0", "efficientnet", 224,
-          (piece("conv", 32, 2, kernel=3),),
+          (block("conv", 32, 2, kernel=3),),
           tuple(stage("inverted", n, c, s, expand=t, kernel=k, se=0.25) for t, k, c, n, s in ROWS),
-          (piece("conv", 1280, kernel=1), piece("average"), piece("dropout")),
+          (block("conv", 1280, kernel=1), block("average"), block("dropout")),
           STYLE, dropout=0.2, drop_path=0.2)  # fmt: skip
 LITE0 = replace(
     B0,
     family="efficientnet-lite",
-    stem=(piece("conv", 32, 2, kernel=3, widen="fixed"),),
+    stem=(block("conv", 32, 2, kernel=3, widen="fixed"),),
     stages=tuple(
         stage("inverted", n, c, s, expand=t, kernel=k, deepen=0 < i < len(ROWS) - 1)
         for i, (t, k, c, n, s) in enumerate(ROWS)
     ),
-    head=(piece("conv", 1280, kernel=1, widen="fixed"), piece("average"), piece("dropout")),
+    head=(block("conv", 1280, kernel=1, widen="fixed"), block("average"), block("dropout")),
     style=LITE_STYLE,
 )
 #              width, depth, resolution, dropout

@@ -4,18 +4,18 @@ Padding, local response normalization and the mean, which the table leaves open,
 Caffe does not divide by a deviation; without batch norm, He's initialization needs it.
 """
 
-from kcnn.arch import Arch, Aux, Each, Style, piece, stage
+from kcnn.arch import Arch, Aux, Each, Style, block, stage
 
 STYLE = Style(norm=False, mean=(123.0, 117.0, 104.0), std=(58.0, 57.0, 57.0))
 PATHS = ("1x1", "1x1 3x3", "1x1 5x5", "max 1x1")
 STEM = (
-    piece("conv", 64, 2, kernel=7),
-    piece("max_pool", stride=2, kernel=3, padding="same"),
-    piece("local_norm"),
-    piece("conv", 64, kernel=1),
-    piece("conv", 192, kernel=3),
-    piece("local_norm"),
-    piece("max_pool", stride=2, kernel=3, padding="same"),
+    block("conv", 64, 2, kernel=7),
+    block("max_pool", stride=2, kernel=3, padding="same"),
+    block("local_norm"),
+    block("conv", 64, kernel=1),
+    block("conv", 192, kernel=3),
+    block("local_norm"),
+    block("max_pool", stride=2, kernel=3, padding="same"),
 )
 #            1x1,  3x3,       5x5,    pool
 ROWS = {
@@ -33,13 +33,13 @@ STAGES = tuple(
     stage("inception", len(names), Each(ROWS[name] for name in names), stride, paths=PATHS)
     for names, stride in ((("3a", "3b"), 1), (("4a", "4b", "4c", "4d", "4e"), 2), (("5a", "5b"), 2))
 )
-HEAD = (piece("average"), piece("dropout"))
+HEAD = (block("average"), block("dropout"))
 AUX_HEAD = (
-    piece("tiles", stride=3),
-    piece("conv", 128, kernel=1),
-    piece("flatten"),
-    piece("dense_layer", 1024),
-    piece("dropout", rate=0.7),
+    block("tiles", stride=3),
+    block("conv", 128, kernel=1),
+    block("flatten"),
+    block("dense_layer", 1024),
+    block("dropout", rate=0.7),
 )
 AUX = (Aux(2, 1 / 5, 0.3, AUX_HEAD), Aux(2, 4 / 5, 0.3, AUX_HEAD))  # after 4a and 4d
 

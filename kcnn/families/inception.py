@@ -6,11 +6,11 @@ Reductions are stages of their own, which no multiplier deepens.
 
 from typing import Any
 
-from kcnn.arch import Arch, Aux, Each, Stage, Style, Width, piece, stage
+from kcnn.arch import Arch, Aux, Each, Stage, Style, Width, block, stage
 
 STYLE = Style(padding="same", bn_epsilon=1e-3, bn_momentum=0.99, mean=(127.5,) * 3, std=(127.5,) * 3)
 VALID: dict[str, Any] = {"padding": "valid"}
-HEAD = (piece("average"), piece("dropout"))
+HEAD = (block("average"), block("dropout"))
 
 
 def reduction(width: Width, *paths: str) -> Stage:
@@ -18,18 +18,18 @@ def reduction(width: Width, *paths: str) -> Stage:
 
 
 def join(width: Width, *paths: str, stride: int = 1) -> Stage:
-    return piece("inception", width, stride, paths=paths, **VALID)
+    return block("inception", width, stride, paths=paths, **VALID)
 
 
 # 299x299 to 35x35
 STEM = (
-    piece("conv", 32, 2, kernel=3, **VALID),
-    piece("conv", 32, kernel=3, **VALID),
-    piece("conv", 64, kernel=3),
-    piece("max_pool", stride=2, kernel=3, **VALID),
-    piece("conv", 80, kernel=1),
-    piece("conv", 192, kernel=3, **VALID),
-    piece("max_pool", stride=2, kernel=3, **VALID),
+    block("conv", 32, 2, kernel=3, **VALID),
+    block("conv", 32, kernel=3, **VALID),
+    block("conv", 64, kernel=3),
+    block("max_pool", stride=2, kernel=3, **VALID),
+    block("conv", 80, kernel=1),
+    block("conv", 192, kernel=3, **VALID),
+    block("max_pool", stride=2, kernel=3, **VALID),
 )
 V4_STEM = (
     *STEM[:3],
@@ -48,7 +48,7 @@ V3_STAGES = (
     reduction(((192, 320), (192, 192, 192, 192), ()), "1x1 3x3/s", "1x1 1x7 7x1 3x3/s", "max/s"),
     stage("inception", 2, (320, (384, (384, 384)), (448, 384, (384, 384)), 192), paths=V3_C),
 )
-V3_AUX = Aux(3, 1.0, 0.4, (piece("tiles", stride=3), piece("conv", 128, kernel=1), piece("reach", 768), *HEAD[:1]))
+V3_AUX = Aux(3, 1.0, 0.4, (block("tiles", stride=3), block("conv", 128, kernel=1), block("reach", 768), *HEAD[:1]))
 
 V4_A = ("1x1", "1x1 3x3", "1x1 3x3 3x3", "avg 1x1")
 V4_C = ("1x1", "1x1 1x3|3x1", "1x1 3x1 1x3 1x3|3x1", "avg 1x1")
@@ -74,6 +74,6 @@ RESNET_STAGES = (
 ARCHS = (
     Arch("inception-v3", "inception-v3", 299, STEM, V3_STAGES, HEAD, STYLE, dropout=0.2, aux=(V3_AUX,)),
     Arch("inception-v4", "inception-v4", 299, V4_STEM, V4_STAGES, HEAD, STYLE, dropout=0.2),
-    Arch("inception-resnet-v2", "inception-resnet-v2", 299, STEM, RESNET_STAGES, (piece("conv", 1536, kernel=1), *HEAD),
+    Arch("inception-resnet-v2", "inception-resnet-v2", 299, STEM, RESNET_STAGES, (block("conv", 1536, kernel=1), *HEAD),
          STYLE, dropout=0.2),
 )  # fmt: skip

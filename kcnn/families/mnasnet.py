@@ -3,7 +3,7 @@
 In the authors' networks of other widths the head keeps its 1280 channels.
 """
 
-from kcnn.arch import Arch, Style, piece, stage
+from kcnn.arch import Arch, Style, block, stage
 
 STYLE = Style(padding="same", bn_epsilon=1e-3, bn_momentum=0.99)
 #        expand, kernel, width, depth, stride
@@ -18,8 +18,8 @@ ROWS = (
 )
 ARCHS = (
     Arch("mnasnet-1.0", "mnasnet", 224,
-         (piece("conv", 32, 2, kernel=3),),
+         (block("conv", 32, 2, kernel=3),),
          tuple(stage("inverted", n, c, s, expand=t, kernel=k) for t, k, c, n, s in ROWS),
-         (piece("conv", 1280, kernel=1, widen="fixed"), piece("average"), piece("dropout")),
+         (block("conv", 1280, kernel=1, widen="fixed"), block("average"), block("dropout")),
          STYLE, dropout=0.2),
 )  # fmt: skip

@@ -6,25 +6,25 @@ v2-110d and v2-120d are wider and deeper networks of timm (https://github.com/hu
 
 from dataclasses import replace
 
-from kcnn.arch import Arch, Each, Style, piece, scale, stage
+from kcnn.arch import Arch, Each, Style, block, scale, stage
 
 STYLE = Style(padding="same", bn_epsilon=1e-3, bn_momentum=0.99, activation="relu6",
               mean=(127.5,) * 3, std=(127.5,) * 3)  # fmt: skip
-STEM = (piece("conv", 32, 2, kernel=3),)
-HEAD = (piece("average"), piece("dropout"))
+STEM = (block("conv", 32, 2, kernel=3),)
+HEAD = (block("average"), block("dropout"))
 #           depth, width, stride
 V1_ROWS = ((1, 64, 1), (2, 128, 2), (2, 256, 2), (6, 512, 2), (2, 1024, 2))
 #           expand, width, depth, stride
 V2_ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 V2 = Arch("mobilenet-v2", "mobilenet-v2", 224, STEM,
           tuple(stage("inverted", n, c, s, expand=t) for t, c, n, s in V2_ROWS),
-          (piece("conv", 1280, kernel=1, widen="grow"), *HEAD), STYLE, dropout=0.2)  # fmt: skip
+          (block("conv", 1280, kernel=1, widen="grow"), *HEAD), STYLE, dropout=0.2)  # fmt: skip
 #            width, depth
 V2_DEEPER = {"110d": (1.1, 1.2), "120d": (1.2, 1.4)}
 
 # A width multiplier leaves v3's stem of 16 alone, as Keras's alpha does.
 V3_STYLE = replace(STYLE, bn_momentum=0.999, activation="hard_silu")
-V3_STEM = (piece("conv", 16, 2, kernel=3, widen="fixed"),)
+V3_STEM = (block("conv", 16, 2, kernel=3, widen="fixed"),)
 RELU, SE = {"act": "relu"}, {"se_expanded": 0.25, "gate": "hard_sigmoid"}
 #    kernel, expand of each block, width, stride, activation and squeeze-and-excite
 V3_LARGE: tuple = (
@@ -46,8 +46,8 @@ V3_SMALL: tuple = (
 
 def v3(size: str, rows: tuple, last: int, features: int) -> Arch:
     stages = tuple(stage("inverted", len(t), c, s, kernel=k, expand=Each(t), **options) for k, t, c, s, options in rows)
-    head = (piece("conv", last, kernel=1), piece("average"), piece("dense_layer", features, widen="grow"))
-    return Arch(f"mobilenet-v3-{size}", "mobilenet-v3", 224, V3_STEM, stages, (*head, piece("dropout")), V3_STYLE,
+    head = (block("conv", last, kernel=1), block("average"), block("dense_layer", features, widen="grow"))
+    return Arch(f"mobilenet-v3-{size}", "mobilenet-v3", 224, V3_STEM, stages, (*head, block("dropout")), V3_STYLE,
                 dropout=0.2)  # fmt: skip
 
 

@@ -8,13 +8,13 @@ import math
 import re
 from collections.abc import Sequence
 
-from kcnn.arch import MOST_BLOCKS, MOST_CHANNELS, Arch, Style, piece, stage
+from kcnn.arch import MOST_BLOCKS, MOST_CHANNELS, Arch, Style, block, stage
 from kcnn.errors import InputError, shown
 
 MOST_STAGES = 16  # each of them halves the image
 
-STEM = (piece("conv", 32, 2, kernel=3),)
-HEAD = (piece("average"), piece("dropout"))
+STEM = (block("conv", 32, 2, kernel=3),)
+HEAD = (block("average"), block("dropout"))
 #    depth, w0, wa, wm, group width
 X_ROWS = {
     "200mf": (13, 24, 36.44, 2.49, 8),

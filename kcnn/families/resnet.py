@@ -8,21 +8,21 @@ Wide ResNet: Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146). R
 
 from typing import Any
 
-from kcnn.arch import Arch, piece, stage
+from kcnn.arch import Arch, block, stage
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BASIC, BOTTLENECK = (64, 128, 256, 512), (256, 512, 1024, 2048)
 STRIDES = (1, 2, 2, 2)
-STEM = (piece("conv", 64, 2, kernel=7), piece("max_pool", stride=2, kernel=3))
-RAW_STEM = (piece("conv", 64, 2, kernel=7, raw=True), piece("max_pool", stride=2, kernel=3, signed=True))
-HEAD = (piece("average"), piece("dropout"))
+STEM = (block("conv", 64, 2, kernel=7), block("max_pool", stride=2, kernel=3))
+RAW_STEM = (block("conv", 64, 2, kernel=7, raw=True), block("max_pool", stride=2, kernel=3, signed=True))
+HEAD = (block("average"), block("dropout"))
 
 
-def resnet(name: str, family: str, layers: int, block: str = "bottleneck", **options: Any) -> Arch:
-    widths = BASIC if block == "basic" else BOTTLENECK
+def resnet(name: str, family: str, layers: int, kind: str = "bottleneck", **options: Any) -> Arch:
+    widths = BASIC if kind == "basic" else BOTTLENECK
     rows = zip(DEPTHS[layers], widths, STRIDES, strict=True)
-    stem, head = (RAW_STEM, (piece("norm"), *HEAD)) if block == "preact_bottleneck" else (STEM, HEAD)
-    return Arch(name, family, 224, stem, tuple(stage(block, *row, **options) for row in rows), head)
+    stem, head = (RAW_STEM, (block("norm"), *HEAD)) if kind == "preact_bottleneck" else (STEM, HEAD)
+    return Arch(name, family, 224, stem, tuple(stage(kind, *row, **options) for row in rows), head)
 
 
 def resnext(layers: int, groups: int, group_width: int) -> Arch:

@@ -1,16 +1,16 @@
 """VGG: Simonyan and Zisserman, 2014 (https://arxiv.org/abs/1409.1556), Table 1."""
 
-from kcnn.arch import Arch, Style, piece, stage
+from kcnn.arch import Arch, Style, block, stage
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 HEAD = (
-    piece("max_pool", stride=2, kernel=2),
-    piece("flatten"),
-    piece("dense_layer", 4096),
-    piece("dropout"),
-    piece("dense_layer", 4096),
-    piece("dropout"),
+    block("max_pool", stride=2, kernel=2),
+    block("flatten"),
+    block("dense_layer", 4096),
+    block("dropout"),
+    block("dense_layer", 4096),
+    block("dropout"),
 )
 
 

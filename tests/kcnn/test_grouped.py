@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import kcnn
-from kcnn import layers, parts
+from kcnn import layers
 from kcnn.layers import Conv2D
 
 GROUPS = 4
@@ -96,7 +96,7 @@ def small(padding="symmetric", **changes):
 
 def built(kind, arch, monkeypatch):
     """The network with layers of a kind for its grouped convolutions, always with the same weights."""
-    monkeypatch.setattr(parts, "Conv2D", kind)
+    monkeypatch.setattr(layers, "Conv2D", kind)
     keras.utils.set_random_seed(0)
     model = kcnn.build(arch, 5, resolution=32, stem="standard")
     assert sum(type(x) is kind and x.groups > 1 for x in model.layers) == 3

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import kcnn
-from kcnn.arch import Each, compound, piece, quantum, round_width, scale_width, stage
+from kcnn.arch import Each, block, compound, quantum, round_width, scale_width, stage
 from kcnn.builder import abstract, resolve, takes
 
 FAMILIES = {kcnn.get(name).family: name for name in reversed(kcnn.names())}  # the first name of each
@@ -116,9 +116,9 @@ def test_mobilenets_head_only_grows_and_efficientnets_goes_both_ways():
 
 def test_a_network_made_for_small_images_keeps_its_strides():
     """LeNet's pools are its stem; a network for 224 pixels would lose them at 28."""
-    stem = (piece("conv", 6, kernel=5), piece("max_pool", stride=2, kernel=2),
-            piece("conv", 16, kernel=5, padding="valid"), piece("max_pool", stride=2, kernel=2))  # fmt: skip
-    head = (piece("flatten"), piece("dense_layer", 120), piece("dense_layer", 84))
+    stem = (block("conv", 6, kernel=5), block("max_pool", stride=2, kernel=2),
+            block("conv", 16, kernel=5, padding="valid"), block("max_pool", stride=2, kernel=2))  # fmt: skip
+    head = (block("flatten"), block("dense_layer", 120), block("dense_layer", 84))
     lenet = kcnn.Arch("lenet", "lenet", 28, stem, (), head, small=0)
     assert resolve(lenet) == lenet and resolve(lenet, resolution=16).stem == stem
     assert kcnn.facts(lenet, 10, channels=1).stages[0].resolution == 5

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kcnn.graph import nodes, opened
+from kcnn.analysis.graph import nodes, opened
 from kcnn.layers import Conv2D
 
 FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import keras
 import tensorflow as tf
 
-from kcnn.graph import nodes, opened
+from kcnn.analysis.graph import nodes, opened
 from trainers.data import eval_array, eval_image
 from trainers.data.headers import MAX_PIXELS
 from trainers.settings import RunConfig

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kcnn
-from kcnn import parts
+from kcnn import layers
 from kcnn.layers import BatchNormalization, Conv2D
 from trainers.serving.folding import fold
 
@@ -56,7 +56,7 @@ def test_a_folded_network_answers_alike(name, side, some_stay):
 
 @pytest.mark.parametrize("theirs", [False, True], ids=["ours", "Keras's"])
 def test_without_norms_only_grouped_convolutions_change(theirs, monkeypatch):
-    monkeypatch.setattr(parts, "Conv2D", keras.layers.Conv2D if theirs else Conv2D)
+    monkeypatch.setattr(layers, "Conv2D", keras.layers.Conv2D if theirs else Conv2D)
     model = used(kcnn.build("resnext-50-32x4d", 5, width=0.125, depth=0.2, resolution=32))
     ready = fold(model, norms=False)
     assert not ready.folded and len(ready.kept) > 10

@@ -4,15 +4,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
+from kcnn.analysis.graph import Graph, LayerFacts, follow, walk
+from kcnn.analysis.memory import memory_parts, rehearse
 from kcnn.arch import Arch
-from kcnn.builder import Stem, abstract, build
+from kcnn.builder import Stem, draw
 from kcnn.errors import InputError
-from kcnn.graph import Graph, LayerFacts, walk
-from kcnn.memory import memory_parts, rehearse
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Facts:
         return self.graph.calls
 
     def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
-        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.memory.memory_parts."""
+        """Bytes of weights, gradients, optimizer and so on, and in total: see kcnn.analysis.memory.memory_parts."""
         return memory_parts(self.graph, batch, dtype, training, slots)
 
     def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:
@@ -93,7 +94,7 @@ class Facts:
         ]
 
 
-def facts(model: Arch | str | keras.Model, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
+def facts(model: "Arch | str | keras.Model", classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
           resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> Facts:  # fmt: skip
     """The facts of a network, given by name, as an Arch (built by these arguments, without allocating weights), or as
     any functional Keras model (`resolution` then serves one whose input leaves its size open).
@@ -101,19 +102,24 @@ def facts(model: Arch | str | keras.Model, classes: int = 1000, *, width: float 
     Raises InputError for an unknown name, impossible arguments, and a layer that has no rule.
     """
     if isinstance(model, Arch | str):
-        with abstract():
-            model = build(model, classes, width=width, depth=depth, resolution=resolution, channels=channels, stem=stem)
-    elif (width, depth) != (1, 1):
+        network = draw(model, classes, width=width, depth=depth, resolution=resolution, channels=channels, stem=stem)
+        return summarize(network.name, follow(network))
+    if (width, depth) != (1, 1):
         raise InputError("width and depth scale an architecture, not a model that has been built")
     graph = walk(model, resolution)
+    return summarize(model.name, graph)
+
+
+def summarize(name: str, graph: Graph) -> Facts:
+    """The facts of the network of this name and graph."""
     size = max(graph.shapes[graph.inputs[0]][:2])
     kept = rehearse(graph, graph.calls, item=4, training=True)[1]
     parts: dict[str, list[int]] = {}
     for n, part in enumerate(stage_names(graph)):
         parts.setdefault(part, []).append(n)
     stages = [
-        stage_facts(graph, name, [graph.calls[n] for n in parts[name]], sum(kept[n] for n in parts[name]), size)
-        for name in sorted(parts, key=order)
+        stage_facts(graph, part, [graph.calls[n] for n in parts[part]], sum(kept[n] for n in parts[part]), size)
+        for part in sorted(parts, key=order)
     ]
     needed = ancestors(graph)
     seen = last([c for c in graph.calls if needed.intersection(c.outputs)])
@@ -122,7 +128,7 @@ def facts(model: Arch | str | keras.Model, classes: int = 1000, *, width: float 
     if whole is not None and whole < size:
         remarks.append(f"the receptive field, {whole} pixels, is smaller than the image of {size}")
     return Facts(
-        name=model.name,
+        name=name,
         resolution=size,
         **totals(graph.calls),
         params_nontrainable=sum(c.params_nontrainable for c in graph.calls),

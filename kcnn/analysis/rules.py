@@ -1,6 +1,6 @@
 """All that is known of each kind of layer: what it costs, what it sees, and what back-propagation keeps of it.
 
-A table {layer class -> Rule} holds it; a class that the table lacks is an error, never a silent zero.
+A table {name of a layer class -> Rule} holds it; a class that the table lacks is an error, never a silent zero.
 """
 
 import math
@@ -8,10 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras import layers as kl
-
 from kcnn.errors import InputError
-from kcnn.layers import DropPath, ResponseNormalization
 
 Shape = tuple[int, ...]  # without the batch
 
@@ -148,7 +145,8 @@ RECTIFIERS = {"relu": "iy", "relu6": "iy", "sigmoid": "iy", "tanh": "iy", "softm
 
 
 def activation(layer: Any) -> str:
-    return RECTIFIERS.get(getattr(layer.activation, "__name__", "linear"), "xh")
+    known = layer.activation  # by its name in an outline, a function in a layer of Keras
+    return RECTIFIERS.get(known if isinstance(known, str) else getattr(known, "__name__", "linear"), "xh")
 
 
 def activated(layer: Any) -> str:
@@ -184,50 +182,51 @@ class Rule:
 SAME, VIEW, INPLACE = Rule(), Rule(keeps=always("v")), Rule(keeps=always("i"))
 INPUT, OUTPUT = Rule(keeps=always("x")), Rule(keeps=always("iy"))
 GLOBAL, RESHAPED = Rule(see=nowhere), Rule(see=nowhere, keeps=always("v"))
-RULES: Mapping[type, Rule] = {
-    kl.Conv2D: Rule(convolution, windowed, activated),
-    kl.DepthwiseConv2D: Rule(depthwise, windowed, activated),
-    kl.SeparableConv2D: Rule(separable, windowed, hidden),
-    kl.Conv2DTranspose: Rule(transposed, unpooled, activated),
-    kl.Dense: Rule(dense, keeps=activated),
-    kl.BatchNormalization: INPUT,
-    kl.LayerNormalization: INPUT,
-    kl.GroupNormalization: INPUT,
-    kl.UnitNormalization: INPUT,
-    kl.Normalization: SAME,
-    kl.Rescaling: SAME,
-    kl.MaxPooling2D: Rule(see=windowed, keeps=always("xy")),
-    kl.AveragePooling2D: Rule(see=windowed),
-    kl.GlobalAveragePooling2D: GLOBAL,
-    kl.GlobalMaxPooling2D: Rule(see=nowhere, keeps=always("xy")),
-    kl.UpSampling2D: Rule(see=enlarged),
-    kl.ZeroPadding2D: Rule(see=padded),
-    kl.Cropping2D: Rule(see=cropped),
-    kl.Activation: Rule(keeps=activation),
-    kl.ReLU: Rule(keeps=rectified),
-    kl.LeakyReLU: INPUT,
-    kl.PReLU: Rule(keeps=always("xh")),
-    kl.ELU: OUTPUT,
-    kl.Softmax: OUTPUT,
-    kl.Add: INPLACE,
-    kl.Subtract: INPLACE,
-    kl.Average: INPLACE,
-    kl.Multiply: INPUT,
-    kl.Maximum: INPUT,
-    kl.Minimum: INPUT,
-    kl.Concatenate: SAME,
-    kl.Flatten: RESHAPED,
-    kl.Reshape: RESHAPED,
-    kl.Permute: GLOBAL,
-    kl.Identity: VIEW,
-    kl.ActivityRegularization: VIEW,
-    kl.Dropout: Rule(keeps=always("m")),
-    kl.SpatialDropout2D: SAME,  # masks of one element a channel, or an example
-    kl.GaussianNoise: SAME,
-    kl.GaussianDropout: Rule(keeps=always("h")),
-    DropPath: SAME,
-    ResponseNormalization: Rule(keeps=always("xh")),  # and the sums of squares
+RULES: Mapping[str, Rule] = {
+    "Conv2D": Rule(convolution, windowed, activated),
+    "DepthwiseConv2D": Rule(depthwise, windowed, activated),
+    "SeparableConv2D": Rule(separable, windowed, hidden),
+    "Conv2DTranspose": Rule(transposed, unpooled, activated),
+    "Dense": Rule(dense, keeps=activated),
+    "BatchNormalization": INPUT,
+    "LayerNormalization": INPUT,
+    "GroupNormalization": INPUT,
+    "UnitNormalization": INPUT,
+    "Normalization": SAME,
+    "Rescaling": SAME,
+    "MaxPooling2D": Rule(see=windowed, keeps=always("xy")),
+    "AveragePooling2D": Rule(see=windowed),
+    "GlobalAveragePooling2D": GLOBAL,
+    "GlobalMaxPooling2D": Rule(see=nowhere, keeps=always("xy")),
+    "UpSampling2D": Rule(see=enlarged),
+    "ZeroPadding2D": Rule(see=padded),
+    "Cropping2D": Rule(see=cropped),
+    "Activation": Rule(keeps=activation),
+    "ReLU": Rule(keeps=rectified),
+    "LeakyReLU": INPUT,
+    "PReLU": Rule(keeps=always("xh")),
+    "ELU": OUTPUT,
+    "Softmax": OUTPUT,
+    "Add": INPLACE,
+    "Subtract": INPLACE,
+    "Average": INPLACE,
+    "Multiply": INPUT,
+    "Maximum": INPUT,
+    "Minimum": INPUT,
+    "Concatenate": SAME,
+    "Flatten": RESHAPED,
+    "Reshape": RESHAPED,
+    "Permute": GLOBAL,
+    "Identity": VIEW,
+    "ActivityRegularization": VIEW,
+    "Dropout": Rule(keeps=always("m")),
+    "SpatialDropout2D": SAME,  # masks of one element a channel, or an example
+    "GaussianNoise": SAME,
+    "GaussianDropout": Rule(keeps=always("h")),
+    "DropPath": SAME,
+    "ResponseNormalization": Rule(keeps=always("xh")),  # and the sums of squares
 }
+LAYERS = ("keras.src.layers.", "kcnn.layers", "kcnn.outline")  # where the classes of these names come from
 # Keras's own operations have no public classes (x + 3 is one), nor have a few layers of keras.applications.
 NAMED: Mapping[str, Rule] = {
     "Add": INPLACE, "Subtract": INPLACE, "Negative": INPLACE, "CustomScaleLayer": INPLACE,
@@ -243,8 +242,8 @@ NAMED: Mapping[str, Rule] = {
 def rule(layer: Any) -> Rule:
     """Of the layer's class, or the nearest class above it."""
     for cls in type(layer).__mro__:
-        if cls in RULES:
-            return RULES[cls]
+        if cls.__name__ in RULES and cls.__module__.startswith(LAYERS):
+            return RULES[cls.__name__]
         if cls.__module__.startswith("keras.src.") and cls.__name__ in NAMED:
             return NAMED[cls.__name__]
     raise InputError(f"layer {layer.name!r} is a {type(layer).__name__}: no facts are known of this kind of layer")

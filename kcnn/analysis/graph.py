@@ -1,15 +1,17 @@
-"""One walk over a Keras functional graph: every call of every layer, with what its rule says of it."""
+"""Every call of every layer of a network, with what its rule says of it: read off Keras's graph or off an outline."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import keras
-
+from kcnn import outline
+from kcnn.analysis.rules import Axis, Field, Shape, rule
 from kcnn.arch import MOST_PIXELS
 from kcnn.errors import InputError, shown, whole
-from kcnn.rules import Axis, Field, Shape, rule
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,67 @@ class Graph:
     outputs: tuple[int, ...]
 
 
-def walk(model: keras.Model, resolution: int | None = None) -> Graph:
+@dataclass
+class Record:
+    """A graph while it is read: the shapes and fields of the tensors so far, and the calls that made them."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    fields: list[Field | None] = field(default_factory=list)
+    calls: list[LayerFacts] = field(default_factory=list)
+    counted: set[int] = field(default_factory=set)
+
+    def new(self, shape: Shape, seen: Field | None) -> int:
+        """The number of a new tensor."""
+        self.shapes.append(shape)
+        self.fields.append(seen)
+        return len(self.shapes) - 1
+
+    def image(self, shape: Shape) -> int:
+        """The number of an input, which sees itself if it has places."""
+        return self.new(shape, (Axis(), Axis()) if len(shape) == 3 else None)
+
+    def call(self, layer: Any, name: str, inputs: list[int], outputs: list[Shape]) -> list[int]:
+        """The numbers of what a layer makes of tensors. Raises InputError for a layer without a rule."""
+        known = rule(layer)
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise InputError(f"layer {name!r} has its channels first: facts are known of channels_last only")
+        x, y = self.shapes[inputs[0]], outputs[0]
+        macs, activations = known.cost(layer, x, y)
+        seen = known.see(layer, [f for i in inputs if (f := self.fields[i]) is not None], x, y)
+        trainable, other = weights(layer, self.counted)
+        made = [self.new(shape, seen) for shape in outputs]
+        self.calls.append(LayerFacts(name, type(layer).__name__, y, trainable, other, macs, activations, seen,
+                                     known.keeps(layer), tuple(inputs), tuple(made)))  # fmt: skip
+        return made
+
+    def graph(self, inputs: Iterable[int], outputs: Iterable[int]) -> Graph:
+        return Graph(tuple(self.calls), tuple(self.shapes), tuple(inputs), tuple(outputs))
+
+
+def follow(network: outline.Model) -> Graph:
+    """The graph of an outline: the one that `walk` finds in the network itself."""
+    record = Record()
+    place = {network.input: record.image(plain(network.input))}
+    for x in network.tensors:
+        if x.layer:
+            (place[x],) = record.call(x.layer, x.layer.name, [place[i] for i in x.inputs], [plain(x)])
+    return record.graph([place[network.input]], [place[y] for y in network.outputs])
+
+
+def plain(tensor: Any) -> Shape:
+    """The shape of a tensor without the batch."""
+    return tuple(tensor.shape[1:])
+
+
+def walk(model: "keras.Model", resolution: int | None = None) -> Graph:
     """The graph of a functional (or built Sequential) model, models inside it opened up.
 
     resolution: pixels, for a model whose input leaves its size open. Raises InputError for a layer without a rule
     and a model without a graph.
     """
-    shapes: list[Shape] = []
-    fields: list[Field | None] = []
-    calls: list[LayerFacts] = []
-    counted: set[int] = set()
+    import keras
 
-    def new(shape: Shape, field: Field | None) -> int:
-        shapes.append(shape)
-        fields.append(field)
-        return len(shapes) - 1
+    record = Record()
 
     def enter(model: Any, tensors: list[tuple[int, Any]], path: str) -> list[tuple[int, Any]]:
         function = opened(model)
@@ -83,27 +131,18 @@ def walk(model: keras.Model, resolution: int | None = None) -> Graph:
             if isinstance(layer, keras.Model):
                 outputs = enter(layer, inputs, f"{name}/")
             else:
-                outputs = call(layer, name, node, place, inputs)
+                made = tensors_of(node, place)
+                outputs = list(zip(record.call(layer, name, [i for i, _ in inputs], [plain(t) for t in made]), made,
+                                   strict=True))  # fmt: skip
             place |= {id(x): t for x, t in zip(node.outputs, outputs, strict=True)}
         return [place[id(x)] for x in function.outputs]
 
-    def call(layer: Any, name: str, node: Any, place: dict, inputs: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
-        known = rule(layer)
-        if getattr(layer, "data_format", None) == "channels_first":
-            raise InputError(f"layer {name!r} has its channels first: facts are known of channels_last only")
-        tensors = node.outputs
-        if any(None in t.shape[1:] for t in tensors):  # the size is open where the model was built, not here
-            args, kwargs = node.arguments.fill_in({k: t for k, (_, t) in place.items()})
-            tensors = keras.tree.flatten(layer.compute_output_spec(*args, **kwargs))
-        x, y = tuple(inputs[0][1].shape[1:]), tuple(tensors[0].shape[1:])
-        macs, activations = known.cost(layer, x, y)
-        field = known.see(layer, [f for i, _ in inputs if (f := fields[i]) is not None], x, y)
-        trainable, other = weights(layer, counted)
-        outputs = [(new(tuple(t.shape[1:]), field), t) for t in tensors]
-        ins, outs = tuple(i for i, _ in inputs), tuple(i for i, _ in outputs)
-        calls.append(LayerFacts(name, type(layer).__name__, y, trainable, other, macs, activations, field,
-                                known.keeps(layer), ins, outs))  # fmt: skip
-        return outputs
+    def tensors_of(node: Any, place: dict[int, tuple[int, Any]]) -> list[Any]:
+        """What a call makes. Its size may be open where the model was built, and is not here."""
+        if not any(None in t.shape[1:] for t in node.outputs):
+            return node.outputs
+        args, kwargs = node.arguments.fill_in({k: t for k, (_, t) in place.items()})
+        return keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
 
     if resolution is not None:
         resolution = whole("resolution", resolution, MOST_PIXELS)
@@ -112,9 +151,9 @@ def walk(model: keras.Model, resolution: int | None = None) -> Graph:
         if None in x.shape[1:] and resolution is None:
             raise InputError(f"{model.name} leaves the size of its input open: give a resolution")
         shape = tuple(n or resolution or 0 for n in x.shape[1:])
-        start.append((new(shape, (Axis(), Axis()) if len(shape) == 3 else None), keras.KerasTensor((None, *shape))))
+        start.append((record.image(shape), keras.KerasTensor((None, *shape))))
     end = enter(model, start, "")
-    return Graph(tuple(calls), tuple(shapes), tuple(i for i, _ in start), tuple(i for i, _ in end))
+    return record.graph([i for i, _ in start], [i for i, _ in end])
 
 
 def opened(model: Any) -> Any:
@@ -141,6 +180,4 @@ def weights(layer: Any, counted: set[int]) -> tuple[int, int]:
         counted.update(map(id, fresh))
         return sum(math.prod(v.shape) for v in fresh)
 
-    if not isinstance(layer, keras.Layer):
-        return 0, 0
-    return count(layer.trainable_weights), count(layer.non_trainable_weights)
+    return count(getattr(layer, "trainable_weights", [])), count(getattr(layer, "non_trainable_weights", []))

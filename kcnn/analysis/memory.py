@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kcnn.analysis.graph import Graph, LayerFacts
 from kcnn.errors import InputError, shown, whole
-from kcnn.graph import Graph, LayerFacts
 
 # Bytes of an element of an activation, and of the copy of a weight that mixed precision computes with.
 PRECISIONS = {"float32": (4, 0), "mixed_bfloat16": (2, 2), "mixed_float16": (2, 2), "bfloat16": (2, 2),
@@ -48,15 +48,15 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
                  ) -> dict[str, int]:  # fmt: skip
     """Bytes: weights, gradients, optimizer, ahead, activations, and total: the most in use at once.
 
-    Against TensorFlow's allocator on CPU it was right within 15 % (tests/kcnn/test_analysis.py says how). Scratch of
-    kernels, and what operations that overlap hold longer, are not in it, nor is what the process itself takes.
-    weights: with their copies in a lower precision. optimizer: `slots` values a trainable weight. gradients: of all
-    weights; they wait for one another, as clipping by the global norm and the mean over replicas want it. ahead: one
-    value a weight where there are slots: TensorFlow computes what needs no gradient, such as momentum * slot or
-    decay * weight, as soon as a step begins. activations: in training what back-propagation keeps. Gradients grow
-    while activations shrink, so the total, which counts passing tensors, too, is not their sum. In inference
-    activations are the largest set of live tensors, in the better of two orders: by depth, as Keras calls layers, and
-    depth first.
+    Against TensorFlow's allocator on CPU it was right within 15 % (tests/kcnn/analysis/test_memory.py says how). It
+    leaves out the scratch of kernels, what operations that overlap hold longer, and what the process itself takes.
+    weights: with their copies in a lower precision. optimizer: `slots` values for each trainable weight.
+    gradients: those of all weights, which wait for one another, because clipping by the global norm and the mean over
+    replicas need them all. ahead: one value for each weight where there are slots, because TensorFlow computes what
+    needs no gradient, such as momentum * slot or decay * weight, as soon as a step begins. activations: in training,
+    what back-propagation keeps; in inference, the largest set of live tensors, in the better of two orders: by depth,
+    as Keras calls layers, and depth first. Gradients grow while activations shrink, and the total also counts tensors
+    that are soon let go, so it is not the sum of the other values.
     dtype: float32, or mixed_bfloat16, mixed_float16: 2 bytes an activation, weights in float32 beside a copy.
     """
     batch, slots = whole("batch", batch, MOST_IMAGES), whole("slots", slots, 100, least=0)
