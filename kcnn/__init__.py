@@ -1,16 +1,14 @@
 """kcnn: convolutional networks as data, built, scaled, measured, trained and served with Keras and TensorFlow."""
 
 from kcnn import starting
-from kcnn.quiet import quiet
 
-with starting.loading(), quiet():
-    import keras  # noqa: F401
+starting.catch_ctrl_c()
 
-from kcnn.analysis import Facts, facts
-from kcnn.arch import Arch, Aux, Stage, Style, compound, scale
-from kcnn.builder import build
-from kcnn.errors import InputError
-from kcnn.families import get, names
+from kcnn.analysis import Facts, facts  # noqa: E402
+from kcnn.arch import Arch, Aux, Stage, Style, compound, scale  # noqa: E402
+from kcnn.builder import build  # noqa: E402
+from kcnn.errors import InputError  # noqa: E402
+from kcnn.families import get, names  # noqa: E402
 
 __all__ = [
     "Arch",

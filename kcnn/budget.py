@@ -13,15 +13,23 @@ NAMES = {"params": "parameters", "macs": "multiply-adds", "activations": "activa
 
 def budget(
     *,
-    arch: Annotated[str, Parameter(help="Name of a network, see kcnn info --list.")],
-    macs: Annotated[str | None, Parameter(help="At most so many multiply-adds for one image, as 600M or 1.5G.")] = None,
-    params: Annotated[str | None, Parameter(help="At most so many parameters, as 5M.")] = None,
-    activations: Annotated[str | None, Parameter(help="At most so many outputs of convolutions, as 10M.")] = None,
-    memory: Annotated[str | None, Parameter(help="At most so many bytes to train at a batch size, as 8GB@64.")] = None,
-    along: Annotated[Axis, Parameter(help="What is scaled; compound: all three, as EfficientNet does.")] = "compound",
-    classes: Annotated[int, Parameter(help="Of the classifier.")] = 1000,
+    arch: Annotated[str, Parameter(help="The network to scale (kcnn info --list names them).")],
+    macs: Annotated[
+        str | None, Parameter(help="Allow at most this many multiply-adds for an image, as 600M or 1.5G.")
+    ] = None,
+    params: Annotated[str | None, Parameter(help="Allow at most this many parameters, as 5M.")] = None,
+    activations: Annotated[
+        str | None, Parameter(help="Allow at most this many outputs of convolutions, as 10M.")
+    ] = None,
+    memory: Annotated[
+        str | None, Parameter(help="Allow training at most this memory at a batch size, as 8GB@64.")
+    ] = None,
+    along: Annotated[
+        Axis, Parameter(help="Scale this; compound scales all three together, as EfficientNet does.")
+    ] = "compound",
+    classes: Annotated[int, Parameter(help="The network tells this many classes apart.")] = 1000,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Find the multipliers whose network comes closest under every bound, without allocating any weights.
 
@@ -73,7 +81,7 @@ def train_command(name: str, before: Candidate, found: Candidate) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(budget, "kcnn budget", argv)
+    cli.command("budget", argv)
 
 
 if __name__ == "__main__":

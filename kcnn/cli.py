@@ -1,63 +1,112 @@
-"""What all commands have in common: a function becomes a command line, bad input one line and exit code 2."""
+"""The command line: which commands there are, how one is found, and how bad input becomes one line and exit code 2."""
 
 import contextlib
-import inspect
+import difflib
+import importlib.metadata
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import cyclopts
 
 from kcnn import starting
-from kcnn.errors import InputError, Interrupted
+from kcnn.errors import InputError, Interrupted, shown
 
+# Each command: the place of its function, loaded only where it is asked for, and what the list of commands says of it.
+COMMANDS = {
+    "train": ("kcnn.train:app", "Train a network on the digits that come along, or on images of your own."),
+    "evaluate": ("kcnn.evaluate:evaluate", "Evaluate a run: loss, top-1, top-5, each class, the confusion matrix."),
+    "predict": ("kcnn.predict:predict", "Predict the classes of images with the network of a run."),
+    "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
+    "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
+    "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
+    "launch": ("trainers.launch:launch", "Start a training on several workers, and start it again where one fails."),
+}
 LONGEST = 1000  # characters of a message
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 Json = Annotated[bool, cyclopts.Parameter(negative="", help="Print the result as one JSON object, as the last line.")]
-Seed = Annotated[int, cyclopts.Parameter(help="Of every random draw.")]
+Run = Annotated[str, cyclopts.Parameter(help="The folder of a run of kcnn train.")]
+Checkpoint = Annotated[
+    Literal["last", "best"], cyclopts.Parameter(help="Use the weights of the last checkpoint, or of the best one.")
+]
+# Scripts give every command the same --seed. Where nothing is drawn at random, the help does not speak of it.
+Unused = Annotated[int, cyclopts.Parameter("--seed", show=False)]
 
 
-def run(
-    command: Callable[..., Mapping[str, Any] | None],
-    name: str,
-    argv: list[str] | None = None,
-    config: Callable[[], Any] | None = None,
-) -> None:
-    """Runs a function as the command `name` and leaves the process with its exit code.
+def command(name: str, argv: list[str] | None = None) -> NoReturn:
+    """Runs `kcnn NAME ARGV...` and leaves the process with its exit code: `python -m kcnn.NAME` is this."""
+    sys.exit(main([name, *(sys.argv[1:] if argv is None else argv)]))
 
-    The function's parameters are the flags, its docstring and theirs the help. What it returns is printed as JSON
-    where its parameter `json` asks for it. `config` gives a source of further values (see cyclopts.App).
+
+def run(function: Callable[..., Any], name: str, argv: list[str] | None = None, config: Any = None) -> NoReturn:
+    """Runs a function as a command line that is none of `kcnn`'s, and leaves the process with its exit code.
+
+    `config` gives a source of further values (see cyclopts.App).
     """
-    sys.exit(call(command, name, sys.argv[1:] if argv is None else argv, config))
+    app = make_app(name, config=config() if config else None)
+    app.default(function)
+    sys.exit(call(app, sys.argv[1:] if argv is None else argv, name))
 
 
-def call(
-    command: Callable[..., Mapping[str, Any] | None],
-    name: str,
-    argv: list[str],
-    config: Callable[[], Any] | None = None,
-) -> int:
+def main(argv: Sequence[str]) -> int:
+    """Runs `kcnn ARGV...` and returns its exit code."""
+    asked = argv[0] if argv else "--help"
+    if asked.startswith("-"):
+        return call(kcnn(asked), argv, "kcnn")
+    if asked in COMMANDS:
+        return call(kcnn(asked), argv, f"kcnn {asked}")
+    near = difflib.get_close_matches(asked, COMMANDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)} is needed"
+    return fail("kcnn", f"unknown command {shown(asked)}: {hint}")
+
+
+def kcnn(asked: str) -> cyclopts.App:
+    """The command line `kcnn`, of which the command `asked` will be loaded."""
+    app = make_app("kcnn", "Convolutional networks: chosen, scaled, trained, understood and served.")
+    app.version, app.version_flags = version, ("--version",)
+    for command, (place, summary) in COMMANDS.items():
+        # A command that was asked for has help of its own, which a summary given here would replace.
+        app.command(place, name=command, help=None if command == asked else summary)
+    app.register_install_completion_command()
+    return app
+
+
+def version() -> str:
     try:
-        starting.done()
+        return importlib.metadata.version("kcnn")
+    except importlib.metadata.PackageNotFoundError:
+        return "a clone that is not installed"
+
+
+def make_app(name: str, about: str | None = None, **options: Any) -> cyclopts.App:
+    """A command line whose parameters are converted, and whose errors are told, as all of ours are."""
+    return cyclopts.App(
+        name=name,
+        help=about,
+        help_format="plaintext",
+        version_flags=(),
+        default_parameter=cyclopts.Parameter(converter=exact),
+        exit_on_error=False,
+        print_error=False,
+        **options,
+    )
+
+
+def call(app: cyclopts.App, argv: Sequence[str], name: str) -> int:
+    """Runs a command line and returns its exit code. `name` is what its errors are said under.
+
+    The parameters of a command's function are its flags, its docstring and theirs the help. What it returns is printed
+    as JSON where its parameter `json` asks for it.
+    """
+    try:
         if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be bytes that are no text
             sys.stdout.reconfigure(errors="backslashreplace")
-        app = cyclopts.App(
-            name=name,
-            help=inspect.getdoc(command),
-            help_format="plaintext",
-            version_flags=[],
-            group_commands="Help",
-            config=config() if config else None,
-            default_parameter=cyclopts.Parameter(converter=exact),
-            exit_on_error=False,
-            print_error=False,
-        )
-        app.default(command)
         function, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+        starting.done()
         result = function(*bound.args, **bound.kwargs)
         if bound.arguments.get("json") and result is not None:
             print(json.dumps(result), flush=True)

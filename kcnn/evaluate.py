@@ -4,26 +4,30 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
 
 
 def evaluate(
-    run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
+    run: cli.Run,
     /,
     *,
     data: Annotated[
         str | None,
         Parameter(
-            help="Other data whose classes are the run's, or some of them (default: the run's data). A folder of class "
-            "folders is evaluated whole."
+            help="Evaluate on this data, whose classes are the run's or some of them (default: the run's data). A "
+            "folder of class folders is evaluated whole."
         ),
     ] = None,
     split: Annotated[
         Literal["val", "test", "train"] | None,
-        Parameter(help="Which part of the data to evaluate (default: val; of a --data without val, its test part)."),
+        Parameter(help="Evaluate this part of the data (default: val; of a --data without val, its test part)."),
     ] = None,
-    checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
-    batch_size: Annotated[int | None, Parameter(help="Images at once (default: the run's).")] = None,
+    checkpoint: Annotated[
+        Literal["last", "best"], Parameter(help="Use the weights of the last checkpoint, or of the best one.")
+    ] = "last",
+    batch_size: Annotated[
+        int | None, Parameter(help="Evaluate this many images at once (default: as in training).")
+    ] = None,
     tta: Annotated[
         Literal["none", "flip", "ten-crop"],
         Parameter(
@@ -32,7 +36,7 @@ def evaluate(
         ),
     ] = "none",
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Evaluate the network of a run and print its accuracy, in all and for each class.
 
@@ -45,6 +49,7 @@ def evaluate(
 
     kcnn evaluate logs/resnet-50-photos-... --split test
     """
+    starting.need_tensorflow()
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
@@ -63,7 +68,7 @@ def evaluate(
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(evaluate, "kcnn evaluate", argv)
+    cli.command("evaluate", argv)
 
 
 if __name__ == "__main__":

@@ -4,25 +4,30 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
 
 SAVED_MODEL, CHECKS = Group.create_ordered("SavedModel"), Group.create_ordered("Checks")
 Signature = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
 
 
 def export(
-    run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
+    run: cli.Run,
     /,
     *,
-    out: Annotated[str | None, Parameter(help="Folder of the versions (default: RUN/FORMAT).")] = None,
-    checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
+    out: Annotated[
+        str | None, Parameter(help="Write the numbered versions into this folder (default: RUN/FORMAT).")
+    ] = None,
+    checkpoint: cli.Checkpoint = "last",
     format: Annotated[
         Literal["saved_model", "litert", "onnx"],
-        Parameter(help="For TF Serving; for phones and small devices; for other runtimes."),
+        Parameter(help="saved_model is for TF Serving, litert for phones and small devices, onnx for other runtimes."),
     ] = "saved_model",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "int8"],
-        Parameter(help="Of its sums. saved_model: float32, bfloat16; litert: float32, float16, int8; onnx: float32."),
+        Parameter(
+            help="Compute in this type. saved_model allows float32 and bfloat16, litert float32, float16 and int8, "
+            "onnx float32."
+        ),
     ] = "float32",
     fold_bn: Annotated[
         bool, Parameter(help="Fold batch normalizations into the convolutions before them, where that is exact.")
@@ -30,26 +35,26 @@ def export(
     signatures: Annotated[
         tuple[Signature, ...],
         Parameter(group=SAVED_MODEL, consume_multiple=True, negative="",
-                  help="What can be called, beside serving_default."),
+                  help="Offer these signatures beside serving_default."),
     ] = ("image", "image_uint8", "classify", "predict", "features"),
-    top: Annotated[int, Parameter(group=SAVED_MODEL, help="How many of the likeliest classes an answer names.")] = 5,
+    top: Annotated[int, Parameter(group=SAVED_MODEL, help="Name this many of the likeliest classes in an answer.")] = 5,
     max_pixels: Annotated[
-        int, Parameter(group=SAVED_MODEL, help="Larger pictures are refused before they are decoded.")
+        int, Parameter(group=SAVED_MODEL, help="Refuse larger pictures before they are decoded.")
     ] = 2**26,
     images: Annotated[
-        int, Parameter(group=CHECKS, help="How many validation images, drawn from all classes, to compare on.")
+        int, Parameter(group=CHECKS, help="Compare on this many validation images, drawn from all classes.")
     ] = 100,
     data: Annotated[
         str | None,
         Parameter(
-            group=CHECKS, help="Other data with the same classes to compare and calibrate on (default: the run's)."
+            group=CHECKS, help="Compare and calibrate on this data, which has the same classes (default: the run's)."
         ),
     ] = None,
     tolerance: Annotated[
-        float, Parameter(group=CHECKS, help="Largest loss of top-1, as a share, that is not refused.")
+        float, Parameter(group=CHECKS, help="Refuse to lose more top-1 accuracy than this share.")
     ] = 0.01,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the network of a run as RUN/FORMAT/<version>/: pictures in, classes out.
 
@@ -64,6 +69,7 @@ def export(
 
     kcnn export logs/resnet-50-photos-... --format litert --dtype int8
     """
+    starting.need_tensorflow()
     from trainers.serving.exports import export_run
 
     result = export_run(
@@ -99,7 +105,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(export, "kcnn export", argv)
+    cli.command("export", argv)
 
 
 if __name__ == "__main__":

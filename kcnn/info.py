@@ -1,4 +1,4 @@
-"""What a network is: its facts, in total and per stage, or side by side with others'."""
+"""kcnn info: what networks cost, see and need."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from kcnn import cli
 from kcnn.analysis import Facts, facts
 from kcnn.arch import Arch, compound
 from kcnn.builder import Stem, resolve
-from kcnn.cli import Json, Seed, run
 from kcnn.errors import InputError, shown
 from kcnn.families import get, names
 
@@ -32,43 +32,50 @@ def info(
     precision: Precision = "float32",
     per_layer: Annotated[bool, Parameter(negative="")] = False,
     plot: Path | None = None,
-    json: Json = False,
-    seed: Seed = 0,
+    json: cli.Json = False,
+    seed: cli.Unused = 0,
 ) -> Mapping[str, Any]:
-    """What a network is: its facts, in total and per stage, or side by side with others'.
+    """Show what networks cost, see and need: one stage by stage, or several side by side.
+
+    kcnn info resnet-50
+
+    kcnn info resnet-50 efficientnet-b0 --batch-size 64
+
+    kcnn info --list "mobilenet*"
 
     Parameters
     ----------
     arch
-        Networks, resnet-50 for one; with --list shell patterns, all networks without any.
+        Names of networks, such as resnet-50; with --list, shell patterns of names (without any, all are listed).
     listed
-        Print the names of networks, with family and resolution.
+        List the names of networks, with family and resolution, and compute no facts.
     width
-        Multiplier of the widths.
+        Multiply the widths (channels) of all stages by this.
     depth
-        Multiplier of the depths.
+        Multiply the depths (blocks) of all stages by this.
     phi
-        Compound scaling: depth x alpha^phi, width x beta^phi, resolution x gamma^phi.
+        Scale compoundly: depth by alpha^phi, width by beta^phi and resolution by gamma^phi.
     alpha
-        Growth of the depth with phi.
+        The depth grows by this factor when phi grows by 1.
     beta
-        Growth of the width with phi.
+        The width grows by this factor when phi grows by 1.
     gamma
-        Growth of the resolution with phi.
+        The resolution grows by this factor when phi grows by 1.
     resolution
-        Side of the image in pixels; the network's own by default.
+        The input is a square with this side, in pixels (default: the network's own).
     classes
-        Outputs of the network.
+        The network tells this many classes apart.
     stem
-        small: without strides; auto: small for images of 64 pixels and less.
+        "standard" is the paper's stem; "small" has no strides, for small images; "auto" takes the small one for
+        images of 64 pixels and less.
     batch_size
-        Images in a step, for the memory.
+        The memory is that of a step with this many images.
     precision
-        For the memory.
+        The memory is that of this precision.
     per_layer
-        Every layer, too.
+        Show every layer as well.
     plot
-        Draw multiply-adds, parameters and memory over the depth into this file.
+        Draw how multiply-adds, parameters and memory grow from the input on, as a picture, into this file.
     """
     if listed:
         return list_names(arch or ("*",), quiet=json)
@@ -223,7 +230,7 @@ def draw(found: Sequence[Facts], file: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run(info, "kcnn info", argv)
+    cli.command("info", argv)
 
 
 if __name__ == "__main__":

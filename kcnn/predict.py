@@ -6,35 +6,45 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli
+from kcnn import cli, starting
+from kcnn.errors import InputError
 
 SERVER = Group.create_ordered("Server")
 
 
 def predict(
-    run: Annotated[str, Parameter(help="Folder of a run of kcnn train.")],
+    run: cli.Run,
     /,
     *images: Annotated[str, Parameter(help="Image files, or folders of them.")],
-    top: Annotated[int, Parameter(help="How many classes of each image, the likeliest first.")] = 5,
-    format: Annotated[Literal["text", "csv"], Parameter(help="Of what is printed; --json adds that.")] = "text",
-    checkpoint: Annotated[Literal["last", "best"], Parameter(help="Whose weights.")] = "last",
-    batch_size: Annotated[int, Parameter(help="Images at once.")] = 32,
+    top: Annotated[int, Parameter(help="Print this many classes of each image, the likeliest first.")] = 5,
+    format: Annotated[Literal["text", "csv"], Parameter(help="Print lines for a person, or CSV.")] = "text",
+    checkpoint: Annotated[
+        Literal["last", "best"], Parameter(help="Use the weights of the last checkpoint, or of the best one.")
+    ] = "last",
+    batch_size: Annotated[int, Parameter(help="Classify this many images at once.")] = 32,
     server: Annotated[
         str | None,
         Parameter(
-            group=SERVER, help="HOST:PORT (or https://HOST:PORT) of a TF Serving to ask, instead of this machine."
+            group=SERVER, help="Ask the TF Serving at HOST:PORT (or https://HOST:PORT) instead of computing here."
         ),
     ] = None,
     protocol: Annotated[
-        Literal["rest", "grpc"], Parameter(group=SERVER, help="Which of its APIs; grpc needs kcnn[serving].")
+        Literal["rest", "grpc"],
+        Parameter(group=SERVER, help="Ask through this API of the server; grpc needs kcnn[serving]."),
     ] = "rest",
-    model: Annotated[str, Parameter(group=SERVER, help="Name that the server has for the run's network.")] = "model",
-    model_version: Annotated[int | None, Parameter(group=SERVER, help="Version (default: its newest).")] = None,
-    version_label: Annotated[str | None, Parameter(group=SERVER, help="Label of a version, such as canary.")] = None,
-    timeout: Annotated[float, Parameter(group=SERVER, help="Seconds to wait for a whole answer.")] = 10.0,
-    retries: Annotated[int, Parameter(group=SERVER, help="Further tries where there was none.")] = 3,
+    model: Annotated[
+        str, Parameter(group=SERVER, help="The server serves the run's network under this name.")
+    ] = "model",
+    model_version: Annotated[
+        int | None, Parameter(group=SERVER, help="Ask this version (default: the newest).")
+    ] = None,
+    version_label: Annotated[
+        str | None, Parameter(group=SERVER, help="Ask the version with this label, such as canary.")
+    ] = None,
+    timeout: Annotated[float, Parameter(group=SERVER, help="Wait this many seconds for a whole answer.")] = 10.0,
+    retries: Annotated[int, Parameter(group=SERVER, help="Ask this many times more where no answer came.")] = 3,
     json: cli.Json = False,
-    seed: cli.Seed = 0,
+    seed: cli.Unused = 0,
 ) -> dict[str, Any]:
     """Print the likeliest classes of images, with their probabilities.
 
@@ -45,7 +55,7 @@ def predict(
 
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
     """
-    from kcnn.errors import InputError
+    starting.need_tensorflow()
     from trainers.prediction import find_images
     from trainers.prediction import predict as classify
     from trainers.runs.checkpoints import load_run
@@ -89,7 +99,7 @@ def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(predict, "kcnn predict", argv)
+    cli.command("predict", argv)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
 Programs that import the package are left as they are.
 """
 
-import contextlib
 import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from kcnn.errors import InputError
+from kcnn.quiet import quiet
 
 PACKAGES = ("kcnn", "trainers", "tuning")
 
@@ -26,19 +25,11 @@ def is_command() -> bool:
     return Path(sys.argv[0]).name == "kcnn"
 
 
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """Around the import of Keras. Ctrl-C ends a command with exit code 130 from here on, until `done` is called."""
+def catch_ctrl_c() -> None:
+    """Lets Ctrl-C end a command with exit code 130 from here on, until `done` is called."""
     # Raised inside an import, KeyboardInterrupt may come out of it as another exception.
     if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    except (ImportError, ValueError) as error:
-        if not is_command():
-            raise
-        name = os.environ.get("KERAS_BACKEND", "tensorflow")
-        refuse(f"Keras cannot be loaded with the backend {name!r} ({error}): KERAS_BACKEND must name an installed one")
 
 
 def leave(number: int, frame: object) -> NoReturn:
@@ -49,6 +40,32 @@ def done() -> None:
     """Lets Ctrl-C raise KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def load_keras() -> None:
+    """Imports Keras with the backend that KERAS_BACKEND names, without what TensorFlow's libraries print meanwhile.
+
+    Ends a command with one line where the backend cannot be loaded.
+    """
+    catch_ctrl_c()
+    try:
+        with quiet():
+            import keras  # noqa: F401
+    except (ImportError, ValueError) as error:
+        if not is_command():
+            raise
+        name = os.environ.get("KERAS_BACKEND", "tensorflow")
+        refuse(f"Keras cannot be loaded with the backend {name!r} ({error}): KERAS_BACKEND must name an installed one")
+    done()
+
+
+def need_tensorflow() -> None:
+    """Loads Keras. Raises InputError, or ends a command with one line, where its backend is not TensorFlow."""
+    load_keras()
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        refuse(f"KERAS_BACKEND {keras.backend.backend()!r}: training, evaluation and export need 'tensorflow'")
 
 
 def refuse(message: str) -> NoReturn:

@@ -1,79 +1,73 @@
 """Train a network, on the digits that come along or on images of your own."""
 
-import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict
 
-from kcnn import cli
+from kcnn import cli, starting
+from kcnn.arch import Arch
+from kcnn.errors import InputError
+from trainers.config import TrainConfig
 
 
-def main(argv: list[str] | None = None) -> None:
-    from trainers.config import TrainConfig
+def train(
+    *,
+    config: TrainConfig | None = None,
+    config_file: Annotated[
+        str | None,
+        Parameter("--config", help="YAML of flags; a run's config.yaml repeats it, in a folder of its own."),
+    ] = None,
+    list_recipes: Annotated[
+        bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
+    ] = False,
+    show_recipe: Annotated[
+        str | None, Parameter(help="Print all settings of this recipe as --config takes them, and stop.")
+    ] = None,
+    json: cli.Json = False,
+) -> dict[str, Any] | None:
+    """Train a network. The run's folder gets its checkpoints, figures,
+    dashboards, a card and the trained model.
 
-    def train(
-        *,
-        config: TrainConfig | None = None,
-        config_file: Annotated[
-            str | None,
-            Parameter("--config", help="YAML of flags; a run's config.yaml repeats it, in a folder of its own."),
-        ] = None,
-        list_recipes: Annotated[
-            bool, Parameter(negative="", help="Print the recipes and where they come from, and stop.")
-        ] = False,
-        show_recipe: Annotated[
-            str | None, Parameter(help="Print all settings of this recipe as --config takes them, and stop.")
-        ] = None,
-        json: cli.Json = False,
-    ) -> dict[str, Any] | None:
-        """Train a network and leave in the run's folder what it became: checkpoints, figures, dashboards, a model.
+    kcnn train                                    # EfficientNet-B0 on digits
+    kcnn train --arch resnet-50 --data photos/    # photos/{train,val}/CLASS/*.jpg
+    kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
+    kcnn train --show-recipe a2                   # a paper's settings, in full
+    kcnn train --resume logs/resnet-50-photos-... # after a crash
 
-        kcnn train                                        # EfficientNet-B0 on digits, offline, in minutes
-        kcnn train --arch resnet-50 --data photos/        # photos/train/CLASS/*.jpg and photos/val/CLASS/*.jpg
-        kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
-        kcnn train --show-recipe a2                       # a paper's settings, in full
-        kcnn train --resume logs/resnet-50-photos-...     # after a crash
-
-        Flags win over --config, and that over the recipe. A run can be killed at any time and resumed.
-        """
-        if show_recipe is not None:
-            return recipe(show_recipe, quiet=json)
-        if list_recipes:
-            return recipes(quiet=json)
-        config = config or TrainConfig()
-        saved = saved_file(config_file, config.resume, config.run_dir)
-        return run(completed(config, saved, resumed=config_file is None) if saved else config)
-
-    argv = sys.argv[1:] if argv is None else argv
-    cli.run(train, "kcnn train", argv, config=lambda: saved_values(argv))
+    Flags win over --config, and --config wins over the recipe. A run can be
+    killed at any time and resumed.
+    """
+    if show_recipe is not None:
+        return recipe(show_recipe, quiet=json)
+    if list_recipes:
+        return recipes(quiet=json)
+    config = config or TrainConfig()
+    saved = saved_file(config_file, config.resume, config.run_dir)
+    return run(completed(config, saved, resumed=config_file is None) if saved else config)
 
 
-def saved_values(argv: list[str]) -> Dict | None:
-    """The values that --config, or the run to --resume, sets; flags will win over them."""
-    from kcnn.arch import Arch
-    from kcnn.errors import InputError
+def saved_values(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Takes the values that --config, or the run to --resume, sets where no flag does."""
+    given = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
+    config, resume, run_dir = places = [given.get(flag) for flag in ("--config", "--resume", "--run-dir")]
+    for flag, value in zip(("--config", "--resume", "--run-dir"), places, strict=True):
+        if value == "":
+            raise InputError(f"{flag} '': the name of a file or folder is needed")
+    path = saved_file(config, resume, run_dir)
+    if path is None:
+        return
+    starting.need_tensorflow()
     from trainers.runs.folders import read_config
     from trainers.settings import read
 
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--config", nargs="?")
-    early.add_argument("--resume", nargs="?")
-    early.add_argument("--run-dir", nargs="?")
-    known, _ = early.parse_known_args(argv)
-    for flag in ("config", "resume", "run_dir"):
-        if getattr(known, flag) == "":
-            raise InputError(f"--{flag.replace('_', '-')} '': the name of a file or folder is needed")
-    path = saved_file(known.config, known.resume, known.run_dir)
-    if path is None:
-        return None
-    if not known.config:
+    if not config:
         read_config(path.parent)  # which names the file where its values cannot be
-    values = read(path) | ({} if known.config else {"resume": known.resume})
-    return Dict({key: value for key, value in values.items() if not isinstance(value, Arch)}, source=str(path))
+    values = read(path) | ({} if config else {"resume": resume})
+    values = {key: value for key, value in values.items() if not isinstance(value, Arch)}
+    Dict(values, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
 
 
 def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> Path | None:
@@ -85,12 +79,11 @@ def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> P
     return path if path and path.is_file() else None
 
 
-def completed(config: Any, saved: Path, resumed: bool) -> Any:
+def completed(config: TrainConfig, saved: Path, resumed: bool) -> TrainConfig:
     """With the file's architecture of the user's own, which no flag can hold, where the file has one.
 
     Raises InputError where a flag says otherwise than the run that is to go on.
     """
-    from trainers.config import TrainConfig
     from trainers.runs.folders import open_run, same_run
     from trainers.settings import read
     from trainers.training import placed
@@ -107,7 +100,6 @@ def recipe(name: str, quiet: bool) -> dict[str, Any]:
     """All settings of a recipe, those that it shares with the default too."""
     import yaml
 
-    from kcnn.errors import InputError
     from trainers.recipes import COOKBOOK, RECIPES
 
     if name not in RECIPES:
@@ -130,7 +122,8 @@ def recipes(quiet: bool) -> dict[str, Any]:
     return {"recipes": {name: {"about": r.about, "source": r.source, **r.changes} for name, r in COOKBOOK.items()}}
 
 
-def run(config: Any) -> dict[str, Any] | None:
+def run(config: TrainConfig) -> dict[str, Any] | None:
+    starting.need_tensorflow()
     from trainers.training import dry_run, fit
 
     if config.dry_run:
@@ -158,6 +151,14 @@ def judged(figures: dict[str, Any]) -> str:
     first = figures["evidence"][0].partition(". ")[0].rstrip(".")
     lines = [f"verdict    {figures['verdict']}: {first}", *(f"to try     {line}" for line in figures["advice"][:1])]
     return "".join(f"{line}\n" for line in lines)
+
+
+app = cli.make_app("train", config=saved_values)
+app.default(train)
+
+
+def main(argv: list[str] | None = None) -> None:
+    cli.command("train", argv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The command lines as a user types them."""
 
 import dataclasses
-import importlib
 import json
 import os
 import shlex
@@ -9,21 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-import kcnn.__main__
 import kcnn.evaluate
 import kcnn.export
 import kcnn.train
+from kcnn import cli
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.runs import folders
 from trainers.settings import read
 
-COMMANDS = sorted(kcnn.__main__.COMMANDS)
+COMMANDS = sorted(cli.COMMANDS)
 
 
 def run(main, *argv):
@@ -304,10 +304,10 @@ def test_a_finished_run_says_its_result_again(finished, here, capsys, tiny):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_there(command, capsys):
-    main = importlib.import_module(kcnn.__main__.COMMANDS[command]).main
-    assert run(main, "--help") == 0
+    assert cli.main([command, "--help"]) == 0
     out, err = capsys.readouterr()
-    assert "--json" in out and not err and f"kcnn {command}" in out
+    assert not err and f"kcnn {command}" in out
+    assert "--json" in out or command == "launch"  # which prints what the command that it starts prints
 
 
 def test_help_of_train_names_every_flag(capsys):
@@ -320,17 +320,49 @@ def test_help_of_train_names_every_flag(capsys):
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_kcnn_lists_its_commands(argv, capsys):
-    kcnn.__main__.main(argv)
-    out = capsys.readouterr().out
-    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
-    assert sorted(lines) == COMMANDS
-    assert all(len(line.split()) > 3 for line in lines.values())
+    assert cli.main(argv) == 0
+    out = " ".join(word for word in capsys.readouterr().out.split() if word != "│")
+    for command, (_, summary) in cli.COMMANDS.items():
+        assert f"{command} {summary}" in out
+    assert "--install-completion" in out and "--version" in out
 
 
-def test_an_unknown_command_is_one_line(capsys):
-    assert run(kcnn.__main__.main, "trian") == 2
+@pytest.mark.parametrize(
+    "typed, words", [("trian", "'trian' did you mean train?"), ("zzz", f"'zzz' {' '.join(COMMANDS)}")]
+)
+def test_an_unknown_command_is_one_line(typed, words, capsys):
+    assert cli.main([typed]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "'trian'" in line and "train" in line
+    assert all(word in line for word in words.split())
+
+
+def test_the_version_is_the_project_s(capsys):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() in (project["version"], "a clone that is not installed")
+
+
+def test_the_shell_completes_commands_and_flags(here):
+    assert cli.main(["--install-completion", "--shell", "bash", "--output", "completion.sh"]) == 0
+    text = Path("completion.sh").read_text()
+    for word in (*COMMANDS, "--label-smoothing", "--checkpoint", "--per-layer"):
+        assert word in text
+
+
+LIGHT = ["--help", "train --help", "train --show-recipe a2", "trian", "info --list", "info --list vgg-1*", "--version"]
+
+
+def test_what_needs_no_keras_starts_without_it(here):
+    """Keras and TensorFlow take seconds to load, which nobody should wait for who reads a help text."""
+    code = """
+import sys
+from kcnn import cli
+cli.main(sys.argv[1:])
+print("keras" in sys.modules, "tensorflow" in sys.modules)
+"""
+    for argv in LIGHT:
+        done = subprocess.run([sys.executable, "-c", code, *shlex.split(argv)], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "False False", argv
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
@@ -342,7 +374,7 @@ def test_an_unknown_command_is_one_line(capsys):
     (["nowhere", "--nope"], "--nope"),
 ])  # fmt: skip
 def test_what_is_no_run_is_one_line(here, capsys, command, argv, words):
-    assert run(importlib.import_module(kcnn.__main__.COMMANDS[command]).main, *argv) == 2
+    assert cli.main([command, *argv]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert words in line and line.startswith(f"kcnn {command}: error: ")
 
@@ -456,7 +488,7 @@ def test_another_backend_is_one_line(tmp_path, backend):
 
 
 def test_a_backend_that_is_there_and_cannot_train_is_one_line(tmp_path):
-    code = "import keras; keras.backend.backend = lambda: 'torch'; import trainers"
+    code = "import keras; keras.backend.backend = lambda: 'torch'; import trainers; trainers.fit"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "InputError: KERAS_BACKEND 'torch': training" in done.stderr.splitlines()[-1]
 

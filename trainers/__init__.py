@@ -1,13 +1,21 @@
 """Training on tf.distribute: one configuration, one step, one loop."""
 
-from kcnn import starting  # before Keras: it says in one line what that cannot load
+from typing import TYPE_CHECKING, Any
 
-import keras  # isort: skip
-
-if keras.backend.backend() != "tensorflow":
-    starting.refuse(f"KERAS_BACKEND {keras.backend.backend()!r}: training, evaluation and export need 'tensorflow'")
-
+from kcnn import starting
 from trainers.config import TrainConfig
-from trainers.training import Result, fit
+
+if TYPE_CHECKING:
+    from trainers.training import Result, fit
 
 __all__ = ["Result", "TrainConfig", "fit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads TensorFlow with the first use of `fit` or `Result`, so that a command line can be read without it."""
+    if name not in ("Result", "fit"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    starting.need_tensorflow()
+    from trainers import training
+
+    return getattr(training, name)

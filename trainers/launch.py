@@ -36,24 +36,27 @@ class JobFailed(Exception):
 
 def launch(
     *command: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="What each worker runs, after `--`: Python's arguments.")
+        str, Parameter(allow_leading_hyphen=True, help="Each worker runs Python with these arguments, after `--`.")
     ],
-    workers: Annotated[int, Parameter(help="How many.")] = 2,
+    workers: Annotated[int, Parameter(help="Start this many workers.")] = 2,
     restarts: Annotated[
-        int, Parameter(help="How often to start all again, with --resume auto, after one of them failed.")
+        int, Parameter(help="Start all again this often, with --resume auto, after one has failed.")
     ] = 0,
-    join: Annotated[float, Parameter(help="Seconds in which all must have started to listen to each other.")] = 180.0,
-    grace: Annotated[float, Parameter(help="Seconds between SIGTERM and SIGKILL.")] = 30.0,
+    join: Annotated[float, Parameter(help="All workers must listen to each other within this many seconds.")] = 180.0,
+    grace: Annotated[float, Parameter(help="Wait this many seconds between SIGTERM and SIGKILL.")] = 30.0,
 ) -> dict[str, Any] | None:
-    """Start N workers that train as one, each with TF_CONFIG in its environment, on ports of 127.0.0.1.
+    """Start several workers on this machine that train one network together.
 
-    python -m trainers.launch --workers 2 -- -m kcnn.train --arch resnet-50 --data photos/
-    python -m trainers.launch --workers 4 --restarts 3 -- -m kcnn.train --arch resnet-50 --checkpoint-every 10m
+    kcnn launch --workers 2 -- -m kcnn.train --arch resnet-50 --data photos/
+    kcnn launch --workers 4 --restarts 3 -- -m kcnn.train --checkpoint-every 10m
 
-    Their output comes with their numbers in front. When one fails, all are stopped, and started again as often as
-    --restarts allows; bad input (exit code 2) ends the job at once. SIGTERM and Ctrl-C go to all: they save and
-    leave, the exit code is 75, and the same command with --resume auto goes on; a second Ctrl-C kills them. GPUs
-    are shared out evenly. For several machines see docs/distributed.md.
+    Each worker gets TF_CONFIG in its environment, a port of 127.0.0.1 and an
+    equal share of the GPUs, and its output is printed with its number in front.
+    When one fails, all are stopped, and started again as often as --restarts
+    allows; bad input (exit code 2) ends the job at once. SIGTERM and Ctrl-C go
+    to all workers: they save and leave, the exit code is 75, and the same
+    command with --resume auto goes on. A second Ctrl-C kills them. For several
+    machines see docs/distributed.md.
     """
     bounds: dict[str, tuple[float, float, float]] = {
         "workers": (workers, 1, MOST_WORKERS),
@@ -146,7 +149,7 @@ def say(line: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cli.run(launch, "python -m trainers.launch", argv)
+    cli.command("launch", argv)
 
 
 if __name__ == "__main__":
