@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 import kcnn
+import kcnn.layers  # Keras then knows them by name, in a network that is read
 from kcnn.arch import Arch
 from kcnn.errors import InputError
 from trainers.settings import RunConfig

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import kcnn
+import kcnn.layers
 from kcnn.arch import Each, Stage
 from kcnn.builder import abstract
 from kcnn.families import FAMILIES

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kcnn
+import kcnn.layers
 from kcnn.stock import stock
 
 # Between them they have every layer of ours: grouped convolutions, stochastic depth, response normalization.
