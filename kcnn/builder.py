@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kcnn import outline
+from kcnn import outline, starting
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError, shown, whole
@@ -40,6 +40,8 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
     then those of each of `Arch.aux`, if it has any. All other layers have the names that they have without.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
+    if "keras" not in sys.modules:
+        starting.load_keras()
     import keras
     from keras.src.backend.common.stateless_scope import in_stateless_scope
 

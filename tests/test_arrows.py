@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # The rooms of kcnn that make and measure networks: each imports only those before it.
 ROOMS = (
-    *("errors", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "stock"),
+    *("errors", "quiet", "starting", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "stock"),
     *("builder", "analysis", "scaling"),
 )
 WITH_KERAS = {"layers", "stock"}
