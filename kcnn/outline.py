@@ -114,10 +114,7 @@ def called(outputs: list[Tensor]) -> list[Tensor]:
 
 
 def positive(what: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
+    number = 0 if isinstance(value, float) else operator.index(value)
     if number <= 0:
         raise ValueError(f"{what} {value!r}: a positive whole number is needed")
     return number
@@ -231,6 +228,7 @@ class BatchNormalization(Layer):
     epsilon: float = field(kw_only=True)
 
     def shape(self, x: Shape, *others: Shape) -> Shape:
+        self.momentum, self.epsilon = float(self.momentum), float(self.epsilon)
         self.weigh(x[-1])
         self.weigh(x[-1])
         self.non_trainable_weights = [Weight(x[-1:]), Weight(x[-1:])]
