@@ -26,10 +26,10 @@ from trainers.optim.optimizers import make_optimizer
 from trainers.phases import sized
 from trainers.reports.card import findings, write_card
 from trainers.reports.curves import plan_text
-from trainers.resuming import enter, go_on
 from trainers.run import Position, Run, make_class_weights, make_plan
 from trainers.runs import checkpoints, folders, provenance
 from trainers.runs.files import replacing, write_json
+from trainers.runs.resuming import enter, go_on
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 

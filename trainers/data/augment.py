@@ -4,6 +4,7 @@ Policies draw operations (see operations.py) and their values from tables; jitte
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -51,27 +52,45 @@ AUTOAUGMENT: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] =
 )  # fmt: skip
 
 
-def augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "none", magnitude: float = 9.0, std: float = 0.0,
-            probability: float = 1.0, layers: int = 2, color_jitter: float = 0.0,
-            erase: float = 0.0) -> tf.Tensor:  # fmt: skip
-    """uint8 (r, r, 3) to the same: a policy's operations, then jitter, then erasing. The integers `seed`, shape (2,),
-    decide everything.
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed at random.
 
-    policy: none, randaugment, trivialaugment or autoaugment; magnitude, std, probability, layers: RandAugment's.
-    color_jitter: its strength, 0: none. erase: the probability.
+    crop_scale: the smallest share of the image's area that a random crop covers. flip: whether images are mirrored.
+    policy: none, randaugment, trivialaugment or autoaugment; magnitude, std, probability, layers: the parameters of
+    `randaugment`. color_jitter: the strength of `jitter`; 0 leaves it out. erase: the probability of `erased`.
+    """
+
+    crop_scale: float = 0.08
+    flip: bool = True
+    policy: str = "none"
+    magnitude: float = 9.0
+    std: float = 0.0
+    probability: float = 1.0
+    layers: int = 2
+    color_jitter: float = 0.0
+    erase: float = 0.0
+
+
+USUAL = Augmentation()  # Inception's crops and mirrored images, nothing else
+
+
+def augment(image: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """uint8 (r, r, 3) to the same: the policy's operations, then jitter, then erasing. The integers `seed`, shape
+    (2,), decide everything. (`train_image` crops and mirrors before.)
     """
     seeds = tf.random.split(seed, 3)
-    if policy != "none":
+    if how.policy != "none":
         draws = {
-            "randaugment": lambda: randaugment(seeds[0], magnitude, std, probability, layers),
+            "randaugment": lambda: randaugment(seeds[0], how.magnitude, how.std, how.probability, how.layers),
             "trivialaugment": lambda: trivialaugment(seeds[0]),
             "autoaugment": lambda: autoaugment(seeds[0]),
         }
-        for operation, value in zip(*map(tf.unstack, draws[policy]()), strict=True):
+        for operation, value in zip(*map(tf.unstack, draws[how.policy]()), strict=True):
             image = apply(image, operation, value)
-    if color_jitter:
-        image = jitter(image, seeds[1], color_jitter)
-    return erased(image, seeds[2], erase) if erase else image
+    if how.color_jitter:
+        image = jitter(image, seeds[1], how.color_jitter)
+    return erased(image, seeds[2], how.erase) if how.erase else image
 
 
 def randaugment(

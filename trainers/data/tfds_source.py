@@ -7,6 +7,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ _BUFFER_BYTES = 2**29
 _CLASSES = 10**6  # more would hardly be classes
 # Without what TFDS knows besides: "namespace:" fetches code of others and runs it, "/key=value" calls builders with it.
 _NAME = re.compile(r"\w+(/\w[\w+.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set of TFDS that is on the disk: its builder, and the keys of an example's image and label."""
+
+    name: str
+    builder: Any
+    image: str
+    label: str
+    classes: tuple[str, ...]
 
 
 def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1, prepare: bool = True) -> Source:
@@ -58,7 +70,7 @@ def _open(name: str, data_dir: str | None, val_split: float, prepare: bool) -> S
     else:
         cut = sizes["train"] - max(1, round(sizes["train"] * val_split))
         slices = ("train", 0, cut), ("train", cut, sizes["train"])
-    opened = functools.partial(_split, builder, name, image_key, label_key, label.num_classes)
+    opened = functools.partial(_split, Prepared(name, builder, image_key, label_key, tuple(label.names)))
     for part in {part for part, _, _ in slices}:
         _check_size(builder.info.splits[part], name)
     train, val = (opened(*where) for where in slices)
@@ -160,11 +172,11 @@ def _online() -> bool:
     return True
 
 
-def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int, part: str, begin: int, end: int
-           ) -> Split:  # fmt: skip
+def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
+    """The examples of a part from number `begin` to before `end`."""
     import tensorflow_datasets as tfds
 
-    size = end - begin
+    name, builder, classes, size = prepared.name, prepared.builder, len(prepared.classes), end - begin
     info = builder.info.splits[part]
     buffer = min(size, max(1024, _BUFFER_BYTES * info.num_examples // max(1, info.num_bytes)))
 
@@ -174,19 +186,19 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int
             shuffle_files=False,
             read_config=tfds.ReadConfig(try_autocache=False),
             decoders=tfds.decode.PartialDecoding(
-                {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+                {prepared.image: True, prepared.label: True}, decoders={prepared.image: tfds.decode.SkipDecoding()}
             ),
         )
         return records.enumerate()
 
     def record(epoch: tf.Tensor, index: tf.Tensor, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        label = features[label_key]
+        label = features[prepared.label]
         message = tf.strings.join([f"an example of {name}/{part} has the label ", tf.as_string(label), f"; {classes} "
                                    "classes are numbered from 0"])  # fmt: skip
         known = tf.raw_ops.Assert(condition=(label >= 0) & (label < classes), data=[message])
         with tf.control_dependencies([known]):
             label = tf.cast(label, tf.int32)
-        return {"image": features[image_key], "label": label, "index": index, "epoch": epoch}
+        return {"image": features[prepared.image], "label": label, "index": index, "epoch": epoch}
 
     def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:
         base = read()

@@ -39,23 +39,6 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
         features, logits = both(tf.cast(pixels, tf.float32), training=False)
         return tf.cast(features, tf.float32), tf.nn.softmax(tf.cast(logits, tf.float32))
 
-    def from_bytes(pictures: tf.Tensor) -> tf.Tensor:
-        def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            place, data = item
-            return eval_image(data, config.resolution, crop=config.eval_crop, max_pixels=max_pixels, who=named(place))
-
-        return each(one, (tf.range(tf.size(pictures)), pictures), config.resolution)
-
-    def from_pixels(images: tf.Tensor) -> tf.Tensor:
-        def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            place, image = item
-            pixels = image if image.dtype == tf.uint8 else rounded(image, place)
-            return eval_array(pixels, config.resolution, crop=config.eval_crop)
-
-        sides = tf.shape(images)[1:3]
-        with tf.control_dependencies([demand(tf.reduce_all(sides > 0), "the request's pictures have no pixels")]):
-            return each(one, (tf.range(tf.shape(images)[0]), images), config.resolution)
-
     def answer(pixels: tf.Tensor) -> Outputs:
         _, probabilities = network(pixels)
         scores, ids = tf.math.top_k(probabilities, top)
@@ -63,18 +46,18 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
                 "scores": scores}  # fmt: skip
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
-        return answer(from_bytes(image_bytes))
+        return answer(from_bytes(image_bytes, config, max_pixels))
 
     def serve_pixels(image: tf.Tensor) -> Outputs:
-        return answer(from_pixels(image))
+        return answer(from_pixels(image, config))
 
     def classify(inputs: tf.Tensor) -> Outputs:
         parsed = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
-        outputs = answer(from_bytes(parsed["image_bytes"]))
+        outputs = answer(from_bytes(parsed["image_bytes"], config, max_pixels))
         return {"classes": outputs["labels"], "scores": outputs["scores"]}
 
     def features(image_bytes: tf.Tensor) -> Outputs:
-        return {"features": network(from_bytes(image_bytes))[0]}
+        return {"features": network(from_bytes(image_bytes, config, max_pixels))[0]}
 
     strings, any_size = tf.TensorSpec((None,), tf.string), (None, None, None, 3)
     takes: dict[str, tuple[Callable[..., Outputs], tf.TensorSpec]] = {
@@ -90,6 +73,29 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
     chosen = {name: tf.function(function, input_signature=[spec])
               for name, (function, spec) in takes.items() if name in ("serving_default", *names)}  # fmt: skip
     return owner, chosen
+
+
+def from_bytes(pictures: tf.Tensor, config: RunConfig, max_pixels: int) -> tf.Tensor:
+    """Encoded pictures (batch,) to uint8 (batch, r, r, 3), cropped and resized as in evaluation."""
+
+    def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        place, data = item
+        return eval_image(data, config.resolution, crop=config.eval_crop, max_pixels=max_pixels, who=named(place))
+
+    return each(one, (tf.range(tf.size(pictures)), pictures), config.resolution)
+
+
+def from_pixels(images: tf.Tensor, config: RunConfig) -> tf.Tensor:
+    """Pixels (batch, height, width, 3) to uint8 (batch, r, r, 3), cropped and resized as in evaluation."""
+
+    def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        place, image = item
+        pixels = image if image.dtype == tf.uint8 else rounded(image, place)
+        return eval_array(pixels, config.resolution, crop=config.eval_crop)
+
+    sides = tf.shape(images)[1:3]
+    with tf.control_dependencies([demand(tf.reduce_all(sides > 0), "the request's pictures have no pixels")]):
+        return each(one, (tf.range(tf.shape(images)[0]), images), config.resolution)
 
 
 def classifier_input(model: keras.Model) -> keras.KerasTensor:
