@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import yaml
 
-import kcnn
 from kcnn.arch import Arch, compound, number
-from kcnn.builder import resolve as scaled
 from kcnn.errors import InputError
+from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.checks import bounded, check
-from trainers.config import TrainConfig
-from trainers.distribute.strategy import compiled_by_xla, strategy_name
+from trainers.config import Augment, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
+from trainers.distribute.surroundings import compiled_by_xla, strategy_name
 from trainers.recipes import RECIPES, choose, times
 from trainers.runs.files import read_yaml
 from trainers.runs.typed import brief
@@ -45,7 +44,7 @@ class RunConfig:
     on_corrupt: Literal["error", "skip"]
     crop_scale: float
     flip: bool
-    augment: Literal["none", "randaugment", "trivialaugment", "autoaugment"]
+    augment: Augment
     augment_magnitude: float
     augment_std: float
     augment_layers: int
@@ -63,19 +62,19 @@ class RunConfig:
     epochs: int
     batch_size: int
     accumulate_steps: int
-    optimizer: Literal["sgd", "rmsprop", "adamw", "lamb", "lion"]
+    optimizer: Optimizer
     lr: float
     lr_base: float
     momentum: float
     epsilon: float
     weight_decay: float
     layer_decay: float
-    schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"]
+    schedule: Schedule
     step_epochs: list[float]
     step_gamma: float
     min_lr: float
     warmup_epochs: float
-    loss: Literal["cross-entropy", "bce", "focal"]
+    loss: Loss
     focal_gamma: float
     label_smoothing: float
     class_weights: str | None
@@ -85,10 +84,10 @@ class RunConfig:
     clip_norm: float
     sam: float
 
-    strategy: Literal["one-device", "mirrored", "multi-worker", "tpu"]
+    strategy: Strategy
     replicas: int | None
     worker_timeout: float
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    precision: Precision
     jit: bool
     sync_bn: bool
     deterministic: bool
@@ -182,6 +181,8 @@ def grown(config: TrainConfig) -> TrainConfig:
 
 def architecture(flags: TrainConfig) -> Arch:
     """The network that the flags describe, just as it is built."""
+    from kcnn.builder import resolve as scaled  # which imports Keras
+
     growth = {key: value for key in GROWTH if (value := getattr(flags, key)) is not None}
     arch = compound(own_or_named(flags.arch), flags.phi, **growth)
     arch = scaled(arch, flags.width, flags.depth, flags.resolution, flags.stem)
@@ -214,7 +215,7 @@ def unscaled(config: TrainConfig) -> TrainConfig:
 
 
 def own_or_named(arch: str | Arch) -> Arch:
-    return arch if isinstance(arch, Arch) else kcnn.get(arch)
+    return arch if isinstance(arch, Arch) else get(arch)
 
 
 def text(config: TrainConfig) -> str:

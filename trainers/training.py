@@ -18,7 +18,8 @@ from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
 from trainers.distribute.signals import Stopped, stop_signals
-from trainers.distribute.strategy import make_strategy, strategy_name, visible_gpus
+from trainers.distribute.strategy import make_strategy
+from trainers.distribute.surroundings import strategy_name, visible_gpus
 from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
@@ -101,18 +102,16 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     """The settled configuration and the folder of the run to start or to go on with."""
     config = placed(config)
     wanted = config.resume
-    own = model.to_json() if model is not None else None
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
-    elif wanted == "auto":
-        wanted = folders.unfinished(resolve(config, own))
-    if wanted is None:
-        run = resolve(config, own)
-        folder = folders.folder_of(run.flags)
-        if folders.is_run(folder):
-            folders.create(folder, run, {}, ())  # raises, and says what to do
-        writable(folder)
-        return run, folder
+    if wanted in (None, "auto"):
+        run = resolve(config, model.to_json() if model is not None else None)
+        wanted = folders.unfinished(run) if wanted else None
+        if wanted is None:
+            folder = folders.folder_of(run.flags)
+            folders.refuse_run(folder)
+            writable(folder)
+            return run, folder
     folder, saved, _ = folders.open_run(wanted)
     asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
     return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder

@@ -17,7 +17,7 @@ import kcnn
 from kcnn.builder import physical_memory
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import Source
-from trainers.distribute.strategy import visible_gpus
+from trainers.distribute.surroundings import visible_gpus
 from trainers.evaluation import Evaluation
 from trainers.reports.curves import curves_png
 from trainers.reports.verdict import History, percent, span, verdict, wilson

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract
 from kcnn.errors import InputError
-from trainers.distribute.strategy import visible_gpus
+from trainers.distribute.surroundings import visible_gpus
 from trainers.network import network
 from trainers.runs import folders
 from trainers.runs.files import parse_json, reading, remove_partial, replacing

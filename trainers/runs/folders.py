@@ -66,13 +66,18 @@ def is_finished(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def create(folder: Path, config: RunConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
-    """Writes what is known before the first step. Raises InputError where a run is there already."""
+def refuse_run(folder: Path) -> None:
+    """Raises InputError where the folder holds a run."""
     if is_run(folder):
         state = "finished" if is_finished(folder) else "unfinished"
         raise InputError(
             f"{folder} holds a run already ({state}): go on with `--resume {folder}`, or name another folder"
         )
+
+
+def create(folder: Path, config: RunConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """Writes what is known of a run before its first step. Raises InputError where the folder holds a run."""
+    refuse_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS, facts)
     write_json(folder / CLASSES, list(classes))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kcnn.errors import InputError
 from kcnn.families import FAMILIES
 from trainers.config import TrainConfig
-from trainers.distribute import strategy
+from trainers.distribute import strategy, surroundings
 from trainers.network import networks
 from trainers.optim.optimizers import make_optimizer
 from trainers.settings import resolve
@@ -34,13 +34,13 @@ def test_auto_reads_the_surroundings(monkeypatch, environment, name):
         monkeypatch.delenv(key, raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    assert strategy.strategy_name("auto") == name
-    assert strategy.strategy_name("mirrored") == "mirrored"
+    assert surroundings.strategy_name("auto") == name
+    assert surroundings.strategy_name("mirrored") == "mirrored"
 
 
 def test_auto_takes_all_gpus(monkeypatch):
-    monkeypatch.setattr(strategy, "visible_gpus", lambda: ["gpu:0", "gpu:1"])
-    assert strategy.strategy_name("auto") == "mirrored"
+    monkeypatch.setattr(surroundings, "visible_gpus", lambda: ["gpu:0", "gpu:1"])
+    assert surroundings.strategy_name("auto") == "mirrored"
 
 
 def test_slurm_s_tasks_become_a_cluster(monkeypatch):
