@@ -51,8 +51,9 @@ class Crash(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
-    flags = tiny | {"arch": "resnet-18", "depth": 0.5, "epochs": 3}
+    flags = tiny | {"epochs": 3}
     flags |= {"progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
                     "precise_bn": 2, "repeats": 2, "augment": "randaugment"}  # fmt: skip
     seen = []

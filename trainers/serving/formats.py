@@ -24,7 +24,6 @@ NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime
 CLOSE = 1e-3  # of a probability, between a network and the same in another runtime's float32
 OPSET = 17  # of ONNX, of 2022: runtimes in use know it
 BATCHES = (1, 8, 32)
-SECONDS = 0.5  # to measure one batch size for
 # How converters name what they have no counterpart for.
 LACKING = re.compile(r"(?:TF Select|Custom) ops: ([^\n]+)|Tensorflow op \[[^\]]*?: (\w+)\] is not supported")
 
@@ -166,17 +165,17 @@ def finished(job: Job, content: Path, run: Run, batches: tuple[int, ...]) -> dic
         raise InputError(f"its probabilities differ by {difference:.2g} from the model's, over {CLOSE:g}")
     figures = {"max_difference": difference} | accuracies(job, shares)
     for batch in batches:
-        seconds = steady(run, reference.pixels[np.arange(batch) % len(reference.pixels)])
+        seconds = steady(run, reference.pixels[np.arange(batch) % len(reference.pixels)], job.seconds)
         figures |= {f"seconds_batch_{batch}": seconds, f"images_per_second_batch_{batch}": batch / seconds}
     (content / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
     return figures
 
 
-def steady(run: Run, images: np.ndarray) -> float:
-    """The median time of a call, in seconds, after a first one."""
+def steady(run: Run, images: np.ndarray, limit: float) -> float:
+    """The median time of a call in seconds, after a first one: of two calls at least, for `limit` seconds."""
     run(images)
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < SECONDS and len(times) < 100):
+    while len(times) < 2 or (sum(times) < limit and len(times) < 100):
         start = time.perf_counter()
         run(images)
         times.append(time.perf_counter() - start)

@@ -34,7 +34,7 @@ class Job:
     """What is to be exported, and how. `model` is the network in float32, `reference` what it makes of real images.
 
     tolerance: the largest loss of accuracy, a share, that a smaller format may cost. calibration: uint8
-    (n, r, r, 3), for those formats that need to see images.
+    (n, r, r, 3), for those formats that need to see images. seconds: how long the speed at one batch size is measured.
     """
 
     model: keras.Model
@@ -48,6 +48,7 @@ class Job:
     max_pixels: int = MAX_PIXELS
     tolerance: float = 0.01
     calibration: np.ndarray | None = None
+    seconds: float = 0.5
 
 
 def save(job: Job, place: Path) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
     with tf.io.TFRecordWriter(str(place / "pictures.tfrecord")) as file:
         for picture in reference.pictures:
             file.write(picture)
-    seconds = reload(place)
+    seconds = reload(place, job.seconds)
     with np.load(place / "answers.npz") as file:
         answers = dict(file)
     names = {key.split("/")[0] for key in answers}
@@ -129,9 +130,9 @@ def some_decoded(pictures: list[bytes]) -> list[np.ndarray]:
     return decoded
 
 
-def reload(place: Path) -> dict[str, float]:
-    """Runs trainers/reloaded.py over the folder and returns its figures. Raises InputError."""
-    command = [sys.executable, "-P", str(RELOADED), str(place)]
+def reload(place: Path, seconds: float) -> dict[str, float]:
+    """Runs reloaded.py over the folder and returns its figures. Raises InputError."""
+    command = [sys.executable, "-P", str(RELOADED), str(place), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

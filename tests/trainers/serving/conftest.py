@@ -11,7 +11,7 @@ def exported(shot, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("served") / "saved_model"
     flags = [{}, {"fold_bn": False, "signatures": ("image",), "top": 1}]
-    return folder, [export_run(str(shot.folder), out=str(folder), images=16, **more) for more in flags]
+    return folder, [export_run(str(shot.folder), out=str(folder), images=16, seconds=0.0, **more) for more in flags]
 
 
 @pytest.fixture(scope="session")
