@@ -28,6 +28,7 @@ def phases(config: RunConfig) -> list[tuple[int, RunConfig]]:
 
 
 def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConfig:
+    """The config that holds in an epoch; from epoch `unmixed` on, images are not mixed."""
     stage = max(i for i in range(len(sides)) if i * config.epochs // len(sides) <= epoch)
     strength = (stage + 1) / len(sides)
     mixed = strength if epoch < unmixed else 0.0
@@ -37,7 +38,7 @@ def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConf
         color_jitter=config.color_jitter * strength,
         erase=config.erase * strength,
         mixup=config.mixup * mixed,
-        cutmix=config.cutmix if mixed else 0.0,  # its box is drawn, not its strength
+        cutmix=config.cutmix if mixed else 0.0,  # cutmix has no strength that could grow
     )
 
 
@@ -82,12 +83,12 @@ def augmentation(phase: RunConfig) -> Augmentation:
 
 
 def under_way(run: Run, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
-    """The records that a failed call was reading, and some that the pipeline had read ahead."""
+    """The records that a failed call was reading, and how many of them to look at: some had been read ahead."""
     return training_records(run.source.train, order(run, step)), (steps + 4) * run.config.global_batch
 
 
 def first_images(run: Run, count: int = 8) -> np.ndarray:
-    """Of the first batch, as the network sees them: uint8 (count, side, side, 3)."""
+    """Images of the first batch as the network sees them, uint8 (count, side, side, 3)."""
     batches = training_data(run, phase_of(run.config, 0), 0)
     with naming_broken(run.source.train, lambda: under_way(run, 0, 1)):
         images = run.strategy.experimental_local_results(next(iter(batches))["image"])[0]

@@ -1,4 +1,4 @@
-"""Data sets to batches of pixels: a source, its splits, and the pipelines over them."""
+"""From data sets to batches of pixels: a source, its splits, and the pipelines over them."""
 
 from trainers.data.augment import Augmentation
 from trainers.data.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image

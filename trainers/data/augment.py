@@ -13,7 +13,7 @@ from trainers.data.operations import OPERATIONS, apply, brightness, color, contr
 
 Draws = tuple[tf.Tensor, tf.Tensor]
 
-# Operation: its value at strength 0, how far strength 1 moves it, and whether in either direction.
+# By operation: its value at strength 0, how far strength 1 moves it, and whether it moves in both directions.
 Table = dict[str, tuple[float, float, bool]]
 RANDAUGMENT: Table = {
     "identity": (0, 0, False), "autocontrast": (0, 0, False), "equalize": (0, 0, False), "rotate": (0, 30, True),
@@ -21,7 +21,7 @@ RANDAUGMENT: Table = {
     "brightness": (1, 0.9, True), "sharpness": (1, 0.9, True), "shear_x": (0, 0.3, True), "shear_y": (0, 0.3, True),
     "translate_x": (0, 150 / 331, True), "translate_y": (0, 150 / 331, True),
 }  # fmt: skip
-# The paper moves by up to 32 pixels; here it is as much of any image as of one with 224.
+# The paper moves by up to 32 pixels; here it is the same share of any image as 32 of 224.
 TRIVIALAUGMENT: Table = RANDAUGMENT | {
     "rotate": (0, 135, True), "color": (1, 0.99, True), "posterize": (8, -6, False), "contrast": (1, 0.99, True),
     "brightness": (1, 0.99, True), "sharpness": (1, 0.99, True), "shear_x": (0, 0.99, True),

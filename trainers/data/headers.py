@@ -19,7 +19,7 @@ MAX_SIDE = 2**16 - 1  # as in JPEG and GIF; a resize keeps some hundred rows of 
 _HEAD = 128  # bytes that hold every header but JPEG's and the frames of a GIF
 _SCANNED = 2**31  # pixels that all scans of a JPEG pass over: seconds of work
 _SCANS = [b"\0\x08\1", b"\0\x0a\2", b"\0\x0c\3", b"\0\x0e\4"]  # how each begins, after the bytes FF DA
-_TEXTS = 32  # compressed texts in a PNG; each may unpack to 8 MB
+_TEXTS = 32  # compressed texts in a PNG; each of them may unpack to 8 MB
 _READ_WHOLE = [b"TXt", b"tEXt", b"iCCP", b"sPLT", b"CAL", b"eXIf"]  # in the names of chunks that need room for all
 _BLOCKS = 2**16  # of a GIF and of pieces of their data, besides those that its length calls for
 _HOPS = 8  # pieces of a GIF's data that are passed in one go
@@ -40,8 +40,8 @@ class Header(NamedTuple):
 
 
 def checked(data: tf.Tensor, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str = "the picture") -> Header:
-    """The header of encoded bytes, a scalar string. Anything but a picture of at most `max_pixels` pixels, whose sides
-    and whose work are within bounds, is an InvalidArgumentError that says so of `who`.
+    """The header of encoded bytes, a scalar string. Raises InvalidArgumentError, whose message begins with `who`, for
+    anything but a picture of at most `max_pixels` pixels whose sides and decoding time are within bounds.
     """
     return _checked(data, tf.constant(max_pixels, tf.int64), tf.convert_to_tensor(who))
 

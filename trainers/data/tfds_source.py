@@ -21,7 +21,7 @@ from trainers.data.splits import Source, Split, digest, mix
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
 _CLASSES = 10**6  # more would hardly be classes
-# Without what TFDS knows besides: "namespace:" fetches code of others and runs it, "/key=value" calls builders with it.
+# Two forms that TFDS knows are left out: "namespace:" fetches code and runs it, "/key=value" passes it to builders.
 _NAME = re.compile(r"\w+(/\w[\w+.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
 
 
@@ -40,8 +40,8 @@ def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1,
     """ "tfds:NAME" or "NAME", with "/config" and ":version" at will; downloaded and prepared on first use.
 
     Shuffles through a buffer of half a gigabyte in each epoch. Without a validation or test part, the last
-    `val_split` of the training examples are held out. Files in `data_dir` are read as a stranger's: none of them makes
-    this process import anything. Only to `prepare` a data set runs TFDS's own code over archives that may lie there.
+    `val_split` of the training examples are held out. Files in `data_dir` are not trusted: none of them
+    makes this process import anything. Only `prepare` runs TFDS's own code over archives that may lie there.
     """
     name = name.removeprefix("tfds:")
     try:

@@ -1,4 +1,4 @@
-"""Name -> tf.distribute.Strategy."""
+"""From a strategy's name to its tf.distribute.Strategy."""
 
 import functools
 import os
@@ -43,13 +43,14 @@ def make_strategy(
 
 @functools.cache
 def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One for a process: two would number their collectives alike, and mix up what they exchange."""
+    """The one mirrored strategy of the process: two would number their collectives alike and mix up their data."""
     return tf.distribute.MirroredStrategy(devices)
 
 
 @functools.cache
 def multi_worker(timeout: float) -> tf.distribute.Strategy:
-    """All workers that TF_CONFIG or SLURM names; one that is silent for half the timeout is taken for dead."""
+    """The strategy over all workers that TF_CONFIG or SLURM names; one that is silent for half the timeout counts as
+    dead."""
     if "TF_CONFIG" in os.environ:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_PROCID" in os.environ:
@@ -77,7 +78,7 @@ def multi_worker(timeout: float) -> tf.distribute.Strategy:
 
 
 def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """The tasks of a job step; ports follow from the job, as several may share a machine."""
+    """The tasks of a SLURM job step. Their ports depend on the job, as several jobs may share a machine."""
     gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
     # The resolver counts tasks by GPUs, and finds none without; tasks that see only their own have no use for a share.
     shares = {} if gpus and "SLURM_GPUS_PER_TASK" not in os.environ else {"gpus_per_task": 1, "auto_set_gpu": False}
@@ -95,7 +96,7 @@ def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
 
 @functools.cache
 def tpu(name: str) -> tf.distribute.Strategy:
-    """A Cloud TPU by its name; "local" on a TPU VM."""
+    """The strategy of a Cloud TPU by its name, which is "local" on a TPU VM."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
         tf.config.experimental_connect_to_cluster(resolver)

@@ -9,7 +9,7 @@ from kcnn.quiet import quiet
 
 
 def strategy_name(strategy: str, replicas: int | None = None) -> str:
-    """The strategy asked for; auto: the one that the surroundings call for."""
+    """The strategy that is asked for; auto is multi-worker, tpu, mirrored or one-device, as the process finds them."""
     if strategy != "auto":
         return strategy
     if cluster_size() > 1:
@@ -31,7 +31,7 @@ def compiled_by_xla(jit: str, strategy: str, sync_bn: bool) -> bool:
 
 
 def cluster_size() -> int:
-    """Workers that TF_CONFIG, or else SLURM, names."""
+    """The number of workers that TF_CONFIG, or else SLURM, names. Raises InputError."""
     if "TF_CONFIG" not in os.environ:
         return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
     try:
@@ -42,6 +42,7 @@ def cluster_size() -> int:
 
 
 def tpu_name() -> str | None:
+    """The name of the TPU that TPU_NAME gives."""
     return os.environ.get("TPU_NAME")
 
 

@@ -1,8 +1,8 @@
-"""TensorFlow Serving's two APIs: encoded pictures sent, probabilities and labels received, as nothing but data.
+"""TensorFlow Serving's two APIs: encoded pictures are sent, probabilities and labels are received, as plain data.
 
 The APIs: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/api_rest.md and
-.../tensorflow_serving/apis/prediction_service.proto, model_service.proto. A server may be broken or hostile: what it
-says has an end in time and in size, and is checked before it is used.
+.../tensorflow_serving/apis/prediction_service.proto, model_service.proto. A server may be broken or hostile: the
+time and the size of its answers are limited, and they are checked before they are used.
 """
 
 import base64
@@ -31,7 +31,7 @@ Ask = Callable[[list[bytes]], Answer]
 
 @dataclass(frozen=True)
 class Server:
-    """Where a model is served, and how patient to be. timeout: seconds for one request, from its start to its end."""
+    """A served model. timeout: seconds for one whole request. retries: how often a request that failed is repeated."""
 
     address: str
     protocol: str = "rest"
@@ -47,15 +47,15 @@ class Server:
 
 
 class Transient(Exception):
-    """No answer, but there may be one later."""
+    """The server did not answer, but may do so later."""
 
 
 class Refused(Exception):
-    """The server cannot make anything of what it was sent."""
+    """The server cannot process the request."""
 
 
 def rest(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
-    """Version 1 of the REST API; columns, as rows would repeat every name for every picture."""
+    """Version 1 of the REST API, in its columnar format: rows would repeat every name for every picture."""
     place = f"/v1/models/{quote(server.model, safe='')}"
     if server.version is not None:
         place += f"/versions/{server.version}"
@@ -221,6 +221,6 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def told(text: str) -> str:
-    """What a server says, as one short line without anything that a terminal would take for a command."""
+    """A server's text as one short line, without characters that would control a terminal."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())
     return line if len(line) <= 300 else f"{line[:300]}..."

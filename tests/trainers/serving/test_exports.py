@@ -12,8 +12,8 @@ import trainers
 from trainers.config import TrainConfig
 from trainers.network import network
 from trainers.serving import exports
-from trainers.serving.references import eval_pixels, made_up, refer
-from trainers.serving.saved_model import Job
+from trainers.serving.references import eval_pixels, made_up, make_reference
+from trainers.serving.saved_model import ExportRequest
 from trainers.settings import resolve
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
@@ -61,11 +61,11 @@ def leaves(name, formats, tmp_path):
             layer.set_weights([draws.uniform(0.5, 1.5, count), draws.normal(0, 0.3, count),
                                draws.normal(0, 0.3, count), draws.uniform(0.5, 1.5, count)])  # fmt: skip
     pictures, labels = made_up(4, config.resolution)
-    reference = refer(model, config, pictures, labels)
+    reference = make_reference(model, config, pictures, labels)
     for format, dtype, fold_bn in formats:
-        job = Job(model, config, CLASSES, reference, dtype=dtype, fold_bn=fold_bn, signatures=("image",),
+        request = ExportRequest(model, config, CLASSES, reference, dtype=dtype, fold_bn=fold_bn, signatures=("image",),
                   tolerance=1.0, calibration=eval_pixels(pictures, config), seconds=0.0)  # fmt: skip
-        report = exports.export(job, tmp_path / f"{format}-{dtype}", format)
+        report = exports.export(request, tmp_path / f"{format}-{dtype}", format)
         assert report["max_difference"] <= (1e-4 if dtype == "float32" else 0.2), (format, dtype, fold_bn, report)
         assert fold_bn or not report["folded"]
 
