@@ -20,7 +20,7 @@ HIGHEST = 2**63 - 1  # TensorFlow Serving's versions are of type int64; it does 
 
 @contextlib.contextmanager
 def workplace(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside `folder` for one export; it is removed afterwards. Those of killed processes are removed
+    """A temporary folder inside `folder` for one export, removed afterwards; those of killed processes are removed
     before."""
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
