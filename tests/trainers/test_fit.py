@@ -217,6 +217,7 @@ def test_early_stopping_stops(watched):
     assert (result.figures["epochs"], result.figures["steps"]) == (3, 3 * STEPS)
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_callback_can_stop_at_any_batch(tmp_path, tiny):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -253,6 +254,7 @@ def test_keras_s_own_checkpoints_open(watched):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
     pair = tiny | {"batch_size": 256, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
     result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))
@@ -261,12 +263,14 @@ def test_two_replicas_train_end_to_end(tmp_path, tiny):
     assert again["accuracy"] == pytest.approx(result.figures["val_accuracy"])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_mixed_precision_trains_end_to_end(tmp_path, tiny):
     result = trainers.fit(TrainConfig(**tiny, epochs=1, precision="mixed_bfloat16", run_dir=str(tmp_path / "half")))
     assert keras.config.dtype_policy().name == "float32"
     assert keras.saving.load_model(result.folder / "model.keras").dtype_policy.name == "float32"
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny):
     config = TrainConfig(**tiny | {"lr": 1e30}, epochs=1, optimizer="sgd", run_dir=str(tmp_path / "nan"))
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: there is no checkpoint yet.*--lr"):
@@ -274,6 +278,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, tiny):
     assert not (tmp_path / "nan" / "result.json").exists()
 
 
+@pytest.mark.usefixtures("training_only")
 @pytest.mark.parametrize("weight, what", [(0, "gradient's norm"), (-1, "loss")])
 def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
     class Poison(keras.callbacks.Callback):

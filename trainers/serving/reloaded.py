@@ -23,7 +23,8 @@ import tensorflow as tf
 BATCHES = (1, 8, 32)
 
 
-def main(folder: Path, limit: float) -> None:
+def main(folder: Path, limit: float) -> dict[str, float]:
+    """Leaves the answers in answers.npz. Returns measured seconds, and images a second by batch size."""
     start = time.perf_counter()
     model = tf.saved_model.load(str(folder / "model"))
     loaded = time.perf_counter() - start
@@ -41,7 +42,7 @@ def main(folder: Path, limit: float) -> None:
     for batch in BATCHES:
         seconds = steady(serve, tf.gather(pictures, tf.range(batch) % len(pictures)), limit)
         figures |= {f"seconds_batch_{batch}": seconds, f"images_per_second_batch_{batch}": batch / seconds}
-    print(json.dumps(figures))
+    return figures
 
 
 def asked(name: str, call: Any, pictures: tf.Tensor, folder: Path) -> dict[str, np.ndarray]:
@@ -79,4 +80,4 @@ def steady(serve: Any, pictures: tf.Tensor, limit: float) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    print(json.dumps(main(Path(sys.argv[1]), float(sys.argv[2]))))

@@ -36,11 +36,13 @@ IN_ALL = ("resnet-50-v2", "regnety-200mf")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_leaves_in_three_formats(name, tmp_path):
     leaves(name, THREE, tmp_path)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in IN_ALL else pytest.mark.exhaustive) for n in FAMILIES]
 )
@@ -72,7 +74,7 @@ def leaves(name, formats, tmp_path):
 
 # Each precision, and each number of replicas, once beside the plain run.
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "in_this_process")
 @pytest.mark.parametrize("precision, replicas", [
     ("float32", 1), ("mixed_bfloat16", 2), ("mixed_float16", 1),
     *(pytest.param(*row, marks=pytest.mark.exhaustive) for row in (
