@@ -42,7 +42,7 @@ def known(shot, tmp_path_factory):
     found, evaluator = [], evaluation.evaluator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "evaluator", lambda *args: lambda: found.append(evaluator(*args)()) or found[0])
-        evaluate_run(shutil.copytree(shot.folder, tmp_path_factory.mktemp("known") / "run"))
+        evaluate_run(str(shutil.copytree(shot.folder, tmp_path_factory.mktemp("known") / "run")))
     return found[0]
 
 

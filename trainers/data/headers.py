@@ -28,7 +28,7 @@ Read = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # the sizes and the data of a Hea
 
 
 class Header(NamedTuple):
-    """What the header of a picture says.
+    """The header of a picture.
 
     kind: its format, a place in KINDS, int32. sizes: its height, its width, and the pixels that are unpacked, int64
     (3,). data: the bytes to decode, which are the picture's but for what its decoder would misread.
@@ -79,7 +79,7 @@ def _sizes(height: tf.Tensor, width: tf.Tensor, times: tf.Tensor | int = 1) -> t
 
 
 def _pieces(data: tf.Tensor, mark: bytes) -> tf.Tensor:
-    """What follows each of the marks in the data, up to the next one."""
+    """The bytes after each of the marks in the data, up to the next mark."""
     return tf.raw_ops.StringSplitV2(input=[data], sep=mark).values[1:]
 
 
@@ -92,7 +92,7 @@ def _jpeg(data: tf.Tensor, head: tf.Tensor) -> Read:
 
 
 def _png(data: tf.Tensor, head: tf.Tensor) -> Read:
-    """Compressed texts are unpacked, too, although nobody reads them."""
+    """libpng unpacks compressed texts, too, although nobody reads them."""
     width, height = _numbers(head, range(19, 15, -1), range(23, 19, -1))
     texts = tf.size(_pieces(data, b"TXt"))  # the end of the names zTXt and iTXt
     fault = tf.where(texts > _TEXTS, f" has more than {_TEXTS} compressed texts", "")

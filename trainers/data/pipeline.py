@@ -113,7 +113,7 @@ def eval_batches(
 
 
 def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> dict[str, str]:
-    """Those of the first `count` records that cannot be read or decoded, by description, and why not.
+    """The reasons why some of the first `count` records cannot be read or decoded, by their description.
 
     For use after a pipeline has failed with one of READ_ERRORS, on the same `split.stream(...)` or `split.once()`.
     """

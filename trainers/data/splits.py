@@ -128,13 +128,13 @@ def shuffled_index(position: tf.Tensor, size: int, seed: int, epoch: tf.Tensor) 
     """
     # The cipher uses as few as 8 bits of each word of its key: bare seeds and epochs would soon repeat an order.
     # At its usual four rounds, 70,000 examples in a row keep a measurable likeness between epochs; at eight none.
-    mixed = mix(seed, epoch)
+    mixed = mixed_bits(seed, epoch)
     key = tf.stack([tf.cast(tf.bitwise.right_shift(mixed, _u64(bits)), tf.uint32) for bits in (0, 16, 32)], -1)
     last = tf.fill(tf.shape(position), tf.constant(size - 1, tf.int64))
     return tf.raw_ops.RandomIndexShuffle(index=position, seed=key, max_index=last, rounds=8)
 
 
-def mix(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+def mixed_bits(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """64 well mixed bits, uint64 in the shape of `epoch`, of a seed of 0 or more and epochs int64."""
     return _splitmix(tf.cast(epoch, tf.uint64) + _splitmix(tf.constant(seed, tf.uint64)))
 

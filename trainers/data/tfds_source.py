@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, their images kept encoded."""
+"""Data sets of TensorFlow Datasets; their images stay encoded."""
 
 import contextlib
 import difflib
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.names import check_classes
-from trainers.data.splits import Source, Split, digest, mix
+from trainers.data.splits import Source, Split, digest, mixed_bits
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
@@ -79,7 +79,7 @@ def _open(name: str, data_dir: str | None, val_split: float, prepare: bool) -> S
 
 
 def _check_size(part: Any, name: str) -> None:
-    """Raises InputError where a part's files are too small for the examples that are told of it."""
+    """Raises InputError where a part's files are too small for the examples that it claims to hold."""
     size = sum(tf.io.gfile.stat(path).length for path in part.filepaths)
     if part.num_examples > size:
         raise InputError(f"data set {name!r} should have {part.num_examples} examples in {part.name!r}, but its files "
@@ -88,7 +88,7 @@ def _check_size(part: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _own_features() -> Iterator[None]:
-    """Inside, TFDS takes no other features than its own from the files of a data set.
+    """Within the block, TFDS takes only its own feature classes from the files of a data set.
 
     Those files name the classes of features by their modules, and TFDS imports what it does not know: anything that
     lies in the working directory.
@@ -206,7 +206,7 @@ def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
         def run(epoch: tf.Tensor) -> tf.data.Dataset:
             # The seed of this function's graph: `shuffle` would mix in the program's, and takes no 0 here.
             tf.random.set_seed(1)
-            key = tf.cast(mix(seed, epoch), tf.int64)
+            key = tf.cast(mixed_bits(seed, epoch), tf.int64)
             shuffled = base.shuffle(buffer, seed=key, reshuffle_each_iteration=False)
             done = tf.maximum(start - epoch * epoch_size, 0)
             return shuffled.take(epoch_size).skip(done).map(lambda index, features: record(epoch, index, features))
