@@ -131,7 +131,7 @@ def plans(name, arch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("training_only")
 @pytest.mark.parametrize("name", RECIPES)
 def test_they_train(name, tiny, tmp_path):
     flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"batch_size": 128, "epochs": 1}

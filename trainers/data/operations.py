@@ -67,7 +67,7 @@ def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """A factor of 0 smooths over 3 x 3 pixels (of weight 1, the middle one of 5), 1 changes nothing; the border stays."""
+    """A factor of 0 smooths over 3 x 3 pixels (of weight 1, the middle one of 5), 1 changes nothing; borders stay."""
     if min(image.shape[:2]) < 3:
         return tf.identity(image)
     x = tf.cast(image, tf.float32)
