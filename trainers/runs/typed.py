@@ -1,4 +1,4 @@
-"""Whether values that were read from a file are of the types that the code expects."""
+"""Checks that values from a file have the types that the code expects."""
 
 from collections.abc import Mapping
 from types import NoneType, UnionType
@@ -55,6 +55,6 @@ def spelled(kind: Any) -> str:
 
 
 def brief(text: object, length: int = 200) -> str:
-    """On one line, and not too long a one."""
+    """The text on one line, cut off after `length` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= length else f"{line[:length]}..."
