@@ -46,7 +46,7 @@ def wait_for(what, process, seconds=400):
 
 
 def workers_of(pid):
-    return [p for p in children(pid) if b"tuning.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in children(pid) if b"tuning.sweep" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def children(pid):
