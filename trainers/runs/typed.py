@@ -40,7 +40,8 @@ def fits(value: Any, kind: Any) -> bool:
 
 SPELLED = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts"),
            bool: ("true or false", "truth values"), dict: ("a mapping", "mappings"), list: ("a list", "lists"),
-           Arch: ("an architecture's fields", "architectures"), NoneType: ("nothing", "nothing"), tuple: ("a list", "lists")}  # fmt: skip
+           Arch: ("an architecture's fields", "architectures"), NoneType: ("nothing", "nothing"),
+           tuple: ("a list", "lists")}  # fmt: skip
 
 
 def spelled(kind: Any) -> str:

@@ -96,19 +96,27 @@ def work_for_chief(run: Run) -> None:
 
 
 def lead(oracle: Oracle) -> None:
-    """Serves the oracle until all trials have ended and all workers were told so, or have been silent for long."""
+    """Serves the oracle to the workers of a cluster until all trials have ended."""
     with served(oracle) as (servicer, address, port), stop_signals() as received:
         print(f"the chief listens on {address}:{port}", file=sys.stderr, flush=True)
-        busy = time.monotonic()
-        while True:
-            time.sleep(POLL_SECONDS)
-            raise_failure(oracle)
-            if received:
-                raise Interrupted(f"{signal.Signals(received[0]).name}: the same command goes on")
-            if not servicer.stop_triggered or oracle.ongoing_trials:
-                busy = time.monotonic()
-            elif not oracle.tuner_ids or time.monotonic() - busy > LEAVE_SECONDS:
-                return
+        wait_for_workers(oracle, servicer, received)
+
+
+def wait_for_workers(oracle: Oracle, servicer: Any, received: Sequence[int]) -> None:
+    """Returns once all trials have ended, and all workers know it or have been silent for a minute.
+
+    Raises Interrupted once a signal was received.
+    """
+    busy = time.monotonic()
+    while True:
+        raise_failure(oracle)
+        if received:
+            raise Interrupted(f"{signal.Signals(received[0]).name}: the same command goes on")
+        if not servicer.stop_triggered or oracle.ongoing_trials:
+            busy = time.monotonic()
+        elif not oracle.tuner_ids or time.monotonic() - busy > LEAVE_SECONDS:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def supervise(oracle: Oracle, command: Sequence[str], count: int, trials: Trials) -> None:
@@ -123,7 +131,7 @@ def supervise(oracle: Oracle, command: Sequence[str], count: int, trials: Trials
     logs.mkdir(parents=True, exist_ok=True)
     deaths: Counter[tuple[str, str | None]] = Counter()
     workers: list[Worker] = []
-    with served(oracle) as (_, address, port), all_signals() as received:
+    with served(oracle) as (servicer, address, port), all_signals() as received:
 
         def begin(number: int) -> Worker:
             name = f"worker-{number}"
@@ -143,6 +151,9 @@ def supervise(oracle: Oracle, command: Sequence[str], count: int, trials: Trials
                         record_death(worker, oracle, trials, deaths)
                         workers[worker.number] = begin(worker.number)
                 time.sleep(POLL_SECONDS)
+            if waiting := sorted(oracle.ongoing_trials):
+                print(f"waiting for {', '.join(waiting)} on other machines", file=sys.stderr, flush=True)
+            wait_for_workers(oracle, servicer, received)
         finally:
             stop(workers, LEAVE_SECONDS, received)
 

@@ -182,17 +182,19 @@ class ListOracle(Saved, keras_tuner.Oracle):
         hyperparameters.Choice(JOB, list(keys))
         super().__init__(start, hyperparameters)
 
+    def taken(self) -> set[str]:
+        return {trial.hyperparameters.values[JOB] for trial in self.trials.values()}
+
     @property
     def is_done(self) -> bool:
-        taken = {trial.hyperparameters.values[JOB] for trial in self.trials.values() if trial.status != RUNNING}
-        return taken.issuperset(self.keys)
+        return self.taken().issuperset(self.keys) and all(trial.status != RUNNING for trial in self.trials.values())
 
     def check_values(self, values: Mapping[str, Any], place: str) -> None:
         if values.get(JOB) not in self.keys:
             raise InputError(f"{place}: no job is called {shown(values.get(JOB))}")
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        taken = {trial.hyperparameters.values[JOB] for trial in self.trials.values()}
+        taken = self.taken()
         for key in self.keys:
             if key not in taken:
                 return {"status": RUNNING, "values": {JOB: key}}

@@ -127,7 +127,7 @@ def train_all(folder: Path, jobs: Sequence[Job], parallel: int) -> list[Row]:
 
     Raises Interrupted when told to stop, and InputError where workers keep dying.
     """
-    sweep, ended = Sweep(folder, {job.key: job for job in jobs}), dict[str, Row]()
+    sweep, before = Sweep(folder, {job.key: job for job in jobs}), results(folder)
 
     def collect() -> None:
         for trial in oracle.trials.values():
@@ -143,24 +143,45 @@ def train_all(folder: Path, jobs: Sequence[Job], parallel: int) -> list[Row]:
 
     oracle = ListOracle(Start(folder / STATE, on_end=on_end), [job.key for job in jobs])
     go_on(sweep, oracle)
+    # A sweep of an earlier version has results, but no trials: what is done is left to no oracle.
+    ended = {key: row for key, row in before.items() if key in sweep.jobs and key not in oracle.taken()}
+    oracle.keys = tuple(key for key in sweep.jobs if key not in ended)
     if not oracle.is_done:
-        carry_out(sweep, oracle, min(parallel, len(jobs)))
+        carry_out(sweep, oracle, min(parallel, len(oracle.keys)))
     collect()
-    return with_latency(folder, [ended[job.key] for job in jobs], sweep.jobs)
+    latencies = {key: row["latency_ms"] for key, row in before.items() if number(row.get("latency_ms"))}
+    return with_latency(folder, [ended[job.key] for job in jobs], sweep.jobs, latencies)
 
 
-def with_latency(folder: Path, rows: Sequence[Row], jobs: Mapping[str, Job]) -> list[Row]:
-    """The rows with the latency_ms of what was trained, and the file of results with them.
+def results(folder: Path) -> dict[str, Row]:
+    """The rows of the file of results by their keys, as far as it can be read.
 
-    It is measured last of all, when no training disturbs it, unless the file has it already.
+    It is written anew from the records of trials. Raises InputError where it is damaged and there are no trials.
     """
-    known: dict[str, float] = {}
-    with contextlib.suppress(InputError):  # a damaged file is written anew
-        known = {row["key"]: row["latency_ms"] for row in read_lines(folder / RESULTS) if number(row.get("latency_ms"))}
+
+    def check(row: Row, place: str) -> Row:
+        kinds = {} if "error" in row else dict.fromkeys(FIGURES, float)
+        return named(row, {"key": str, "arch": str, **kinds}, place, {"error": str})
+
+    try:
+        return {row["key"]: row for row in read_lines(folder / RESULTS, check)}
+    except InputError:
+        if (folder / STATE).exists():
+            return {}
+        raise
+
+
+def with_latency(
+    folder: Path, rows: Sequence[Row], jobs: Mapping[str, Job], latencies: Mapping[str, float]
+) -> list[Row]:
+    """The rows with the latency_ms of what was trained, and the file of results with them. latencies: by key.
+
+    Those that are not known are measured now that no training disturbs them.
+    """
+    known, measured = dict(latencies), dict[str, float]()
     lacking = [row for row in rows if "error" not in row and row["key"] not in known]
     if lacking:
         print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
-    measured: dict[str, float] = {}
     for row in lacking:
         arch = resolve(jobs[row["key"]].config).arch
         if (name := repr(arch)) not in measured:

@@ -35,7 +35,8 @@ def run(trial):
     if trial.trial_id == "3":  # it comes further each time
         (notes / "checkpoints").mkdir(exist_ok=True)
         (notes / "checkpoints" / f"step-{{times}}.npz").touch()
-    if trial.trial_id == "1" or (trial.trial_id == "2" and times == 1) or (trial.trial_id == "3" and times < 5):
+    deaths = {{"1": 9, "2": 1, "3": 4}}.get(trial.trial_id, 0)
+    if {deadly} and times <= deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     if {waits} and trial.trial_id == "0":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -69,10 +70,10 @@ def oracle(tmp_path):
     return made
 
 
-def command(tmp_path, waits=False):
+def command(tmp_path, waits=False, deadly=True):
     script, notes = tmp_path / "worker.py", tmp_path / "notes"
     notes.mkdir()
-    script.write_text(WORKER.format(root=str(ROOT), notes=str(notes), waits=waits))
+    script.write_text(WORKER.format(root=str(ROOT), notes=str(notes), waits=waits, deadly=deadly))
     return [sys.executable, str(script)], notes
 
 
@@ -107,6 +108,33 @@ def test_told_to_stop_it_tells_its_workers_and_waits_for_them(oracle, tmp_path, 
     with pytest.raises(Interrupted, match="SIGTERM: all runs are saved; the same command goes on"):
         supervise(oracle, start, 1, Trials(tmp_path))
     assert begun[-1].process.returncode == 75
+
+
+@pytest.mark.slow
+def test_a_worker_from_another_machine_helps_and_is_waited_for(oracle, tmp_path, cluster, monkeypatch):
+    monkeypatch.delenv(service.NAME)
+    start, notes = command(tmp_path, deadly=False)
+    ran = []
+
+    def slow(trial):
+        ran.append(trial.trial_id)
+        while sum(trial.status == "COMPLETED" for trial in oracle.trials.values()) < 4:
+            time.sleep(0.1)
+        time.sleep(2)  # the other worker has left by now
+        return 0.5
+
+    def remote():
+        monkeypatch.setenv(service.NAME, "worker-9")
+        with service.connected() as (client, name):
+            work(client, name, slow)
+        ran.append("left")
+
+    thread = threading.Thread(target=remote)
+    thread.start()
+    supervise(oracle, start, 1, Trials(tmp_path))
+    thread.join(30)
+    assert {trial.status for trial in oracle.trials.values()} == {"COMPLETED"} and len(oracle.trials) == 5
+    assert len(ran) == 2 and ran[-1] == "left" and len(list(notes.glob("?"))) == 4
 
 
 @pytest.mark.parametrize("code, says", [

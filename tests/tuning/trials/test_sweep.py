@@ -61,6 +61,24 @@ def test_each_job_is_done_once_and_tells_its_figures(tmp_path, trained, capsys):
     assert more[:3] == rows and len(trained) == 4
 
 
+def test_a_sweep_of_an_earlier_version_keeps_its_results(tmp_path, trained):
+    """It had results and runs, but no oracle."""
+    done = {"key": "job-0", "arch": "x", "run_dir": "runs/job-0", **dict.fromkeys(FIGURES, 0.25), "latency_ms": 3.0}
+    failed = {"key": "job-1", "arch": "x", "run_dir": "runs/job-1", "error": "it broke"}
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (done, failed)))
+    for _ in range(2):
+        rows = train_all(tmp_path, jobs(3), 1)
+        assert rows[:2] == [done, failed] and rows == read_lines(tmp_path / "results.jsonl")
+        assert [Path(c.run_dir).name for c in trained] == ["job-2"]
+
+
+def test_damaged_results_of_an_earlier_version_are_named_and_nothing_is_trained(tmp_path, trained):
+    (tmp_path / "results.jsonl").write_text('{"key": "job-0", "arch": "x", "val_accuracy": "high"}\n')
+    with pytest.raises(kcnn.InputError, match=r"results\.jsonl, line 1"):
+        train_all(tmp_path, jobs(1), 1)
+    assert not trained and [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
 def test_a_lost_record_is_made_again_and_a_damaged_file_of_results_too(tmp_path, trained):
     rows = train_all(tmp_path, jobs(2), 1)
     (tmp_path / "runs" / "job-0" / "trial.json").write_text("{")
