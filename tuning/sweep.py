@@ -23,12 +23,12 @@ def work_on(
 ) -> dict[str, Any]:
     """Work on a search or a sweep that another process leads: train what it hands out, until there is no more.
 
-    On the machine that leads, and on each of the others, which share the folder and see the data at the same place:
-    KERASTUNER_TUNER_ID=chief python -m tuning.design_space --run-dir logs/spaces ...
-    KERASTUNER_TUNER_ID=worker-0 python -m tuning.sweep logs/spaces
+    One machine leads, the others share its folder and see the data at the same place:
+    KERASTUNER_ORACLE_IP=0.0.0.0 KERASTUNER_ORACLE_PORT=8000 python -m tuning.design_space --run-dir logs/two
+    KERASTUNER_ORACLE_IP=leader KERASTUNER_ORACLE_PORT=8000 KERASTUNER_TUNER_ID=helper-1 python -m tuning.sweep logs/two
 
-    All need the chief's address and port in KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT. Whatever dies is started
-    again under its own name. On a single machine --parallel starts the workers by itself.
+    Each helper has a name of its own, and whatever dies is started again under its name. With KERASTUNER_TUNER_ID=chief
+    the leader trains nothing itself. On a single machine --parallel starts all workers.
     """
     if tied:
         leave_with_supervisor()

@@ -49,10 +49,10 @@ def verdict(figures: dict[str, Any]) -> str:
 
 def as_page(figures: dict[str, Any]) -> str:
     """The outcome as HTML."""
-    told, candidates = verdict(figures), figures["candidates"]
+    sentence, candidates = verdict(figures), figures["candidates"]
     return html.page(
         f"Compound scaling of {figures['base']['arch']}",
-        html.paragraph(f"{told[:1].upper()}{told[1:]}."),
+        html.paragraph(f"{sentence[:1].upper()}{sentence[1:]}."),
         html.heading("The family"),
         html.table(FAMILY, [family_row(row) for row in figures["family"]]),
         html.paragraph(

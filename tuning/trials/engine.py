@@ -17,7 +17,7 @@ from trainers.distribute.signals import stop_signals
 from trainers.distribute.supervisor import BAD_INPUT, Worker, all_signals, forget, start, stop, visible_gpus
 from tuning.trials.oracles import COMPLETED, IDLE, STOPPED, Trial
 from tuning.trials.records import inside
-from tuning.trials.service import connected, role, served, surroundings
+from tuning.trials.service import PORT, connected, role, served, surroundings
 from tuning.trials.trainer import newest_checkpoint
 from tuning.trials.trial import is_whole
 
@@ -53,13 +53,13 @@ def go_on(trials: Trials, oracle: Oracle) -> None:
 
 
 def carry_out(trials: Trials, oracle: Oracle, parallel: int) -> None:
-    """Runs all trials of an oracle: in this process, in worker processes of it, or in those that a cluster has.
+    """Runs all trials of an oracle: in this process, in worker processes of it, or in those of a cluster.
 
     Raises Interrupted when told to stop, once all is saved, and InputError where nobody can go on.
     """
     if role() == "chief":
         lead(oracle)
-    elif trials.isolated or parallel > 1:
+    elif trials.isolated or parallel > 1 or PORT in os.environ:
         command = [sys.executable, "-m", "tuning.sweep", str(trials.folder.absolute()), "--tied"]
         supervise(oracle, command, parallel, trials)
     else:
@@ -133,13 +133,13 @@ def supervise(oracle: Oracle, command: Sequence[str], count: int, trials: Trials
     workers: list[Worker] = []
     with served(oracle) as (servicer, address, port), all_signals() as received:
 
-        def begin(number: int) -> Worker:
+        def start_worker(number: int) -> Worker:
             name = f"worker-{number}"
             environment = surroundings(name, address, port) | share_of_machine(number, count)
             return start(command, number, environment, logs / f"{name}.log")
 
         try:
-            workers += [begin(number) for number in range(count)]
+            workers += [start_worker(number) for number in range(count)]
             while any(worker.process.poll() != 0 for worker in workers):
                 raise_failure(oracle)
                 if received:
@@ -149,7 +149,7 @@ def supervise(oracle: Oracle, command: Sequence[str], count: int, trials: Trials
                     if worker.failed:
                         forget(worker)
                         record_death(worker, oracle, trials, deaths)
-                        workers[worker.number] = begin(worker.number)
+                        workers[worker.number] = start_worker(worker.number)
                 time.sleep(POLL_SECONDS)
             if waiting := sorted(oracle.ongoing_trials):
                 print(f"waiting for {', '.join(waiting)} on other machines", file=sys.stderr, flush=True)

@@ -139,7 +139,7 @@ def train_all(folder: Path, jobs: Sequence[Job], parallel: int) -> list[Row]:
         collect()
         write_lines(folder / RESULTS, [ended[job.key] for job in jobs if job.key in ended])
         row = ended[trial.hyperparameters.values[JOB]]
-        print(f"{time.strftime('%H:%M:%S')}  {len(ended)}/{len(jobs)}  {told(row)}", file=sys.stderr, flush=True)
+        print(f"{time.strftime('%H:%M:%S')}  {len(ended)}/{len(jobs)}  {result_line(row)}", file=sys.stderr, flush=True)
 
     oracle = ListOracle(Start(folder / STATE, on_end=on_end), [job.key for job in jobs])
     go_on(sweep, oracle)
@@ -192,8 +192,8 @@ def with_latency(
     return timed
 
 
-def told(row: Row) -> str:
-    """A result in a few words."""
+def result_line(row: Row) -> str:
+    """A result as it is printed when its run has ended."""
     name = row.get("candidate", row["arch"])
     if "error" in row:
         return f"{name}  {row['error']}"

@@ -189,14 +189,14 @@ def test_killed_workers_are_replaced_and_no_job_is_lost_or_doubled(tmp_path, mon
         return begun[-1]
 
     monkeypatch.setattr(engine, "start", start)
-    real_told = sweep.told
+    result_line = sweep.result_line
 
-    def told(row):
+    def deadly(row):
         if row["number"] in (0, 2):
             begun[-1].process.kill()
-        return real_told(row)
+        return result_line(row)
 
-    monkeypatch.setattr(sweep, "told", told)
+    monkeypatch.setattr(sweep, "result_line", deadly)
     write_jobs(tmp_path, jobs(5))
     rows = train_all(tmp_path, jobs(5), 2)
     assert [row["key"] for row in rows] == [f"job-{i}" for i in range(5)]
