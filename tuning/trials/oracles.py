@@ -1,8 +1,8 @@
-"""KerasTuner's oracles, held to a space's bounds or to a list, with a state that is one file."""
+"""KerasTuner's oracles, held to a space's bounds, with a state that is one file."""
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,7 +20,6 @@ from tuning.trials.space import Space, Values
 
 DRAWS = 50  # of which one must be within the bounds, or the last one is moved to them
 POOL = 32  # draws within the bounds, of which one takes the place of a proposal beyond them
-JOB = "job"
 RUNNING, COMPLETED, STOPPED, IDLE = "RUNNING", "COMPLETED", "STOPPED", "IDLE"
 
 Trial = Any  # keras_tuner.engine.trial.Trial
@@ -171,34 +170,6 @@ class Saved:
     def end_trial(self, trial: Trial) -> None:
         super().end_trial(trial)  # type: ignore[misc]
         self.on_end(self.trials[trial.trial_id])
-
-
-class ListOracle(Saved, keras_tuner.Oracle):
-    """Takes the keys of a list, one after the other. A list that grew goes on where it had ended."""
-
-    def __init__(self, start: Start, keys: Sequence[str]):
-        self.keys = tuple(keys)
-        hyperparameters = keras_tuner.HyperParameters()
-        hyperparameters.Choice(JOB, list(keys))
-        super().__init__(start, hyperparameters)
-
-    def taken(self) -> set[str]:
-        return {trial.hyperparameters.values[JOB] for trial in self.trials.values()}
-
-    @property
-    def is_done(self) -> bool:
-        return self.taken().issuperset(self.keys) and all(trial.status != RUNNING for trial in self.trials.values())
-
-    def check_values(self, values: Mapping[str, Any], place: str) -> None:
-        if values.get(JOB) not in self.keys:
-            raise InputError(f"{place}: no job is called {shown(values.get(JOB))}")
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        taken = self.taken()
-        for key in self.keys:
-            if key not in taken:
-                return {"status": RUNNING, "values": {JOB: key}}
-        return {"status": STOPPED, "values": None}
 
 
 class Bounded(Saved):

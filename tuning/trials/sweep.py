@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import keras_tuner
+
 from kcnn.arch import number
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown
 from kcnn.tables import short
 from trainers.config import TrainConfig
 from trainers.runs import folders
@@ -22,7 +24,7 @@ from trainers.runs.files import write_json, write_text
 from trainers.settings import resolve
 from tuning.trials.engine import FAILED, carry_out, go_on
 from tuning.trials.latency import latency_ms
-from tuning.trials.oracles import COMPLETED, JOB, ListOracle, Start, Trial
+from tuning.trials.oracles import COMPLETED, RUNNING, STOPPED, Saved, Start, Trial
 from tuning.trials.records import inside, made, named, read, read_lines
 from tuning.trials.settings import changed_flags, check_same
 from tuning.trials.trainer import claimed, class_count, planned_folder
@@ -31,6 +33,7 @@ from tuning.trials.trial import read_record, run_trial
 JOBS, RESULTS, RUNS, STATE = "jobs.jsonl", "results.jsonl", "runs", "oracle.json"
 FIGURES = ("val_accuracy", "val_loss", "best_val_accuracy", "train_accuracy", "train_loss", "params", "macs", "epochs",
            "images_per_second", "seconds")  # fmt: skip
+JOB = "job"  # the value of a trial: the key of its job
 Row = dict[str, Any]
 
 
@@ -76,6 +79,34 @@ class Sweep:
             return row | {"error": message or record.get("error") or "it has ended without a record"}
         except InputError as error:
             return row | {"error": str(error)}
+
+
+class ListOracle(Saved, keras_tuner.Oracle):
+    """Takes the keys of a list, one after the other. A list that grew goes on where it had ended."""
+
+    def __init__(self, start: Start, keys: Sequence[str]):
+        self.keys = tuple(keys)
+        hyperparameters = keras_tuner.HyperParameters()
+        hyperparameters.Choice(JOB, list(keys))
+        super().__init__(start, hyperparameters)
+
+    def taken(self) -> set[str]:
+        return {trial.hyperparameters.values[JOB] for trial in self.trials.values()}
+
+    @property
+    def is_done(self) -> bool:
+        return self.taken().issuperset(self.keys) and all(trial.status != RUNNING for trial in self.trials.values())
+
+    def check_values(self, values: Mapping[str, Any], place: str) -> None:
+        if values.get(JOB) not in self.keys:
+            raise InputError(f"{place}: no job is called {shown(values.get(JOB))}")
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        taken = self.taken()
+        for key in self.keys:
+            if key not in taken:
+                return {"status": RUNNING, "values": {JOB: key}}
+        return {"status": STOPPED, "values": None}
 
 
 def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:

@@ -14,12 +14,12 @@ from tuning.trials import trial as trial_module
 from tuning.trials.engine import work
 from tuning.trials.halving import HalvingOracle, plan
 from tuning.trials.options import Limits, Method, Ranges
-from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, ListOracle, RandomOracle, Start
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Start
 from tuning.trials.records import made, read
 from tuning.trials.search import Settings, make_oracle, open_search, read_settings
 from tuning.trials.settings import check_same
 from tuning.trials.space import Dimension, Space
-from tuning.trials.sweep import FIGURES, Job, Sweep, read_jobs
+from tuning.trials.sweep import FIGURES, Job, ListOracle, Sweep, read_jobs
 
 HOSTILE = (None, True, "", "../../esc", "\ud800", "COMPLETED", -1, 10**18, 10**400, 0.5, 1e308, float("nan"),
            float("inf"), [], [None], [[]], {}, {"a": 1}, ["0", "0"])  # fmt: skip

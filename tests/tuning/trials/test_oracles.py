@@ -11,8 +11,9 @@ from trainers import TrainConfig
 from tuning.trials.engine import work
 from tuning.trials.halving import HalvingOracle, Rung, plan, rung_of
 from tuning.trials.options import Ranges
-from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, ListOracle, RandomOracle, Start
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Start
 from tuning.trials.space import make_space
+from tuning.trials.sweep import ListOracle
 
 BOUND = 12e6
 SLOW = pytest.mark.slow
