@@ -257,9 +257,9 @@ def design_space_command(
 
     It leaves results.jsonl, a run of each network in runs/, and page.html: the error distributions, the likely
     best range of each parameter, and which space is better beyond chance. Each network is trained for 5 epochs,
-    by the fast recipe where there is one; all flags of `kcnn train` hold. It can be killed at any time.
-    `python -m tuning.sweep DIR` works on the same folder from other machines. The method is that of
-    Radosavovic et al., 2020 (https://arxiv.org/abs/2003.13678).
+    by the fast recipe where there is one; all flags of `kcnn train` hold. It can be killed at any time: the same
+    command with the same --run-dir goes on. Other machines help with `python -m tuning.sweep RUN-DIR`, whose help
+    tells how they find this one. The method is that of Radosavovic et al., 2020 (https://arxiv.org/abs/2003.13678).
     """
     method, config = method or Method(), config or TrainConfig()
     figures = redraw(table, config, method.best) if table else compare_spaces(config, method, parallel)

@@ -159,7 +159,7 @@ def search_command(
     Each trial is a run of `kcnn train` in RUN-DIR/trials, with the flags given here. --width, --depth or
     --resolution fix what is otherwise searched. --epochs are a trial's (halving: those of the last rung; by default
     half the recipe's). The same command goes on with a search that was killed, in the middle of its trials.
-    On a cluster, KERASTUNER_TUNER_ID (chief, worker-0, ...), KERASTUNER_ORACLE_IP and _PORT say who does what.
+    Other machines help with `python -m tuning.sweep RUN-DIR`, whose help tells how they find this one.
     """
     result = search(config, ranges, limits, method, parallel)
     if result.trials:

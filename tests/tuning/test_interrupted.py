@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import filelock
 import pytest
 
 import tuning
@@ -117,3 +118,12 @@ def test_what_a_sweep_s_worker_cannot_write_ends_it(tmp_path, monkeypatch):
 
 def test_two_that_begin_in_the_same_second_have_a_folder_each(tmp_path):
     assert [claimed(tmp_path / "logs" / "a", TrainConfig()).name for _ in range(3)] == ["a", "a-1", "a-2"]
+
+
+def test_a_run_that_another_process_still_trains_ends_the_search_and_no_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("tuning.trials.trial.WAIT_SECONDS", 0.1)
+    folder = tmp_path / "s" / "trials" / "0"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / ".lock"), pytest.raises(InputError, match="0 is in use by a live run"):
+        run_trial(folder, {"trial": "0", "values": {}}, TrainConfig, lambda figures: 0.5)
+    assert not (folder / "trial.json").exists()

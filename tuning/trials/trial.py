@@ -91,10 +91,10 @@ def run_trial(
         raise InputError(f"{folder.parent.parent} is gone: it was removed or renamed while it was worked on")
     folder.parent.mkdir(exist_ok=True)
     tf.get_logger().addFilter(is_other_message)
+    wait_for(folder)
     clock = Clock()
     record = record | {"figures": None, "score": None, "error": None}
     try:
-        wait_for(folder)
         config = replace(make(), run_dir=str(folder), resume="auto")
         run = resolve(config)
         record |= {"epochs": run.epochs, "resolution": run.resolution}
