@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from kcnn.arch import Arch, compound, number
+from kcnn.arch import GROWTH, Arch, compound, number
 from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.notation import from_data, to_data
@@ -17,8 +17,6 @@ from trainers.distribute.surroundings import compiled_by_xla, strategy_name
 from trainers.recipes import RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
 from trainers.runs.typed import brief
-
-GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
 
 @dataclass(frozen=True)
