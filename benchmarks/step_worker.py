@@ -36,10 +36,10 @@ def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int,
 def run_keras(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:
     import tensorflow as tf
 
-    from trainers.data import open_data, train_batches
+    from trainers.data import Order, open_data, train_batches
 
     split = open_data(folder).train
-    batches = train_batches(split, batch=batch, resolution=resolution, seed=0, epoch_size=steps * batch)
+    batches = train_batches(split, Order(0, steps * batch, batch), resolution)
     data = batches.map(lambda b: (tf.cast(b["image"], tf.float32), b["label"]))
     make = getattr(keras.applications, TWINS[network])
     model = make(weights=None, classes=2, input_shape=(resolution, resolution, 3), classifier_activation=None)

@@ -10,6 +10,7 @@ from kcnn.errors import InputError, shown
 
 MOST_BLOCKS, MOST_CHANNELS, MOST_PIXELS = 1_500, 100_000, 2**16
 LEAST, MOST = 1 / 16, 8  # of a multiplier
+GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 MULTIPLIED = {
     "width": "it multiplies the channels of every layer",
     "depth": "it multiplies the blocks of every stage",
@@ -177,7 +178,13 @@ def channels(width: Width) -> Iterator[int]:
         yield width
 
 
-def compound(arch: Arch, phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Arch:
+def compound(
+    arch: Arch,
+    phi: float,
+    alpha: float = GROWTH["alpha"],
+    beta: float = GROWTH["beta"],
+    gamma: float = GROWTH["gamma"],
+) -> Arch:
     """Scales to depth * alpha^phi, width * beta^phi, resolution * gamma^phi; at 0 nothing changes.
 
     With alpha * beta^2 * gamma^2 = 2, as by default, each step of phi doubles the multiply-adds.

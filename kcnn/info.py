@@ -8,10 +8,11 @@ from cyclopts import Parameter
 
 from kcnn import cli
 from kcnn.analysis import Facts, facts
-from kcnn.arch import Arch, compound
+from kcnn.arch import GROWTH, Arch, compound
 from kcnn.builder import Stem, resolve
 from kcnn.errors import InputError, shown
 from kcnn.families import get, names
+from kcnn.tables import short, table
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -22,9 +23,9 @@ def info(
     width: float = 1.0,
     depth: float = 1.0,
     phi: float = 0.0,
-    alpha: float = 1.2,
-    beta: float = 1.1,
-    gamma: float = 1.15,
+    alpha: float = GROWTH["alpha"],
+    beta: float = GROWTH["beta"],
+    gamma: float = GROWTH["gamma"],
     resolution: int | None = None,
     classes: int = 1000,
     stem: Stem = "auto",
@@ -170,31 +171,6 @@ def show_layers(f: Facts) -> None:
     ]  # fmt: skip
     print(f"\n{f.name}")
     table(("layer", "kind", "output", "parameters", "multiply-adds", "activations", "sees", "stride"), rows)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text to the left, numbers to the right; as wide as it needs where nobody looks at a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10 * sum(len(head) for head in heads))
-    words = {"name", "family", "network", "stage", "layer", "kind", "output"}
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in heads:
-        drawn.add_column(head, justify="left" if head in words else "right", no_wrap=not console.is_terminal)
-    for row in rows:
-        drawn.add_row(*row)
-    console.print(drawn)
-
-
-def short(n: float, unit: str = "") -> str:
-    """12.3 M for 12,345,678; with a unit 12.3 MB."""
-    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if n >= 10**power:
-            return f"{n / 10**power:.{2 if n < 10 ** (power + 1) else 1}f} {prefix}{unit}"
-    return f"{n:g} {unit}".strip()
 
 
 def pixels(n: float | None) -> str:

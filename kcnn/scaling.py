@@ -12,6 +12,7 @@ from kcnn.arch import LEAST, MOST, Arch, number, scale
 from kcnn.builder import draw, smallest
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
+from kcnn.tables import short
 
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
@@ -130,14 +131,6 @@ def search(at: Callable[[float], Candidate], budget: Mapping[str, float], along:
         f"(width {least.width:g}, depth {least.depth:g}, {least.resolution} pixels) "
         f"needs {short(least.costs[what])}, {math.exp(over):.3g} times as much"
     )
-
-
-def short(value: float) -> str:
-    """Writes 1234567 as "1.23 M"."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if abs(value) >= 0.9995 * size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g}"
 
 
 def quantity(what: str, text: str) -> float:

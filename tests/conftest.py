@@ -72,11 +72,45 @@ def tiny():
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """For a test that trains and does not look at the run's pictures: matplotlib renders nothing, which would take as
-    long as a tiny network's training."""
+    """For a test that trains and does not look at the run's pictures: matplotlib renders nothing, and TensorBoard gets
+    black images instead of the first batch. Both would take as long as a tiny network's training."""
+    without_pictures(monkeypatch)
+
+
+def without_pictures(patch):
     blank = io.BytesIO()
     Image.new("RGB", (1, 1)).save(blank, "PNG")
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(blank.getvalue()))
+    patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(blank.getvalue()))
+    patch.setattr("trainers.runs.listeners.first_images", lambda run: np.zeros((8, 16, 16, 3), np.uint8))
+
+
+@pytest.fixture
+def training_only(monkeypatch):
+    """For a test of what happens up to the last step: as `no_pictures`, and a finished run leaves its figures in
+    result.json without a verdict, a card and model.keras."""
+    without_conclusion(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def training_only_in_this_module():
+    """The same from the first test of a module that uses it to the module's last one."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_conclusion(patch)
+        yield
+
+
+def without_conclusion(patch):
+    import importlib
+
+    from trainers.runs import files, folders
+
+    def conclude(run, position, result):
+        files.write_json(run.folder / folders.RESULT, result)
+        return {}
+
+    without_pictures(patch)
+    # The package has its function `fit` beside the module.
+    patch.setattr(importlib.import_module("trainers.training"), "conclude", conclude)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Whether settings can be run: what is wrong with a flag is said in a line, with what would be right."""
+"""Checks of settings. An InputError says in one line what is wrong with a flag, and what is right."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.runs.typed import brief
 
-MOST_REPLICAS = 4096  # on one machine; as many devices are made before anything else is looked at
+MOST_REPLICAS = 4096  # on one machine: making that many devices takes seconds
 MOST_MILESTONES = 100_000
 LARGEST_INT, LARGEST_FLOAT = 2**31 - 1, 3.4e38
 SMALLEST_FLOAT = 1.2e-38  # above 0; below it, TensorFlow computes with 0
@@ -18,7 +18,7 @@ SMALLEST_FLOAT = 1.2e-38  # above 0; below it, TensorFlow computes with 0
 def bounded(config: TrainConfig) -> None:
     """Raises InputError for empty text, and for a number that TensorFlow's 32 bits cannot hold.
 
-    It comes before anything is computed with the numbers.
+    It is called before anything is computed with the numbers.
     """
     for field in fields(config):
         value = getattr(config, field.name)
@@ -43,7 +43,7 @@ def check(config: TrainConfig) -> None:
         need(field.name, lambda v: not isinstance(v, str) or is_text(v), "a name in UTF-8")
     for key in ("epochs", "batch_size", "accumulate_steps", "resolution", "replicas", "keep", "patience"):
         need(key, lambda v: v >= 1, "a whole number of 1 or more")
-    for key in ("lr_base", "lr", "epsilon"):  # of the first two, one follows from the other
+    for key in ("lr_base", "lr", "epsilon"):  # each of the first two follows from the other
         need(key, lambda v: v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g},")
     for key in ("weight_decay", "clip_norm", "warmup_epochs", "min_lr", "focal_gamma", "sam", "recover", "precise_bn"):
         need(key, lambda v: v >= 0, "a number of 0 or more")
@@ -82,13 +82,13 @@ def check(config: TrainConfig) -> None:
     need("step_epochs", lambda v: len(v) > 1 or epochs / v[0] <= most, f"at most {most:,} steps in the run")
     if config.schedule == "exponential":
         need("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
-    if config.loss == "focal":  # which asks how right an image's one class is
+    if config.loss == "focal":  # it is defined for images of one class
         for key in ("mixup", "cutmix"):
             need(key, lambda v: not v, "0 with the loss focal")
 
 
 def is_text(value: str) -> bool:
-    """Whether a text can be written to any file: names of files may hold bytes that are not UTF-8."""
+    """Whether a text is valid UTF-8, as a file needs it: names of files may hold other bytes."""
     try:
         return b"\0" not in value.encode("utf-8")
     except UnicodeEncodeError:
@@ -96,11 +96,11 @@ def is_text(value: str) -> bool:
 
 
 def checkpoint_steps(every: int | str | None) -> int | None:
-    """Of --checkpoint-every, where it is a number of steps."""
+    """The steps between checkpoints; None where --checkpoint-every is a time."""
     return int(every) if re.fullmatch(r"\d{1,9}", str(every)) and every else None
 
 
 def checkpoint_seconds(every: int | str | None) -> float | None:
-    """Of --checkpoint-every, where it is a number of minutes."""
+    """The seconds between checkpoints; None where --checkpoint-every is a number of steps."""
     minutes = re.fullmatch(r"(\d{1,9}\.?\d{0,9}) ?m(in)?", str(every))
     return 60 * float(minutes[1]) if minutes else None

@@ -1,350 +1,134 @@
 """TrainConfig: what is asked of a training run. It is the only source of the flags, their defaults and their help."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter
 
 from kcnn.arch import Arch
-from trainers.recipes import RECIPES
+from trainers.recipes import DEFAULT, RECIPES
 
-WHAT, DATA, TRAIN, DEVICES, RUN = map(Group.create_ordered, ("Network", "Data", "Training", "Devices", "Run"))
-RECIPE = "(default: the recipe's)"
+C = TypeVar("C")
+Augment = Literal["none", "randaugment", "trivialaugment", "autoaugment"]
+Optimizer = Literal["sgd", "rmsprop", "adamw", "lamb", "lion"]
+Schedule = Literal["cosine", "step", "exponential", "one-cycle", "constant"]
+Loss = Literal["cross-entropy", "bce", "focal"]
+Strategy = Literal["one-device", "mirrored", "multi-worker", "tpu"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
-
-def flag(group: Group, help: str, **more: Any) -> Parameter:
-    return Parameter(group=group, help=help, **more)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class TrainConfig:
-    """What is asked. A value of None is left to the recipe, the network, the data or the machine; see `resolve`.
-
-    arch: a name, or an `Arch` of one's own.
-    """
-
-    arch: Annotated[
-        str | Arch, flag(WHAT, "The network's name; `kcnn info --list` shows them all.", accepts_keys=False)
-    ] = "efficientnet-b0"
-    width: Annotated[float, flag(WHAT, "Multiply the network's widths by this.")] = 1.0
-    depth: Annotated[float, flag(WHAT, "Multiply the network's depths by this.")] = 1.0
-    phi: Annotated[
-        float,
-        flag(WHAT, "Scale depth by alpha^phi, width by beta^phi and resolution by gamma^phi; 0 leaves them."),
-    ] = 0.0
-    alpha: Annotated[
-        float | None, flag(WHAT, "The depth grows by this factor with each phi (default: --compound's, else 1.2).")
-    ] = None
-    beta: Annotated[
-        float | None, flag(WHAT, "The width grows by this factor with each phi (default: --compound's, else 1.1).")
-    ] = None
-    gamma: Annotated[
-        float | None,
-        flag(WHAT, "The resolution grows by this factor with each phi (default: --compound's, else 1.15)."),
-    ] = None
-    compound: Annotated[
-        str | None,
-        flag(WHAT, "Read alpha, beta, gamma, stem and the resolution at phi 0 from a file of `tuning.compound`."),
-    ] = None
-    resolution: Annotated[
-        int | None, flag(WHAT, "Side of the square input in pixels (default: the recipe's, or the network's own).")
-    ] = None
-    progressive: Annotated[
-        list[int] | None,
-        flag(
-            WHAT,
-            "Train first at these resolutions, for equally many epochs each, and last at --resolution; "
-            "augmentation grows with them.",
-            consume_multiple=True,
-            negative="",
-        ),
-    ] = None
-    stem: Annotated[
-        Literal["auto", "standard", "small"],
-        flag(WHAT, "Strides of the stem: small has none; auto is small for inputs of 64 pixels and less."),
-    ] = "auto"
-    drop: Annotated[float | None, flag(WHAT, "Rate of the dropout before the classifier (default: the network's).")] = (
-        None
-    )
-    drop_path: Annotated[
-        float | None,
-        flag(
-            WHAT,
-            "Rate of stochastic depth at the last block (default: the network's); plain networks ignore it.",
-        ),
-    ] = None
-    bn_momentum: Annotated[
-        float | None,
-        flag(
-            WHAT,
-            "Share of its old value that a moving statistic of batch normalization keeps in a step "
-            "(default: the network's).",
-        ),
-    ] = None
-    weights: Annotated[str | None, flag(WHAT, "Weights to start from (default: random ones).")] = None
-
-    data: Annotated[
-        str,
-        flag(
-            DATA,
-            "Where the images come from: digits (embedded, offline), tfds:NAME, or a folder with train/ and val/, "
-            "each with one folder a class, or with just one folder a class.",
-        ),
-    ] = "digits"
-    data_dir: Annotated[str | None, flag(DATA, "Folder in which tensorflow-datasets keeps its data.")] = None
-    val_split: Annotated[
-        float, flag(DATA, "Share of the images that validation gets, where the data has no split of its own.")
-    ] = 0.1
-    on_corrupt: Annotated[
-        Literal["error", "skip"],
-        flag(
-            DATA,
-            "What to do about a broken image: error stops and names it; skip decodes all images once beforehand "
-            "and leaves the broken ones out.",
-        ),
-    ] = "error"
-    data_changed: Annotated[
-        Literal["refuse", "accept"],
-        flag(
-            DATA,
-            "What to do when a run is resumed and its data is no longer what it began with: refuse to go on, or accept "
-            "the data as it is now, begin the epoch under way anew, and say so in the run's card.",
-        ),
-    ] = "refuse"
-    crop_scale: Annotated[
-        float | None,
-        flag(DATA, f"Smallest share of an image's area that a random training crop covers; 1 crops nothing {RECIPE}."),
-    ] = None
-    flip: Annotated[bool | None, flag(DATA, f"Mirror training images at random {RECIPE}.")] = None
-    augment: Annotated[
-        Literal["none", "randaugment", "trivialaugment", "autoaugment"] | None,
-        flag(DATA, f"Policy that changes colours and shapes of training images at random {RECIPE}."),
-    ] = None
-    augment_magnitude: Annotated[
-        float | None,
-        flag(DATA, f"Strength of randaugment, from 0 to 10 (timm's scale; torchvision's goes to 30) {RECIPE}."),
-    ] = None
-    augment_std: Annotated[
-        float | None, flag(DATA, f"Standard deviation of that strength from one operation to the next {RECIPE}.")
-    ] = None
-    augment_layers: Annotated[
-        int | None, flag(DATA, f"Number of operations that randaugment applies in a row {RECIPE}.")
-    ] = None
-    augment_probability: Annotated[
-        float | None, flag(DATA, f"Probability that randaugment applies each of them {RECIPE}.")
-    ] = None
-    color_jitter: Annotated[
-        float | None,
-        flag(DATA, f"Change brightness, contrast and saturation by a factor of 1 -/+ up to this {RECIPE}."),
-    ] = None
-    erase: Annotated[
-        float | None, flag(DATA, f"Probability that noise replaces a box of a training image {RECIPE}.")
-    ] = None
-    repeats: Annotated[
-        int | None, flag(DATA, f"How often a batch holds each image, each time augmented anew {RECIPE}.")
-    ] = None
-    mixup: Annotated[
-        float | None,
-        flag(
-            DATA,
-            f"Blend pairs of images and their labels by a share drawn from Beta(MIXUP, MIXUP); 0 blends none {RECIPE}.",
-        ),
-    ] = None
-    cutmix: Annotated[
-        float | None,
-        flag(
-            DATA,
-            "Paste a box of one image into another, its share of the area drawn from Beta(CUTMIX, CUTMIX); "
-            f"0 pastes none {RECIPE}.",
-        ),
-    ] = None
-    mix_switch: Annotated[
-        float | None,
-        flag(DATA, f"Probability that a batch gets cutmix rather than mixup, where both are on {RECIPE}."),
-    ] = None
-    mix_off_epochs: Annotated[
-        int | None, flag(DATA, f"Number of epochs without mixup and cutmix at the end of the run {RECIPE}.")
-    ] = None
-    eval_crop: Annotated[
-        float | None,
-        flag(DATA, f"Side of the central crop in evaluation, as a share of the image's shorter side {RECIPE}."),
-    ] = None
-
-    recipe: Annotated[
-        str | None,
-        flag(
-            TRAIN,
-            f"Named settings, which other flags override: {', '.join(RECIPES)} "
-            "(default: digits for the data digits, else default).",
-        ),
-    ] = None
-    epochs: Annotated[int | None, flag(TRAIN, f"Number of passes over the training images {RECIPE}.")] = None
-    batch_size: Annotated[
-        int | None, flag(TRAIN, f"The global batch: images in a step, over all replicas {RECIPE}.")
-    ] = None
-    accumulate_steps: Annotated[
-        int,
-        flag(
-            TRAIN,
-            "Number of batches whose gradients are summed before an update: it acts as a batch that many times larger, "
-            "in the memory of one. Batch normalization still sees one batch at a time.",
-        ),
-    ] = 1
-    optimizer: Annotated[
-        Literal["sgd", "rmsprop", "adamw", "lamb", "lion"] | None,
-        flag(
-            TRAIN,
-            "Rule of the update. sgd (Nesterov) and rmsprop add the weight decay to the gradient, the others apply it "
-            f"apart {RECIPE}.",
-        ),
-    ] = None
-    lr: Annotated[float | None, flag(TRAIN, "Peak learning rate (default: lr-base times the batch / 256).")] = None
-    lr_base: Annotated[float | None, flag(TRAIN, f"Peak learning rate for a batch of 256 {RECIPE}.")] = None
-    momentum: Annotated[float | None, flag(TRAIN, f"Momentum of sgd and rmsprop {RECIPE}.")] = None
-    epsilon: Annotated[
-        float | None, flag(TRAIN, f"Epsilon of rmsprop, inside its square root as in TensorFlow 1 {RECIPE}.")
-    ] = None
-    weight_decay: Annotated[
-        float | None, flag(TRAIN, f"Decay of kernels; biases and normalization do not decay {RECIPE}.")
-    ] = None
-    layer_decay: Annotated[
-        float | None,
-        flag(
-            TRAIN,
-            f"Learning rate of a block as a share of the next block's, for fine-tuning; 1 makes them equal {RECIPE}.",
-        ),
-    ] = None
-    schedule: Annotated[
-        Literal["cosine", "step", "exponential", "one-cycle", "constant"] | None,
-        flag(TRAIN, f"Course of the learning rate after the warmup; one-cycle rises by itself {RECIPE}."),
-    ] = None
-    step_epochs: Annotated[
-        list[float] | None,
-        flag(
-            TRAIN,
-            "Epochs at which the schedule step multiplies the rate by step-gamma; one number means every so many "
-            f"epochs. The schedule exponential spreads the change evenly over them {RECIPE}.",
-            consume_multiple=True,
-            negative="",
-        ),
-    ] = None
-    step_gamma: Annotated[
-        float | None, flag(TRAIN, f"Factor by which the schedules step and exponential change the rate {RECIPE}.")
-    ] = None
-    min_lr: Annotated[float | None, flag(TRAIN, f"Learning rate that the schedule does not go below {RECIPE}.")] = None
-    warmup_epochs: Annotated[
-        float | None, flag(TRAIN, f"Number of epochs in which the learning rate rises from 0 {RECIPE}.")
-    ] = None
-    loss: Annotated[
-        Literal["cross-entropy", "bce", "focal"] | None,
-        flag(
-            TRAIN,
-            "What training minimizes. bce asks a yes or no for each class; focal is cross entropy that counts images "
-            f"less that are right already {RECIPE}.",
-        ),
-    ] = None
-    focal_gamma: Annotated[
-        float | None, flag(TRAIN, f"How much less focal counts them; 0 is cross entropy {RECIPE}.")
-    ] = None
-    label_smoothing: Annotated[
-        float | None, flag(TRAIN, f"Share of a label that is spread over all classes {RECIPE}.")
-    ] = None
-    class_weights: Annotated[
-        str | None,
-        flag(
-            TRAIN,
-            "Weights of the classes in the loss: auto makes them inverse to the classes' frequencies, and "
-            "NAME=WEIGHT,... sets them, with 1 for those not named (default: 1 for all).",
-        ),
-    ] = None
-    ema: Annotated[
-        float | None,
-        flag(
-            TRAIN,
-            "Decay of the weights' exponential moving average, which is then what is evaluated and saved; 0 keeps none "
-            f"{RECIPE}.",
-        ),
-    ] = None
-    precise_bn: Annotated[
-        int,
-        flag(
-            TRAIN,
-            "Number of batches from which the statistics of batch normalization are measured anew at the end of an "
-            "epoch, for the weights that are evaluated; 0 uses their moving averages.",
-        ),
-    ] = 0
-    patience: Annotated[
-        int | None,
-        flag(TRAIN, "Stop after this many epochs without a better validation accuracy (default: never)."),
-    ] = None
-    clip_norm: Annotated[
-        float | None, flag(TRAIN, f"Largest global norm that a gradient may have; 0 clips none {RECIPE}.")
-    ] = None
-    sam: Annotated[
-        float | None,
-        flag(
-            TRAIN,
-            "Radius of sharpness-aware minimization, which takes the gradient where the loss is highest within it; "
-            f"0 takes it at the weights {RECIPE}.",
-        ),
-    ] = None
-
-    strategy: Annotated[
-        Literal["auto", "one-device", "mirrored", "multi-worker", "tpu"],
-        flag(
-            DEVICES,
-            "Devices to train on: mirrored uses all GPUs of this machine, multi-worker all machines that TF_CONFIG or "
-            "SLURM names; auto is what the surroundings call for.",
-        ),
-    ] = "auto"
-    replicas: Annotated[
-        int | None,
-        flag(DEVICES, "Number of replicas of mirrored: GPUs, or logical CPUs where there is no GPU (default: all)."),
-    ] = None
-    worker_timeout: Annotated[
-        float, flag(DEVICES, "Workers leave within this many seconds when one of them has vanished.")
-    ] = 60.0
-    precision: Annotated[
-        Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"],
-        flag(DEVICES, "Precision of activations; weights are float32. auto is mixed_bfloat16 on TPUs, else float32."),
-    ] = "auto"
-    jit: Annotated[
-        Literal["auto", "on", "off"], flag(DEVICES, "Whether XLA compiles the step; auto compiles it on GPUs.")
-    ] = "auto"
-    sync_bn: Annotated[
-        bool, flag(DEVICES, "Batch normalization takes its statistics over the global batch, not each replica's part.")
-    ] = False
-    deterministic: Annotated[bool, flag(DEVICES, "Make the run repeatable to the bit, at the cost of some speed.")] = (
-        False
-    )
-
-    run_dir: Annotated[str | None, flag(RUN, "Folder of the run (default: logs/ARCH-DATA-TIME).")] = None
-    resume: Annotated[
-        str | None,
-        flag(
-            RUN,
-            "Go on with the run in this folder. auto goes on with the one in --run-dir, or without that with the "
-            "newest unfinished run of the same configuration in logs, and starts one where there is none.",
-        ),
-    ] = None
-    checkpoint_every: Annotated[
-        int | str | None,
-        flag(RUN, "Steps between checkpoints, or minutes, as in 10m; the end of an epoch always has one."),
-    ] = None
-    keep: Annotated[int, flag(RUN, "Number of checkpoints to keep besides the best one.")] = 3
-    recover: Annotated[
-        int,
-        flag(
-            RUN,
-            "How many times the run may go back to its last checkpoint, with half the learning rate, when the loss "
-            "stops being a number; 0 stops the run.",
-        ),
-    ] = 0
-    seed: Annotated[int, flag(RUN, "Seed of every random draw: equal seeds repeat a run.")] = 0
-    dry_run: Annotated[bool, flag(RUN, "Print what would be run, and stop.", negative="")] = False
-
-
+# The help of each flag, by group. Where recipes have a value for it, the help adds that the recipe's is the default.
+HELP = {
+    "Network": {
+        "arch": "Train the network of this name; `kcnn info --list` shows them all.",
+        "width": "Multiply the network's widths by this.",
+        "depth": "Multiply the network's depths by this.",
+        "phi": "Scale depth by alpha^phi, width by beta^phi and resolution by gamma^phi.",
+        "alpha": "The depth grows by this factor with each phi (default: --compound's, else 1.2).",
+        "beta": "The width grows by this factor with each phi (default: --compound's, else 1.1).",
+        "gamma": "The resolution grows by this factor with each phi (default: --compound's, else 1.15).",
+        "compound": "Read alpha, beta, gamma, stem and the resolution at phi 0 from `tuning.compound`'s file.",
+        "resolution": "The square input has sides of this many pixels (default: the recipe's or network's).",
+        "progressive": "Train first at these resolutions, for equally many epochs each, and last at --resolution; "
+        "augmentation grows stronger with them.",
+        "stem": "A small stem has no strides; auto makes it small for inputs of 64 pixels and less.",
+        "drop": "Drop this share of the features before the classifier (default: the network's).",
+        "drop_path": "Leave out the last block of residual networks, at random, this often: stochastic depth (default: "
+        "the network's).",
+        "bn_momentum": "A moving statistic of batch normalization keeps this share of its old value in a step (default:"
+        " the network's).",
+        "weights": "Start from these weights (default: random ones).",
+    },
+    "Data": {
+        "data": "Train on digits (embedded, offline), on tfds:NAME, or on a folder with train/ and val/, each with one "
+        "folder a class, or with just one folder a class.",
+        "data_dir": "tensorflow-datasets keeps its data in this folder.",
+        "val_split": "Validation gets this share of the images, where the data has no split of its own.",
+        "on_corrupt": "At a broken image, error stops and names it; skip decodes all images once before the run and "
+        "leaves the broken ones out.",
+        "data_changed": "Where the data changed since a run started, refuse stops the resumed run; accept goes on with "
+        "the data as it is now, from the start of the current epoch, and notes that in the run's card.",
+        "crop_scale": "A random training crop covers at least this share of the image's area; 1 crops nothing.",
+        "flip": "Mirror training images at random.",
+        "augment": "Change colours and shapes of training images at random, by this policy.",
+        "augment_magnitude": "randaugment has this strength, from 0 to 10 (timm's scale; torchvision's ends at 30).",
+        "augment_std": "The strength of randaugment's operations varies with this standard deviation.",
+        "augment_layers": "randaugment applies this many operations in a row.",
+        "augment_probability": "randaugment applies each of its operations with this probability.",
+        "color_jitter": "Change brightness, contrast and saturation by factors of up to 1 -/+ this.",
+        "erase": "Noise replaces a box of a training image with this probability.",
+        "repeats": "A batch holds each image this many times, each time augmented differently.",
+        "mixup": "Blend pairs of images and labels by a share drawn from Beta(MIXUP, MIXUP); 0 blends none.",
+        "cutmix": "Paste a box of one image into another, with an area drawn from Beta(CUTMIX, CUTMIX); 0 pastes none.",
+        "mix_switch": "Where mixup and cutmix are both on, a batch gets cutmix with this probability, else mixup.",
+        "mix_off_epochs": "Mixup and cutmix are off for this many epochs at the end of the run.",
+        "eval_crop": "Evaluation sees a central square of this share of the image's shorter side.",
+    },
+    "Training": {
+        "recipe": f"Take the settings of this recipe, which other flags override: {', '.join(RECIPES)} (default: "
+        "digits for the data digits, else default).",
+        "epochs": "Pass over the training images this many times.",
+        "batch_size": "A step sees this many images, over all replicas: the global batch.",
+        "accumulate_steps": "Sum the gradients of this many batches before an update, which acts as a batch that many "
+        "times larger, in the memory of one. Batch normalization still sees one batch at a time.",
+        "optimizer": "Update the weights by this rule. sgd (Nesterov) and rmsprop add the weight decay to the gradient,"
+        " the others apply it apart.",
+        "lr": "The learning rate peaks at this (default: lr-base times the batch / 256).",
+        "lr_base": "The learning rate peaks at this for a batch of 256.",
+        "momentum": "sgd and rmsprop have this momentum.",
+        "epsilon": "rmsprop has this epsilon, inside its square root as in TensorFlow 1.",
+        "weight_decay": "Kernels decay by this; biases and normalization do not decay.",
+        "layer_decay": "For fine-tuning, a block learns at this share of the next block's rate; 1 makes them equal.",
+        "schedule": "The learning rate takes this course after the warmup; one-cycle rises by itself.",
+        "step_epochs": "The schedule step multiplies the rate by step-gamma at these epochs; one number means every so "
+        "many epochs. The schedule exponential spreads the change evenly over them.",
+        "step_gamma": "The schedules step and exponential change the rate by this factor.",
+        "min_lr": "The schedule does not go below this learning rate.",
+        "warmup_epochs": "The learning rate rises from 0 in this many epochs.",
+        "loss": "Training minimizes this. bce asks a yes or no for each class; focal is cross entropy that counts "
+        "images that are right already less.",
+        "focal_gamma": "The higher this is, the less focal counts images that are right already; 0 is cross entropy.",
+        "label_smoothing": "Spread this share of a label evenly over all classes.",
+        "class_weights": "Weigh the classes in the loss: auto takes weights inverse to the classes' frequencies, and "
+        "NAME=WEIGHT,... sets them, with 1 for the classes not named (default: 1 for all).",
+        "ema": "Evaluate and save an exponential moving average of the weights with this decay; 0 keeps none.",
+        "precise_bn": "Measure the statistics of batch normalization on this many batches at the end of an epoch, for "
+        "the weights that are evaluated; 0 uses their moving averages.",
+        "patience": "Stop after this many epochs without a better validation accuracy (default: never).",
+        "clip_norm": "Shorten a gradient whose global norm is above this; 0 shortens none.",
+        "sam": "Take the gradient where the loss is highest within this radius of the weights: sharpness-aware "
+        "minimization; 0 takes it at the weights.",
+    },
+    "Devices": {
+        "strategy": "Train on these devices: mirrored uses all GPUs of this machine, multi-worker all machines that "
+        "TF_CONFIG or SLURM names; auto looks which of them there are.",
+        "replicas": "mirrored has this many replicas: GPUs, or logical CPUs where there is no GPU (default: all).",
+        "worker_timeout": "When a worker vanishes, the others leave within this many seconds.",
+        "precision": "Compute activations in this precision, weights in float32; auto is mixed_bfloat16 on TPUs, else "
+        "float32.",
+        "jit": "XLA compiles the step, or not; auto compiles it on GPUs.",
+        "sync_bn": "Batch normalization takes its statistics over the global batch, not each replica's part.",
+        "deterministic": "Make the run repeatable to the bit, at the cost of some speed.",
+    },
+    "Run": {
+        "run_dir": "Write the run to this folder (default: logs/ARCH-DATA-TIME).",
+        "resume": "Go on with the run in this folder. auto goes on with the one in --run-dir, or without that with the "
+        "newest unfinished run of the same configuration in logs, and starts one where there is none.",
+        "checkpoint_every": "Save a checkpoint every so many steps, or minutes, as in 10m; the end of an epoch always "
+        "has one.",
+        "keep": "Keep this many checkpoints besides the best one.",
+        "recover": "When the loss stops being a number, go back to the last checkpoint with half the learning rate, at "
+        "most this many times; 0 stops the run.",
+        "seed": "Seed all random draws with this; equal seeds repeat a run.",
+        "dry_run": "Print what would be run, and stop.",
+    },
+}
+# What the parser of flags must know of some besides.
+PARSING: dict[str, dict[str, Any]] = {
+    "arch": {"accepts_keys": False},
+    "progressive": {"consume_multiple": True, "negative": ""},
+    "step_epochs": {"consume_multiple": True, "negative": ""},
+    "dry_run": {"negative": ""},
+}
 # What may change when a run goes on: how long and where it runs, not what it computes.
 RESUMABLE = (
     "epochs",
@@ -361,3 +145,105 @@ RESUMABLE = (
     "recover",
     "dry_run",
 )
+
+
+def flags(config: type[C]) -> type[C]:
+    """Gives each field of the class its group and its help, as `cyclopts` reads them: from its annotation."""
+    kinds = dict(config.__annotations__)
+    for title, helps in HELP.items():
+        group = Group.create_ordered(title)
+        for name, text in helps.items():
+            text = f"{text[:-1]} (default: the recipe's)." if name in DEFAULT else text
+            kinds[name] = Annotated[kinds[name], Parameter(group=group, help=text, **PARSING.get(name, {}))]
+    config.__annotations__ = kinds
+    return config
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+@flags
+class TrainConfig:
+    """What is asked of a run. Where a value is None, the recipe, the network, the data or the machine decides it; see
+    `settings.resolve`.
+
+    arch: a name, or an `Arch` of one's own.
+    """
+
+    arch: str | Arch = "efficientnet-b0"
+    width: float = 1.0
+    depth: float = 1.0
+    phi: float = 0.0
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    compound: str | None = None
+    resolution: int | None = None
+    progressive: list[int] | None = None
+    stem: Literal["auto", "standard", "small"] = "auto"
+    drop: float | None = None
+    drop_path: float | None = None
+    bn_momentum: float | None = None
+    weights: str | None = None
+
+    data: str = "digits"
+    data_dir: str | None = None
+    val_split: float = 0.1
+    on_corrupt: Literal["error", "skip"] = "error"
+    data_changed: Literal["refuse", "accept"] = "refuse"
+    crop_scale: float | None = None
+    flip: bool | None = None
+    augment: Augment | None = None
+    augment_magnitude: float | None = None
+    augment_std: float | None = None
+    augment_layers: int | None = None
+    augment_probability: float | None = None
+    color_jitter: float | None = None
+    erase: float | None = None
+    repeats: int | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    mix_switch: float | None = None
+    mix_off_epochs: int | None = None
+    eval_crop: float | None = None
+
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate_steps: int = 1
+    optimizer: Optimizer | None = None
+    lr: float | None = None
+    lr_base: float | None = None
+    momentum: float | None = None
+    epsilon: float | None = None
+    weight_decay: float | None = None
+    layer_decay: float | None = None
+    schedule: Schedule | None = None
+    step_epochs: list[float] | None = None
+    step_gamma: float | None = None
+    min_lr: float | None = None
+    warmup_epochs: float | None = None
+    loss: Loss | None = None
+    focal_gamma: float | None = None
+    label_smoothing: float | None = None
+    class_weights: str | None = None
+    ema: float | None = None
+    precise_bn: int = 0
+    patience: int | None = None
+    clip_norm: float | None = None
+    sam: float | None = None
+
+    strategy: Literal["auto", Strategy] = "auto"
+    replicas: int | None = None
+    worker_timeout: float = 60.0
+    precision: Literal["auto", Precision] = "auto"
+    jit: Literal["auto", "on", "off"] = "auto"
+    sync_bn: bool = False
+    deterministic: bool = False
+
+    run_dir: str | None = None
+    resume: str | None = None
+    checkpoint_every: int | str | None = None
+    keep: int = 3
+    recover: int = 0
+    seed: int = 0
+    dry_run: bool = False

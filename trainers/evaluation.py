@@ -1,4 +1,4 @@
-"""What a network makes of a split: each example counted once."""
+"""The evaluation of a network on a split: each example counts once."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ from trainers.runs.dashboards import confusion_png
 from trainers.settings import RunConfig
 
 FIGURES, PICTURE = "evaluation.json", "confusion.png"
-SAMPLE = 2000  # images: enough to know an accuracy within about 2 points
+SAMPLE = 2000  # images, which measure an accuracy within about 2 points
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,25 @@ class Evaluation:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """None where there is nothing to take a share of."""
+    """part / whole; None where the whole is 0."""
     return float(part / whole) if whole else None
 
 
 def mirrored(images: tf.Tensor, side: int) -> list[tf.Tensor]:
-    """(n, side, side, 3) as it is and left to right."""
+    """Images (n, side, side, 3) as they are, and the same mirrored from left to right."""
     return [images, images[:, :, ::-1]]
 
 
 def ten_crops(images: tf.Tensor, side: int) -> list[tf.Tensor]:
-    """The corners and the middle, (n, side, side, 3), of larger images, and all mirrored: Krizhevsky et al., 2012."""
+    """The corners and the middle of larger images, (n, side, side, 3) each, and all of these mirrored: Krizhevsky et
+    al., 2012."""
     edge = images.shape[1] - side
     places = [(0, 0), (0, edge), (edge, 0), (edge, edge), (edge // 2, edge // 2)]
     crops = [images[:, top : top + side, left : left + side] for top, left in places]
     return [view for crop in crops for view in mirrored(crop, side)]
 
 
-# Test-time augmentation: what of an image a network sees.
+# Test-time augmentation: which views of an image a network sees.
 VIEWS: dict[str, Callable[..., list[tf.Tensor]]] = {
     "none": lambda images, side: [images],
     "flip": mirrored,
@@ -94,10 +95,10 @@ TEN_CROP = 0.875  # largest share of the square's side that a crop takes
 def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
               config: RunConfig, strategy: tf.distribute.Strategy, tta: str = "none"
               ) -> Callable[[], Evaluation]:  # fmt: skip
-    """A function that evaluates the split with the weights of the moment (or their averages), compiled once."""
+    """A function, compiled once, that evaluates the split with the current weights, or with their `averages`."""
     function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
     replicas = strategy.num_replicas_in_sync
-    size = min(config.batch_size, -(-split.size // replicas) * replicas)  # more would be filled up with nothing
+    size = min(config.batch_size, -(-split.size // replicas) * replicas)  # a larger batch would only be padded
     batches = tf.constant(-(-split.size // size))
     side, crop = config.resolution, config.eval_crop
     if tta == "ten-crop":  # from the square that the central crop would be cut from
@@ -117,9 +118,9 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
 
 def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: RunConfig, images: int = SAMPLE
                           ) -> Evaluation:  # fmt: skip
-    """What a network makes of training images seen as those of validation are: not augmented, in evaluation mode.
+    """The evaluation of a network on training images that are prepared as those of validation are, not augmented.
 
-    Of `images` of them at most, drawn from all classes, the same ones in every run.
+    At most `images` of them are evaluated, drawn from all classes; every run draws the same ones.
     """
     one_device = make_strategy("one-device")
     return evaluator(model, [], sample(split, images, classes), classes, config, one_device)()

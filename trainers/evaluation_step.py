@@ -1,4 +1,4 @@
-"""An evaluation, and the statistics of batch normalization for it: compiled functions, alike on every replica."""
+"""Compiled functions that every replica runs: an evaluation, and the measurement of batch statistics for it."""
 
 import math
 from collections.abc import Callable
@@ -20,8 +20,8 @@ def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], c
                   ) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
     """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
 
-    Each example counts with its weight: 1, or 0 for one that only fills up a batch. `averages` are pairs of a weight
-    and what is evaluated in its place. Probabilities are means over the `views` of an image.
+    Each example counts with its weight: 1, or 0 for padding. `averages` are pairs of a weight and the variable that is
+    evaluated in its place. Probabilities are means over the `views` of an image.
     """
     views = views or (lambda images: [images])
 

@@ -26,7 +26,7 @@ from trainers.distribute.supervisor import (
 MOST = 10**6  # seconds and restarts
 
 
-class JobFailed(Exception):
+class WorkerFailed(Exception):
     """A worker failed; the code is its exit status, as a shell would give it."""
 
     def __init__(self, code: int, message: str):
@@ -75,7 +75,7 @@ def launch(
             try:
                 run_together(arguments, workers, join, grace, received)
                 return None
-            except JobFailed as failure:
+            except WorkerFailed as failure:
                 if failure.code == BAD_INPUT or not left:
                     say(str(failure))
                     sys.exit(failure.code)
@@ -86,7 +86,7 @@ def launch(
 
 
 def run_together(command: list[str], count: int, join: float, grace: float, received: list[int]) -> None:
-    """Returns when all have succeeded. Raises JobFailed when one has not, Interrupted once a signal was received."""
+    """Returns when all have succeeded. Raises WorkerFailed when one has not, Interrupted once a signal was received."""
     with ExitStack() as stack:
         team: list[Worker] = []
         stack.callback(stop, team, grace, received)
@@ -103,7 +103,7 @@ def run_together(command: list[str], count: int, join: float, grace: float, rece
             silent = [] if joined else [w.number for w in team if w.running and not listens(ports[w.number])]
             joined = not silent
             if silent and time.monotonic() > deadline:
-                raise JobFailed(1, f"worker {silent[0]} has not joined within {join:g} s")
+                raise WorkerFailed(1, f"worker {silent[0]} has not joined within {join:g} s")
             time.sleep(POLL_SECONDS)
         raise_failed(team)
 
@@ -111,7 +111,7 @@ def run_together(command: list[str], count: int, join: float, grace: float, rece
 def raise_failed(team: list[Worker]) -> None:
     for worker in team:
         if worker.failed:
-            raise JobFailed(worker.exit_code, f"worker {worker.number}: {worker.ending}")
+            raise WorkerFailed(worker.exit_code, f"worker {worker.number}: {worker.ending}")
 
 
 def environment(number: int, ports: list[int]) -> dict[str, str]:

@@ -29,12 +29,12 @@ from trainers.settings import RunConfig
 from trainers.state import State, precision
 from trainers.step import train_function
 
-CALL_SECONDS = 2.0  # of steps in one call at most: how long a signal or a progress bar waits
+CALL_SECONDS = 2.0  # at most for the steps of one call: so long a signal or the progress bar waits
 
 
 class Training:
-    """A run under way: what is run, what it has learned (the state), where it stands (the position), and who hears of
-    it. `train` tells what happens, from top to bottom.
+    """A run under way: its settings, its variables (the state), its place (the position) and its listeners. `train`
+    reads from top to bottom as training happens.
     """
 
     def __init__(self, run: Run, state: State, position: Position, callbacks: list[keras.callbacks.Callback]):
@@ -54,7 +54,7 @@ class Training:
         self.run_steps: Callable[[tf.Tensor], Any] | None = None
 
     def train(self) -> Scalars:
-        """To the end, from wherever the run stands. Returns the figures of the last epoch and of speed.
+        """Trains to the end, from wherever the run stands. Returns the figures of the last epoch and of speed.
 
         Raises Stopped, having saved, where a signal was received.
         """
@@ -109,14 +109,14 @@ class Training:
         self.callbacks.on_epoch_begin(self.epoch)
         self.tell("epoch_start")
         for steps in calls(self.position.step, self.plan, self.speed):
-            told = self.take(steps)
-            if told and self.position.step % self.plan.steps_per_epoch:
-                raise Stopped(told, self.run.folder, self.position.step)
+            stop = self.take(steps)
+            if stop and self.position.step % self.plan.steps_per_epoch:
+                raise Stopped(stop, self.run.folder, self.position.step)
             if self.state.plain.stop_training:
                 break
 
     def take(self, steps: int) -> int:
-        """So many steps in one call. Returns the signal to stop at, or 0."""
+        """Runs so many steps in one call. Returns the number of the signal to stop at, or 0."""
         assert self.run_steps
         epoch, within = self.epoch, self.position.step % self.plan.steps_per_epoch
         self.callbacks.on_train_batch_begin(within)
@@ -129,10 +129,10 @@ class Training:
         running = means(self.position.epoch, self.config.global_batch)
         logs = {name: running[name] for name in ("loss", "accuracy")}
         self.callbacks.on_train_batch_end(within + steps - 1, logs)
-        seconds, told = self.agree(seconds)
+        seconds, stop = self.agree(seconds)
         self.speed.add(steps, seconds)
-        self.tell("steps", epoch, running, told)
-        return told
+        self.tell("steps", epoch, running, stop)
+        return stop
 
     def validate(self) -> Evaluation:
         self.measure_statistics()
@@ -142,26 +142,27 @@ class Training:
         return evaluation
 
     def close_epoch(self, evaluation: Evaluation) -> None:
-        """Everybody hears the epoch's figures; its weights are kept."""
+        """Tells the listeners the epoch's figures, and they keep its weights. Raises Stopped after a signal."""
         epoch = (self.position.step - 1) // self.plan.steps_per_epoch
         figures = means(self.position.epoch, self.config.global_batch)
         figures |= {"val_loss": evaluation.loss, "val_accuracy": evaluation.accuracy, "val_top5": evaluation.top5}
         best = self.position.close_epoch(figures)
         self.tell("epoch_end", epoch, figures, evaluation, best)
         self.callbacks.on_epoch_end(epoch, figures)
-        _, told = self.agree(0.0)
-        if told and self.position.step < self.plan.steps:
-            raise Stopped(told, self.run.folder, self.position.step)
+        _, stop = self.agree(0.0)
+        if stop and self.position.step < self.plan.steps:
+            raise Stopped(stop, self.run.folder, self.position.step)
 
     def agree(self, seconds: float) -> tuple[float, int]:
-        """The workers' mean of the seconds, and the signal to stop at, or 0. All stop training where one does."""
+        """The workers' mean of the seconds, and the number of the signal to stop at, or 0. All stop where one of them
+        does."""
         wants = [seconds, bool(self.received), bool(self.state.plain.stop_training)]
-        seconds, told, stopped = workers.mean(self.run.strategy, wants)
+        seconds, stop, stopped = workers.mean(self.run.strategy, wants)
         self.state.plain.stop_training = stopped > 0
-        return seconds, (self.received[0] if self.received else signal.SIGTERM) if told else 0
+        return seconds, (self.received[0] if self.received else signal.SIGTERM) if stop else 0
 
     def go_back(self, error: "BlowUp") -> None:
-        """To the last checkpoint, at half the learning rate. Raises the error where that was done too often."""
+        """Goes back to the last checkpoint, at half the learning rate. Raises the error if it did so too often."""
         if self.position.recoveries == self.config.recover:
             raise error
         newest = functools.partial(checkpoints.newest, self.run.folder / "checkpoints")
@@ -170,7 +171,7 @@ class Training:
             raise error
         path, arrays, extra = last
         checkpoints.restore(self.state, arrays, path)
-        # The count is of the run, not of the checkpoint: one that blows up again has another half taken off.
+        # The run counts, not the checkpoint: when it blows up again, the rate is halved once more.
         extra["recoveries"] = self.position.recoveries + 1
         vars(self.position).update(extra)
         set_lr_scale(self.state, self.position)
@@ -179,11 +180,11 @@ class Training:
 
 
 class BlowUp(InputError):
-    """A loss or a gradient that is no number."""
+    """A loss or a gradient became NaN or infinite."""
 
 
 def refuse_nan(series: dict[str, Any], position: Position, run: Run) -> None:
-    """Raises BlowUp at a loss or a gradient that is no number, before such weights get into a checkpoint."""
+    """Raises BlowUp at a loss or a gradient that is NaN or infinite, before such weights get into a checkpoint."""
     names = {"loss": "loss", "grad_norm": "gradient's norm"}  # a ReLU can make 0 of NaN: then only the gradient tells
     if run.config.precision == "mixed_float16":
         del names["grad_norm"]  # now and then infinite, and left out, while the loss's scale is being found
@@ -208,14 +209,15 @@ def phase_function(run: Run, state: State, phase: RunConfig) -> Callable[..., An
 
 
 def synchronize(model: keras.Model, over_replicas: bool) -> None:
-    """Whether batch normalization takes its statistics over all replicas."""
+    """Sets whether batch normalization takes its statistics over all replicas."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = over_replicas
 
 
 def statistics_function(run: Run, state: State) -> Callable[[], None]:
-    """What measures batch normalization's statistics anew on the first batches of the data, where that is asked for."""
+    """A function that measures batch normalization's statistics on the first batches; without --precise-bn, it does
+    nothing."""
     if not run.config.precise_bn:
         return lambda: None
     with run.strategy.scope():
@@ -228,13 +230,14 @@ def set_lr_scale(state: State, position: Position) -> None:
 
 
 def calls(step: int, plan: Plan, speed: Speed) -> Iterator[int]:
-    """How many steps to take at once: to the next line of the log, checkpoint or end of the epoch, but not for long."""
+    """The numbers of steps of each call to the epoch's end. A call ends at the next line of the log or checkpoint, or
+    after about CALL_SECONDS."""
     begin = step // plan.steps_per_epoch * plan.steps_per_epoch
     end, first = begin + plan.steps_per_epoch, step
     while step < end:
         line = begin + ((step - begin) // plan.log_every + 1) * plan.log_every
         checkpoint = (step // plan.checkpoint_steps + 1) * plan.checkpoint_steps
-        # The very first step goes alone: it compiles, and is soon seen.
+        # The very first step goes alone: it compiles, and its loss is soon seen.
         n = 1 if step == first == 0 else min(min(line, checkpoint, end) - step, speed.steps_within(CALL_SECONDS))
         yield n
         step += n

@@ -1,4 +1,4 @@
-"""The network of a run: of an architecture, or one of the user's own, which is kept as Keras's JSON."""
+"""The network of a run: it is built from an architecture, or it is the user's own, kept as Keras's JSON."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from kcnn.errors import InputError
 from trainers.settings import RunConfig
 
 OWN = "own"  # the family of a network that no architecture describes
-# What the JSON of a network may name. Keras would import whatever module stands there.
+# Modules that the JSON of a network may name: Keras would import any module that stands there.
 MODULES = (
     *(f"keras.{part}" for part in ("layers", "models", "ops", "initializers", "regularizers", "constraints")),
     *("keras.activations", "keras.src.layers", "keras.src.models", "keras.src.ops", "kcnn.layers"),
@@ -30,7 +30,8 @@ def network(config: RunConfig, classes: int, aux: bool = False) -> keras.Model:
 
 
 def networks(config: RunConfig, classes: int) -> tuple[keras.Model, keras.Model]:
-    """What is trained and what is evaluated: the same, where there are no auxiliary heads."""
+    """The network that is trained, and the one without auxiliary heads that is evaluated; they are the same where there
+    are no such heads."""
     if not config.arch.aux:
         plain = network(config, classes)
         return plain, plain

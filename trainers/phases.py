@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainers.data import train_batches, training_records
+from trainers.data import Augmentation, Order, train_batches, training_records
 from trainers.distribute.feed import distribute, naming_broken
 from trainers.run import Run
 from trainers.settings import RunConfig
@@ -28,6 +28,7 @@ def phases(config: RunConfig) -> list[tuple[int, RunConfig]]:
 
 
 def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConfig:
+    """The config that holds in an epoch; from epoch `unmixed` on, images are not mixed."""
     stage = max(i for i in range(len(sides)) if i * config.epochs // len(sides) <= epoch)
     strength = (stage + 1) / len(sides)
     mixed = strength if epoch < unmixed else 0.0
@@ -37,7 +38,7 @@ def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConf
         color_jitter=config.color_jitter * strength,
         erase=config.erase * strength,
         mixup=config.mixup * mixed,
-        cutmix=config.cutmix if mixed else 0.0,  # its box is drawn, not its strength
+        cutmix=config.cutmix if mixed else 0.0,  # cutmix has no strength that could grow
     )
 
 
@@ -52,27 +53,42 @@ def phase_of(config: RunConfig, epoch: int) -> RunConfig:
 
 
 def training_data(run: Run, phase: RunConfig, step: int) -> Any:
-    """Batches from the one of `step` on, as the phase has them."""
-    batch = phase.global_batch
-    return distribute(run.strategy, batch, lambda share, shard: train_batches(
-        run.source.train, batch=share, resolution=phase.resolution, seed=phase.seed, shard=shard,
-        epoch_size=run.plan.steps_per_epoch * batch, start=step * batch,
-        crop_scale=(phase.crop_scale, 1.0), flip=phase.flip, policy=phase.augment,
-        magnitude=phase.augment_magnitude, std=phase.augment_std, probability=phase.augment_probability,
-        layers=phase.augment_layers, color_jitter=phase.color_jitter, erase=phase.erase,
-        repeats=phase.repeats))  # fmt: skip
+    """Batches from the one of `step` on, at the phase's resolution and with its augmentation."""
+    images, how = run.source.train, augmentation(phase)
+    return distribute(
+        run.strategy,
+        phase.global_batch,
+        lambda _, shard: train_batches(images, order(run, step), phase.resolution, how, shard),
+    )
+
+
+def order(run: Run, step: int) -> Order:
+    """The order of the run's training examples, from a step on."""
+    config, batch = run.config, run.config.global_batch
+    return Order(config.seed, run.plan.steps_per_epoch * batch, batch, step * batch, config.repeats)
+
+
+def augmentation(phase: RunConfig) -> Augmentation:
+    return Augmentation(
+        crop_scale=phase.crop_scale,
+        flip=phase.flip,
+        policy=phase.augment,
+        magnitude=phase.augment_magnitude,
+        std=phase.augment_std,
+        probability=phase.augment_probability,
+        layers=phase.augment_layers,
+        color_jitter=phase.color_jitter,
+        erase=phase.erase,
+    )
 
 
 def under_way(run: Run, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
-    """The records that a failed call was reading, and some that the pipeline had read ahead."""
-    config, batch = run.config, run.config.global_batch
-    epoch_size, start = run.plan.steps_per_epoch * batch, step * batch
-    records = training_records(run.source.train, config.seed, epoch_size, start, batch, config.repeats)
-    return records, (steps + 4) * batch
+    """The records that a failed call was reading, and how many of them to look at: some had been read ahead."""
+    return training_records(run.source.train, order(run, step)), (steps + 4) * run.config.global_batch
 
 
 def first_images(run: Run, count: int = 8) -> np.ndarray:
-    """Of the first batch, as the network sees them: uint8 (count, side, side, 3)."""
+    """Images of the first batch as the network sees them, uint8 (count, side, side, 3)."""
     batches = training_data(run, phase_of(run.config, 0), 0)
     with naming_broken(run.source.train, lambda: under_way(run, 0, 1)):
         images = run.strategy.experimental_local_results(next(iter(batches))["image"])[0]

@@ -1,4 +1,4 @@
-"""Images in, the likeliest classes out."""
+"""Predictions: the likeliest classes of images."""
 
 import os
 from collections.abc import Iterable
@@ -34,7 +34,8 @@ def find_images(places: Iterable[str]) -> list[str]:
 def predict(
     model: keras.Model, config: RunConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and errors by line."""
+    """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and a line for each
+    image without an answer."""
     top = min(top, len(classes))
 
     @tf.function(reduce_retracing=True)

@@ -1,4 +1,4 @@
-"""Recipes: named settings of a training run, most of them a paper's. A flag wins over them."""
+"""Recipes: named settings of a training run, most of them from a paper. A flag overrides its recipe."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """about: what it is for, in a line. source: the paper and the place in it. changes: what differs from DEFAULT.
+    """about: the purpose, in a line. source: the paper and the place in it. changes: what differs from DEFAULT.
 
     Learning rates are for a batch of 256 and scale with it. Where a paper leaves something open, a comment says whose
     value stands in. In all of them momentum is Nesterov's, and biases and normalization do not decay.
@@ -152,13 +152,13 @@ RECIPES: dict[str, Settings] = {name: DEFAULT | recipe.changes for name, recipe 
 
 
 def choose(data: str) -> str:
-    """The recipe that fits the data where none is named."""
+    """The name of the recipe for this data, where the user names none."""
     return "digits" if data == "digits" else "default"
 
 
-def times(recipe: Settings, epochs: int) -> Settings:
-    """Those of a recipe's settings that are times, for a run of other length: milestones and the end of mixing keep
-    their places in it; a warmup may get shorter, but not longer."""
+def stretched(recipe: Settings, epochs: int) -> Settings:
+    """The recipe's settings that are counted in epochs, for a run of another length. Milestones and the end of mixing
+    keep their share of the run; the warmup may get shorter, but not longer."""
     share = epochs / recipe["epochs"]
     return {
         "step_epochs": [epoch * share for epoch in recipe["step_epochs"]],

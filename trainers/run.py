@@ -1,4 +1,4 @@
-"""What a run is made of before its first step, and where it stands after some."""
+"""A run: its plan and all that it needs before its first step, and its position after some steps."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from trainers.runs.typed import checked
 from trainers.settings import RunConfig
 
 Scalars = dict[str, float]
-SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
-# What a run's history must tell of an epoch.
+SERIES = ("loss", "correct", "grad_norm", "lr")  # the figures of a step
+# The figures of an epoch that a run's history must hold.
 HISTORY = ("loss", "accuracy", "grad_norm", "lr", "val_loss", "val_accuracy", "val_top5")
 
 
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that can start: everything that can be wrong with it was looked at."""
+    """A run that can start: `training.prepare` has checked all of it."""
 
     config: RunConfig
     folder: Path
@@ -57,11 +57,12 @@ class Run:
 
 @dataclass
 class Position:
-    """What a checkpoint remembers besides variables, so that a resumed run goes on as if nothing had happened.
+    """Where a run stands. A checkpoint holds it besides the variables, so that a resumed run goes on exactly there.
 
-    step: steps done. lines: those of metrics.jsonl. epoch: the series of the running epoch's steps. best: the highest
-    validation accuracy. history: the figures of each epoch. recoveries: how often the loss was no number, each time of
-    which halved the learning rate. steps_per_epoch: of the data at that time; 0 where an earlier version did not say.
+    step: the number of steps done. lines: the number of lines in metrics.jsonl. epoch: the figures of each step of the
+    current epoch. best: the highest validation accuracy. history: the figures of each epoch. recoveries: how often the
+    loss was NaN or infinite; each time the learning rate was halved. steps_per_epoch: of the data at that time; it is 0
+    in checkpoints of earlier versions.
     """
 
     step: int = 0
@@ -73,13 +74,13 @@ class Position:
     steps_per_epoch: int = 0
 
     def advance(self, series: Mapping[str, Any]) -> None:
-        """Past the steps of which these are the series."""
+        """Moves past the steps whose figures these are."""
         for name in SERIES:
             self.epoch[name].extend(float(v) for v in series[name])
         self.step += len(series["loss"])
 
     def close_epoch(self, figures: Scalars) -> bool:
-        """Takes an epoch's figures into the history. Returns whether its validation accuracy is the best so far."""
+        """Adds an epoch's figures to the history. Returns whether its validation accuracy is the best so far."""
         self.history.append(figures)
         self.epoch = {name: [] for name in SERIES}
         better = figures["val_accuracy"] > self.best
@@ -88,7 +89,7 @@ class Position:
 
 
 def position_of(extra: dict[str, Any], step: int, where: str) -> Position:
-    """The Position that a checkpoint of this step remembers. Raises InputError where it cannot be one."""
+    """The Position that a checkpoint of this step holds. Raises InputError where it is damaged."""
     kinds = get_type_hints(Position)
     values = vars(Position()) | extra
     checked(values, kinds, where)
@@ -106,7 +107,8 @@ def position_of(extra: dict[str, Any], step: int, where: str) -> Position:
 
 
 def means(series: Mapping[str, list[float]], batch: int) -> Scalars:
-    """Summed in the steps' order, so that it does not matter how many of them a call ran."""
+    """The mean figures of some steps. They are summed one by one, so that the number of steps in a call changes no
+    bit."""
     n = len(series["loss"])
     return {
         "loss": sum(series["loss"]) / n,
@@ -117,7 +119,7 @@ def means(series: Mapping[str, list[float]], batch: int) -> Scalars:
 
 
 def make_plan(config: RunConfig, images: int) -> Plan:
-    """Raises InputError where the batch is larger than the data."""
+    """The plan of a run on so many training images. Raises InputError where the batch is larger than the data."""
     if config.global_batch > images:
         times = f" times accumulate-steps {config.accumulate_steps}" if config.accumulate_steps > 1 else ""
         raise InputError(

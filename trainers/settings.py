@@ -1,4 +1,5 @@
-"""From what is asked to what is run: the recipe's values, the devices', the network, and checks of them all."""
+"""Turns what is asked into what is run: it takes the recipe's values, looks at the devices, scales the network and
+checks all settings."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -6,29 +7,26 @@ from typing import Any, Literal
 
 import yaml
 
-import kcnn
-from kcnn.arch import Arch, compound, number
-from kcnn.builder import resolve as scaled
+from kcnn.arch import GROWTH, Arch, compound, number
 from kcnn.errors import InputError
+from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.checks import bounded, check
-from trainers.config import TrainConfig
-from trainers.distribute.strategy import compiled_by_xla, strategy_name
-from trainers.recipes import RECIPES, choose, times
+from trainers.config import Augment, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
+from trainers.distribute.surroundings import compiled_by_xla, strategy_name
+from trainers.recipes import RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
 from trainers.runs.typed import brief
-
-GROWTH = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # EfficientNet's (https://arxiv.org/abs/1905.11946), Section 4
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run in which nothing is open: what `resolve` makes, once, of a TrainConfig, and what all the rest takes.
+    """A run whose settings are all decided. `resolve` makes it of a TrainConfig, once; all other code takes it.
 
-    flags: the same as flags, each with its value, as config.yaml keeps them and as a resumed run compares them.
-    arch: the network as it is built: scaled, at its resolution, with its stem. drop, drop_path: its rates.
-    jit: whether XLA compiles the step. own_network: the JSON of a network that no architecture describes (see
-    `network.read_own`). The other fields are those of TrainConfig.
+    flags: the same settings as flags, which config.yaml keeps and a resumed run compares. arch: the network as it is
+    built: scaled, at its resolution, with its stem. drop, drop_path: its rates. jit: whether XLA compiles the step.
+    own_network: the JSON of a network that no architecture describes (see `network.read_own`). The other fields are
+    those of TrainConfig.
     """
 
     flags: TrainConfig
@@ -45,7 +43,7 @@ class RunConfig:
     on_corrupt: Literal["error", "skip"]
     crop_scale: float
     flip: bool
-    augment: Literal["none", "randaugment", "trivialaugment", "autoaugment"]
+    augment: Augment
     augment_magnitude: float
     augment_std: float
     augment_layers: int
@@ -63,19 +61,19 @@ class RunConfig:
     epochs: int
     batch_size: int
     accumulate_steps: int
-    optimizer: Literal["sgd", "rmsprop", "adamw", "lamb", "lion"]
+    optimizer: Optimizer
     lr: float
     lr_base: float
     momentum: float
     epsilon: float
     weight_decay: float
     layer_decay: float
-    schedule: Literal["cosine", "step", "exponential", "one-cycle", "constant"]
+    schedule: Schedule
     step_epochs: list[float]
     step_gamma: float
     min_lr: float
     warmup_epochs: float
-    loss: Literal["cross-entropy", "bce", "focal"]
+    loss: Loss
     focal_gamma: float
     label_smoothing: float
     class_weights: str | None
@@ -85,10 +83,10 @@ class RunConfig:
     clip_norm: float
     sam: float
 
-    strategy: Literal["one-device", "mirrored", "multi-worker", "tpu"]
+    strategy: Strategy
     replicas: int | None
     worker_timeout: float
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    precision: Precision
     jit: bool
     sync_bn: bool
     deterministic: bool
@@ -99,7 +97,7 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The network's, before it was scaled."""
+        """The network's name, before it was scaled."""
         return self.flags.arch.name if isinstance(self.flags.arch, Arch) else self.flags.arch
 
     @property
@@ -114,9 +112,9 @@ class RunConfig:
 
 
 def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
-    """The run that is asked for. Raises InputError for what cannot be run.
+    """The run that the configuration asks for. Raises InputError for one that cannot be run.
 
-    Given the flags of a run it gives that run again. own_network: the JSON of the user's own network, which
+    The flags of a run resolve to that run again. own_network: the JSON of the user's own network, which
     `config.arch` only names.
     """
     flags = filled(config if own_network is None else unscaled(config))
@@ -141,13 +139,13 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
 
 
 def filled(config: TrainConfig) -> TrainConfig:
-    """The flags with nothing left to the recipe or the devices."""
+    """The flags with the recipe's values, the precision and the learning rate filled in."""
     bounded(config)
     name = config.recipe or choose(config.data)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
     config, recipe = grown(config), RECIPES[name]
-    recipe = recipe | times(recipe, config.epochs or recipe["epochs"])
+    recipe = recipe | stretched(recipe, config.epochs or recipe["epochs"])
     unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset and config.gamma:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
@@ -161,7 +159,7 @@ def filled(config: TrainConfig) -> TrainConfig:
 
 
 def grown(config: TrainConfig) -> TrainConfig:
-    """With EfficientNet's alpha, beta and gamma, or those of --compound, where it has none. Raises InputError."""
+    """The flags with alpha, beta and gamma filled in: EfficientNet's, or those of --compound. Raises InputError."""
     unset: dict[str, Any] = {key: value for key, value in GROWTH.items() if getattr(config, key) is None}
     if not unset or not config.compound:
         return replace(config, **unset)
@@ -181,7 +179,9 @@ def grown(config: TrainConfig) -> TrainConfig:
 
 
 def architecture(flags: TrainConfig) -> Arch:
-    """The network that the flags describe, just as it is built."""
+    """The network that the flags describe, scaled as it will be built."""
+    from kcnn.builder import resolve as scaled  # which imports Keras
+
     growth = {key: value for key in GROWTH if (value := getattr(flags, key)) is not None}
     arch = compound(own_or_named(flags.arch), flags.phi, **growth)
     arch = scaled(arch, flags.width, flags.depth, flags.resolution, flags.stem)
@@ -214,7 +214,8 @@ def unscaled(config: TrainConfig) -> TrainConfig:
 
 
 def own_or_named(arch: str | Arch) -> Arch:
-    return arch if isinstance(arch, Arch) else kcnn.get(arch)
+    """The Arch itself, or that of the name. Raises InputError for an unknown name."""
+    return arch if isinstance(arch, Arch) else get(arch)
 
 
 def text(config: TrainConfig) -> str:

@@ -1,4 +1,4 @@
-"""What a run is made of: a network, its optimizer, the averages of its weights, the step."""
+"""The state of a run: all variables that a training step changes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class State:
-    """All that a step changes: a network, its optimizer, the moving average of its weights (if any), the step.
+    """A network, its optimizer, the moving averages of its weights (`ema`, empty where there are none), the step.
 
-    model: what is trained, with auxiliary heads where the architecture has them: its outputs are then a list, of
-    which the first are the logits. plain: the same without those heads, what is evaluated; it shares all weights.
+    model: the network that is trained, with auxiliary heads where the architecture has them: its outputs are then a
+    list, of which the first are the logits. plain: the same network without those heads, which is evaluated; it shares
+    all weights.
     """
 
     model: keras.Model
@@ -26,7 +27,7 @@ class State:
 def make_state(
     model: keras.Model, optimizer: keras.Optimizer, averaged: bool, plain: keras.Model | None = None
 ) -> State:
-    """To be called in the strategy's scope. `plain` is the model itself by default."""
+    """The state at step 0. It is to be made in the strategy's scope. `plain` is the model itself by default."""
     ema = [tf.Variable(v.value, trainable=False, name="ema") for v in model.weights] if averaged else []
     first = tf.VariableAggregation.ONLY_FIRST_REPLICA
     step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step", aggregation=first)
@@ -35,6 +36,7 @@ def make_state(
 
 @contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
+    """Within the block, layers are made with this Keras dtype policy, such as mixed_bfloat16."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

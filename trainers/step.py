@@ -10,20 +10,20 @@ import tensorflow as tf
 from trainers.data.mixing import mix
 from trainers.optim.losses import loss_function, one_hot, smooth
 from trainers.optim.optimizers import decays, l2, learning_rate
+from trainers.run import SERIES
 from trainers.settings import RunConfig
 from trainers.state import State
 
-SERIES = ("loss", "correct", "grad_norm", "lr")  # what a step tells
 Series = dict[str, tf.Tensor]
 Tensors = list[tf.Tensor]
 
 
 class Gradients(NamedTuple):
-    """The gradient of a loss, and what came of the same images.
+    """The gradient of a loss, and the other figures of the same images.
 
     gradients: one for each trainable variable, of the sum of w loss / N over the images, N the global batch and w the
-    weight of an image's class. loss: that sum, in nats. correct: how many images are right. share: the sum of w / N.
-    statistics: those of batch normalization as these images left them.
+    weight of an image's class. loss: that sum, in nats. correct: the number of images that are right. share: the sum
+    of w / N. statistics: those of batch normalization after these images.
     """
 
     gradients: Tensors
@@ -37,7 +37,7 @@ class Gradients(NamedTuple):
 class Variables:
     """The variables that a step reads and writes, by their part in it.
 
-    weights: what the gradient is of. statistics: batch normalization's. seed_states: those of random layers, which a
+    weights: the trainable variables. statistics: batch normalization's. seed_states: those of random layers, which a
     step replaces by draws of its own.
     """
 
@@ -95,10 +95,10 @@ def replica_step(
     def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         weights = [tf.convert_to_tensor(v.value) for v in own.weights]
-        number, unit = tf.identity(state.step), loss_scale(state.optimizer)
+        index, unit = tf.identity(state.step), loss_scale(state.optimizer)
 
         def reduced(at: Tensors) -> Gradients:
-            return reduction(gradients_at(batch, number, at), context, replicas, weighted=class_weights is not None)
+            return reduction(gradients_at(batch, index, at), context, replicas, weighted=class_weights is not None)
 
         first = found = reduced(weights)
         norm = length = tf.linalg.global_norm(first.gradients) / unit
@@ -111,7 +111,7 @@ def replica_step(
             gradients = [g * tf.minimum(1.0, config.clip_norm / length) for g in gradients]
         if l2(state.optimizer):
             gradients = decayed(gradients, own.weights, weights, l2(state.optimizer) * unit)
-        update(state, config, gradients, first.statistics, number)
+        update(state, config, gradients, first.statistics, index)
         return first.loss, first.correct, norm
 
     return step
@@ -120,7 +120,7 @@ def replica_step(
 def gradient_function(
     state: State, config: RunConfig, replicas: int, class_weights: Sequence[float] | None, graph: keras.Model
 ) -> Callable[[dict[str, tf.Tensor], tf.Tensor, Tensors], Gradients]:
-    """(batch, number of the step, weights) -> what one replica's images give at these weights.
+    """(batch, index of the step, weights) -> the gradient of one replica's images at these weights.
 
     A random draw depends on (seed, step, replica, layer) alone. The images go through the network in
     `config.accumulate_steps` parts, one after the other.
@@ -132,14 +132,14 @@ def gradient_function(
         forward_backward = tf.function(forward_backward, jit_compile=config.jit, reduce_retracing=False)
     start = Variables.of(state.model).statistics
 
-    def gradients_at(batch: dict[str, tf.Tensor], number: tf.Tensor, weights: Tensors) -> Gradients:
+    def gradients_at(batch: dict[str, tf.Tensor], index: tf.Tensor, weights: Tensors) -> Gradients:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         images, labels = (tf.split(batch[key], parts) for key in ("image", "label"))
         statistics: Tensors = [tf.convert_to_tensor(s.value) for s in start]
         sums: Any = None
         for i in range(parts):
             # A key for each random layer, and the last one for mixing.
-            keys = [draw_key(config.seed, layer, replica, number * parts + i) for layer in range(len(seeds) + 1)]
+            keys = [draw_key(config.seed, layer, replica, index * parts + i) for layer in range(len(seeds) + 1)]
             # One part after the other, or all would be in memory at once.
             with tf.control_dependencies(tf.nest.flatten(sums or ())):
                 *new, statistics = forward_backward(
@@ -189,8 +189,8 @@ def forward_backward_function(
 
 
 def reduction(found: Gradients, context: Any, replicas: int, weighted: bool) -> Gradients:
-    """The sums over all replicas, over the sum of the images' weights where classes are weighted; the statistics'
-    mean."""
+    """The sums over all replicas, divided by the sum of the images' weights where classes are weighted; the means of
+    the statistics."""
     *sums, statistics = found
     if replicas > 1:
         sums, statistics = context.all_reduce(tf.distribute.ReduceOp.SUM, (sums, statistics))
@@ -206,7 +206,7 @@ def decayed(gradients: Tensors, variables: Sequence[keras.Variable], weights: Te
     return [g + decay * w if decays(v) else g for g, v, w in zip(gradients, variables, weights, strict=True)]
 
 
-def update(state: State, config: RunConfig, gradients: Tensors, statistics: Tensors, number: tf.Tensor) -> None:
+def update(state: State, config: RunConfig, gradients: Tensors, statistics: Tensors, index: tf.Tensor) -> None:
     """Moves the weights by the optimizer's rule, takes over the new statistics, and lets the average follow:
     average += (1 - decay) (weights - average)."""
     context = tf.distribute.get_replica_context()
@@ -216,14 +216,14 @@ def update(state: State, config: RunConfig, gradients: Tensors, statistics: Tens
         write(context, variables.statistics, statistics)
     if state.ema:
         # The average of the first steps follows faster, or it would remember the random start.
-        decay = tf.minimum(config.ema, (1.0 + tf.cast(number, tf.float32)) / (10.0 + tf.cast(number, tf.float32)))
+        decay = tf.minimum(config.ema, (1.0 + tf.cast(index, tf.float32)) / (10.0 + tf.cast(index, tf.float32)))
         weights = [v.value for v in state.model.weights]
         write(context, state.ema, weights, lambda old, new: old.assign_sub((1 - decay) * (old - new)))
     state.step.assign_add(1)
 
 
 def loss_scale(optimizer: keras.Optimizer) -> tf.Tensor:
-    """What the loss was multiplied by, so that float16 could hold its gradients."""
+    """The factor by which the loss was multiplied, so that float16 can hold its gradients."""
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     return tf.cast(optimizer.dynamic_scale, tf.float32) if scaled else tf.constant(1.0)
 

@@ -1,4 +1,4 @@
-"""fit(TrainConfig) -> Result: opens data, network and folder, hands them to the loop, and keeps the outcome."""
+"""fit(TrainConfig) -> Result: it opens data, network and folder, hands them to the loop, and keeps the outcome."""
 
 import contextlib
 import os
@@ -18,7 +18,8 @@ from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
 from trainers.distribute.signals import Stopped, stop_signals
-from trainers.distribute.strategy import make_strategy, strategy_name, visible_gpus
+from trainers.distribute.strategy import make_strategy
+from trainers.distribute.surroundings import strategy_name, visible_gpus
 from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
@@ -26,17 +27,17 @@ from trainers.optim.optimizers import make_optimizer
 from trainers.phases import sized
 from trainers.reports.card import findings, write_card
 from trainers.reports.curves import plan_text
-from trainers.resuming import enter, go_on
 from trainers.run import Position, Run, make_class_weights, make_plan
 from trainers.runs import checkpoints, folders, provenance
 from trainers.runs.files import replacing, write_json
+from trainers.runs.resuming import enter, go_on
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, and the figures of its result.json; whether this process is the one that wrote it."""
+    """A finished run: its folder and the figures of its result.json. chief: whether this process wrote them."""
 
     folder: Path
     figures: dict[str, Any]
@@ -64,7 +65,7 @@ def fit(
         run = replace(run, folder=folder)
         if done:
             return Result(folder, done, run.chief)
-        stack.enter_context(stop_signals(leave=lambda number: Stopped(number, folder)))
+        stack.enter_context(stop_signals(leave=lambda signum: Stopped(signum, folder)))
         stack.enter_context(workers.noticing_loss(run.strategy, folder))
         started = time.perf_counter()
         state = make(run, model)
@@ -81,7 +82,7 @@ def fit(
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
-    """Prints what a run would be, and returns it. Nothing is written."""
+    """Prints the settings, costs and plan of a run, and returns them. It writes nothing."""
     run = prepare(*new_or_resumed(config))
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
@@ -101,25 +102,23 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     """The settled configuration and the folder of the run to start or to go on with."""
     config = placed(config)
     wanted = config.resume
-    own = model.to_json() if model is not None else None
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
-    elif wanted == "auto":
-        wanted = folders.unfinished(resolve(config, own))
-    if wanted is None:
-        run = resolve(config, own)
-        folder = folders.folder_of(run.flags)
-        if folders.is_run(folder):
-            folders.create(folder, run, {}, ())  # raises, and says what to do
-        writable(folder)
-        return run, folder
+    if wanted in (None, "auto"):
+        run = resolve(config, model.to_json() if model is not None else None)
+        wanted = folders.unfinished(run) if wanted else None
+        if wanted is None:
+            folder = folders.folder_of(run.flags)
+            folders.refuse_run(folder)
+            writable(folder)
+            return run, folder
     folder, saved, _ = folders.open_run(wanted)
     asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
     return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
 
 
 def placed(config: TrainConfig) -> TrainConfig:
-    """With the whole paths of its data: a run must find it from wherever it is evaluated or resumed."""
+    """The configuration with absolute paths of its data, which a resumed run must find from any working directory."""
     places: dict[str, Any] = {
         key: str(Path(value).absolute())
         for key in ("data", "data_dir")
@@ -129,7 +128,7 @@ def placed(config: TrainConfig) -> TrainConfig:
 
 
 def prepare(config: RunConfig, folder: Path) -> Run:
-    """Everything that can be wrong with a run, found out before anything is written."""
+    """Opens all that a run needs. Raises InputError for anything that is wrong with it, before anything is written."""
     strategy = make_strategy(config.strategy, config.replicas, config.worker_timeout)
     check_devices(config, strategy.num_replicas_in_sync)
     source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
@@ -175,7 +174,7 @@ def check_memory(run: Run) -> None:
 
 
 def make(run: Run, model: keras.Model | None = None) -> State:
-    """Network, optimizer and averages, with the weights that the seed, or the user's own model, gives."""
+    """Makes network, optimizer and averages. The seed, or the user's own model, gives the weights."""
     config = run.config
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -192,6 +191,7 @@ def make(run: Run, model: keras.Model | None = None) -> State:
 
 
 def outcome(run: Run, position: Position, figures: dict[str, float]) -> dict[str, Any]:
+    """The figures of result.json, all but those that `conclude` adds."""
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5", "best_val_accuracy",
              "images_per_second")  # fmt: skip
     return {
@@ -212,7 +212,7 @@ def outcome(run: Run, position: Position, figures: dict[str, float]) -> dict[str
 
 
 def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, Any]:
-    """Writes what a finished run leaves: the network, the card, and last of all the figures, to which it adds."""
+    """Writes model.keras, the card and, last of all, result.json. Returns the findings that it adds to the figures."""
     config, source, folder = run.config, run.source, run.folder
     model = checkpoints.load_run(folder)[0]
     with replacing(folder / "model.keras") as partial:
@@ -225,7 +225,7 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
 
 
 def writable(folder: Path) -> None:
-    """Raises InputError where the folder could not be made or written to."""
+    """Raises InputError where the folder cannot be made or written to."""
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}: name a folder of yours with --run-dir")

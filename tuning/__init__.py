@@ -1,10 +1,19 @@
 """Searches over what the trainer runs."""
 
-from kcnn import starting
+import importlib
+from typing import TYPE_CHECKING, Any
 
-starting.need_tensorflow()
+if TYPE_CHECKING:
+    from tuning.search import Result, search
+    from tuning.trials.options import Limits, Method, Ranges
 
-from tuning.trials.search import Result, search  # noqa: E402
-from tuning.trials.space import Limits, Ranges  # noqa: E402
+__all__ = ["Limits", "Method", "Ranges", "Result", "search"]
 
-__all__ = ["Limits", "Ranges", "Result", "search"]
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first asked for. `tuning.search` is the command's module, which can be called."""
+    if name == "search":
+        return importlib.import_module("tuning.search")
+    if name in __all__:
+        return getattr(importlib.import_module("tuning.search"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

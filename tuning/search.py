@@ -1,40 +1,153 @@
 """Search the multipliers of a network, and more where asked, under limits on what it costs."""
 
-import itertools
 import sys
 import types
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from cyclopts import Group, Parameter
-from cyclopts.config import Yaml
+from cyclopts import Parameter
 
 from kcnn import cli
+from kcnn.errors import InputError, whole
 from trainers.config import TrainConfig
-from tuning.pages import search as report
-from tuning.trials import search as project
-from tuning.trials.objective import METRICS
-from tuning.trials.space import Limits, Ranges, flag
+from trainers.runs import folders
+from trainers.runs.files import write_json
+from trainers.settings import resolve
+from tuning.pages import hparams
+from tuning.pages import search as pages
+from tuning.trials.engine import MOST_PARALLEL, carry_out, go_on, work_for_chief
+from tuning.trials.options import SEARCH, Limits, Method, Ranges, Tuner, flag
+from tuning.trials.oracles import Trial
+from tuning.trials.search import Row, Search, Settings, best_of, make_oracle, open_search, row, rows, write_settings
+from tuning.trials.service import role
+from tuning.trials.settings import changed_flags, not_given, train_command, values_of_file
+from tuning.trials.trainer import claimed, planned_folder
 
-SEARCH = Group.create_ordered("Search")
+RESULT, PICTURE = "result.json", "pareto.png"
+# Not of the network that was found: where it lies, and how long its trials were.
+PLACES = ("run_dir", "resume", "dry_run", "epochs")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished search: its folder, one row a trial, the best of them, and the command that trains it in full."""
+
+    folder: Path
+    trials: list[Row]
+    best: Row
+    command: str
+    seconds: float
+    lost_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"folder": str(self.folder)}
 
 
 def search(
+    config: TrainConfig | None = None,
+    ranges: Ranges | None = None,
+    limits: Limits | None = None,
+    method: Method | None = None,
+    parallel: int = 1,
+    **changes: Any,
+) -> Result:
+    """Searches multipliers, and other fields where asked, of the run `config`; see `python -m tuning.search --help`.
+
+    `changes` are fields of Method: tuning.search(config, max_trials=8). config.run_dir is the search's folder
+    (default: logs/search-ARCH-DATA-TIME); a search that it holds goes on. Raises InputError for what a user can put
+    right, and Interrupted when told to stop.
+    """
+    method = replace(method or Method(), **changes)
+    check_method(method, parallel)
+    config = config or TrainConfig()
+    settings = Settings(config, ranges or Ranges(), limits or Limits(), method)
+    if role() == "worker":
+        if not config.run_dir:
+            raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")
+        work_for_chief(open_search(settings, Path(config.run_dir)).run)
+        return Result(Path(config.run_dir), [], {}, "", 0.0, 0.0)
+    found = open_search(settings, planned_folder(f"search-{config.arch}", config))
+    found = replace(found, folder=claimed(found.folder, config))
+    with folders.locked(found.folder):
+        write_settings(found)
+
+        def tell(trial: Trial) -> None:
+            ended = sum(t.status not in ("RUNNING", "INVALID") for t in oracle.trials.values())
+            names = [d.name for d in found.space.dimensions]
+            line = pages.line(row(found, trial), names, f"{ended}/{method.max_trials}")
+            print(line, file=sys.stderr, flush=True)
+
+        oracle = make_oracle(found, tell)
+        go_on(found, oracle)
+        carry_out(found, oracle, parallel)
+        return close(found, oracle)
+
+
+def check_method(method: Method, parallel: int) -> None:
+    """Raises InputError for numbers that no search can have."""
+    whole("max-trials", method.max_trials, 10**6)
+    whole("parallel", parallel, MOST_PARALLEL)
+    whole("grid-points", method.grid_points, 1000, least=2)
+    if method.tuner not in (tuners := get_args(Tuner)):
+        raise InputError(f"tuner {method.tuner!r}: one of {', '.join(tuners)} is needed")
+
+
+def close(found: Search, oracle: Any) -> Result:
+    """Writes what a search has come to. Raises InputError where no trial succeeded."""
+    trials = rows(found, oracle.trials)
+    done = [made for made in trials if made["score"] is not None]
+    if not done:
+        why = next((made["error"] for made in trials if made["error"]), "nothing could be drawn")
+        raise InputError(f"none of {len(trials)} trials succeeded, the first: {why}")
+    method = found.settings.method
+    if len(trials) < method.max_trials and method.tuner != "hyperband":
+        missing = f"{len(trials)} of {method.max_trials} trials"
+        print(f"the space has no more networks within its limits: {missing}", file=sys.stderr)
+    for made in trials:
+        if made["status"] == "completed" and made["score"] is None:
+            print(f"trial {made['trial']} is left out: {made['error']}", file=sys.stderr)
+    # Last of all, when no trial disturbs it.
+    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
+    timed = replace(found.space, measured=found.space.measured | {"latency_ms"})
+    for made in trials:
+        if made["rungs"]:
+            made |= timed.costs(oracle.trials[made["trial"]].hyperparameters.values) or {}
+    best = best_of(trials, found.objective.direction)
+    seconds, lost = (sum(made[key] for made in trials) for key in ("seconds", "lost_seconds"))
+    result = Result(found.folder, trials, best, full_command(found, best), seconds, lost)
+    write_json(found.folder / RESULT, result.to_dict())
+    pages.draw_pareto([made for made in trials if made["rungs"]], best, found.folder / PICTURE)
+    searched = [d.name for d in found.space.dimensions]
+    values = {made["trial"]: {name: made[name] for name in searched} for made in trials}
+    hparams.write(found.folder, values, [{"key": made["trial"]} | made for made in trials])
+    return result
+
+
+def full_command(found: Search, best: Row) -> str:
+    """What trains a trial's network in full: the run that was asked for, with what was found, as long as its recipe."""
+    config = found.settings.config
+    first = {name: getattr(config, name) for name in ("arch", "data", "data_dir")}
+    changed = changed_flags(not_given(config, *PLACES))
+    values = first | changed | {d.name: best[d.name] for d in found.space.dimensions}
+    own = resolve(not_given(replace(config, recipe=values.get("recipe")), "epochs")).epochs
+    if (config.epochs or 0) > own:
+        values["epochs"] = config.epochs
+    return train_command(values)
+
+
+def search_command(
     *,
-    tuner: Annotated[
-        project.Tuner,
-        flag(SEARCH, "halving: short trials on small images, longer ones for their best third; or KerasTuner's."),
-    ] = "halving",
-    max_trials: Annotated[int, flag(SEARCH, "Networks to try at most (hyperband: trials, promoted ones too).")] = 20,
-    objective: Annotated[
-        str,
-        flag(SEARCH, f"{', '.join(METRICS)}; or one at a cost, as val_accuracy:macs^-0.07."),
-    ] = "val_accuracy",
-    parallel: Annotated[int, flag(SEARCH, "Workers on this machine. Each takes its share of cores or a GPU.")] = 1,
-    grid_points: Annotated[int, flag(SEARCH, "Of each range, for --tuner grid.")] = 3,
+    parallel: Annotated[
+        int, flag(SEARCH, "The trials run in this many workers on this machine, each with its share of cores or a GPU.")
+    ] = 1,
+    method: Method | None = None,
     ranges: Ranges | None = None,
     limits: Limits | None = None,
     config: TrainConfig | None = None,
-    config_file: Annotated[str | None, Parameter("--config", help="YAML of flags.")] = None,
+    config_file: Annotated[
+        str | None, Parameter("--config", help="A YAML file of flags, over which flags win.")
+    ] = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
     """Search the multipliers of a network, and more where asked, under limits on what it costs.
@@ -44,44 +157,36 @@ def search(
     python -m tuning.search --arch efficientnet-b0 --objective "val_accuracy:macs^-0.07" --tuner bayesian
 
     Each trial is a run of `kcnn train` in RUN-DIR/trials, with the flags given here. --width, --depth or
-    --resolution fix what is otherwise searched. --epochs are a trial's (halving: of the last rung, else half the
-    recipe's). The same command goes on with a search that was killed, in the middle of its trials.
-    On a cluster, KERASTUNER_TUNER_ID (chief, worker-0, ...), KERASTUNER_ORACLE_IP and _PORT say who does what.
+    --resolution fix what is otherwise searched. --epochs are a trial's (halving: those of the last rung; by default
+    half the recipe's). The same command goes on with a search that was killed, in the middle of its trials.
+    Other machines help with `python -m tuning.sweep RUN-DIR`, whose help tells how they find this one.
     """
-    result = project.search(config, ranges, limits, tuner=tuner, objective=objective, max_trials=max_trials,
-                            grid_points=grid_points, parallel=parallel)  # fmt: skip
+    result = search(config, ranges, limits, method, parallel)
     if result.trials:
         lost = result.lost_seconds / max(1e-9, result.seconds)
-        print(f"""{report.table(result.trials, result.best)}
-
-time       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s \
-({lost:.0%}) went into building and compiling{"" if lost < 1 / 3 else ": more --epochs would lose less"}
-picture    {result.folder / "pareto.png"}
-dashboard  tensorboard --logdir {result.folder}
-winner     {result.command}""")
+        advice = "" if lost < 1 / 3 else ": more --epochs would lose less"
+        pages.show_trials(result.trials, result.best)
+        print(f"\ntime       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s ({lost:.0%}) "
+              f"went into building and compiling{advice}")  # fmt: skip
+        print(f"picture    {result.folder / PICTURE}")
+        print(f"dashboard  tensorboard --logdir {result.folder}")
+        print(f"winner     {result.command}")
     return result.to_dict()
 
 
-class Callable(types.ModuleType):
-    """`tuning.search(...)` is the function even where `import tuning.search` has put this module in its place."""
+class CallableModule(types.ModuleType):
+    """A module that can be called as its function: `tuning.search(...)` and `import tuning.search` name the same."""
 
-    def __call__(self, *args: Any, **options: Any) -> project.Result:
-        return project.search(*args, **options)
+    def __call__(self, *args: Any, **options: Any) -> Result:
+        return search(*args, **options)
 
 
-sys.modules[__name__].__class__ = Callable
+sys.modules[__name__].__class__ = CallableModule
 
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    cli.run(search, "python -m tuning.search", argv, config=lambda: config_of(argv))
-
-
-def config_of(argv: list[str]) -> Yaml | None:
-    """The values that --config sets; flags win over them."""
-    paths = [value for key, value in itertools.pairwise(argv) if key == "--config"]
-    paths += [arg.removeprefix("--config=") for arg in argv if arg.startswith("--config=")]
-    return Yaml(paths[-1], must_exist=True) if paths else None
+    cli.run(search_command, "python -m tuning.search", argv, config=lambda: values_of_file(argv))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 import kcnn.train
 from kcnn.errors import InputError
-from trainers import resuming
 from trainers.config import TrainConfig
 from trainers.run import HISTORY, Position
-from trainers.runs import checkpoints, folders, provenance
+from trainers.runs import checkpoints, folders, provenance, resuming
 from trainers.runs.files import write_json
 from trainers.serving.model_card import about_run
 

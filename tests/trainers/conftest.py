@@ -9,7 +9,9 @@ import pytest
 @pytest.fixture
 def run(shot, tmp_path):
     """A copy of the run on the photos, which a test may change."""
-    return Path(shutil.copytree(shot.folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations")))
+    return Path(
+        shutil.copytree(shot.folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluat*", "confusion.png"))
+    )
 
 
 @pytest.fixture

@@ -36,6 +36,22 @@ def change(run, **values):
         np.savez(path, **arrays, extra=np.array(json.dumps(extra)))
 
 
+@pytest.fixture(scope="module")
+def known(shot, tmp_path_factory):
+    """The evaluation of `run` on its validation split."""
+    found, evaluator = [], evaluation.evaluator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "evaluator", lambda *args: lambda: found.append(evaluator(*args)()) or found[0])
+        evaluate_run(str(shutil.copytree(shot.folder, tmp_path_factory.mktemp("known") / "run")))
+    return found[0]
+
+
+@pytest.fixture
+def uncomputed(known, monkeypatch):
+    """For tests of the files that an evaluation leaves: its figures are known."""
+    monkeypatch.setattr(evaluation, "evaluator", lambda *args: lambda: known)
+
+
 def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
     monkeypatch.setattr(evaluation.time, "strftime", lambda *_: "20261121-120000")  # all in one second
     first, second = evaluate_run(str(run)), evaluate_run(str(run), checkpoint="best")
@@ -60,7 +76,7 @@ def test_an_evaluation_s_name_is_a_name(tmp_path, data, name):
         assert folder.parent == tmp_path / "evaluations" and folder.name.rsplit("-", 2)[0] == name
 
 
-def test_links_in_a_run_s_folder_are_not_followed(run, tmp_path):
+def test_links_in_a_run_s_folder_are_not_followed(run, tmp_path, uncomputed):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     for name in ("confusion.png", "evaluation.json", ".evaluation.json.partial", ".confusion.png.partial"):
@@ -78,7 +94,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(run, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys, files_of_at_most, everything):
+def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys, files_of_at_most, everything, uncomputed):
     assert command(kcnn.evaluate.main, run) == 0
     before = everything(run)
     for size in (0, 1000, 100_000):  # neither file, the picture is cut short, only just so
@@ -90,7 +106,7 @@ def test_a_full_disk_costs_nothing_but_the_evaluation(run, capsys, files_of_at_m
         assert "cannot write" in line and "File too large" in line
 
 
-def test_a_terminated_evaluation_leaves_nothing(run, monkeypatch, everything):
+def test_a_terminated_evaluation_leaves_nothing(run, monkeypatch, everything, uncomputed):
     before = everything(run)
 
     def killed(*_):

@@ -144,9 +144,9 @@ print("chief" if result.chief else "worker", result.figures["val_accuracy"])
 
 
 @pytest.mark.slow
-def test_two_workers_end_alike_and_like_one(tmp_path, capsys, outcome):
+def test_two_workers_end_alike_and_like_one(tmp_path, tiny, capsys, outcome):
     """Bitwise alike, and as two replicas in one process; as one replica up to the rounding of other sums."""
-    flags = {"arch": "resnet-18", "width": 0.25, "resolution": 16, "epochs": 2, "batch_size": 512,
+    flags = {"arch": tiny["arch"], "width": 0.25, "resolution": 16, "epochs": 2, "batch_size": 512,
              "optimizer": "sgd", "lr": 1e-4, "sync_bn": True, "deterministic": True, "drop": 0.0,
              "drop_path": 0.0}  # fmt: skip
     saved = {}
@@ -175,10 +175,10 @@ def test_two_workers_end_alike_and_like_one(tmp_path, capsys, outcome):
 
 
 @pytest.mark.slow
-def test_a_worker_that_vanishes_stops_the_others_in_time(tmp_path):
+def test_a_worker_that_vanishes_stops_the_others_in_time(tmp_path, tiny):
     """Without the launcher, which would stop them sooner."""
     ports = launch.free_ports(2)
-    flags = {"arch": "resnet-18", "width": 0.25, "resolution": 32, "epochs": 99, "run_dir": str(tmp_path / "run")}
+    flags = {"arch": tiny["arch"], "width": 0.25, "resolution": 32, "epochs": 99, "run_dir": str(tmp_path / "run")}
     workers = []
     for i in range(2):
         task = {"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": i}}

@@ -40,9 +40,10 @@ def trained(tmp_path_factory):
     return trainers.fit(TrainConfig(**flags, run_dir=str(folder)), own())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_arch_of_one_s_own_trains_resumes_and_is_evaluated(tmp_path):
     arch = kcnn.scale(kcnn.get("resnet-18"), width=0.125, depth=0.25)
-    arch = dataclasses.replace(arch, name="slim", stages=arch.stages[:2])
+    arch = dataclasses.replace(arch, name="slim", stages=arch.stages[:1])
     result = trainers.fit(TrainConfig(arch=arch, **FLAGS, run_dir=str(tmp_path / "run")))
     assert result.figures["arch"] == "slim"
     model, config, classes = checkpoints.load_run(tmp_path / "run")
@@ -53,6 +54,7 @@ def test_an_arch_of_one_s_own_trains_resumes_and_is_evaluated(tmp_path):
     assert more.figures["epochs"] == 2
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_network_of_one_s_own_starts_from_its_weights(tmp_path):
     model, stop = own(), Stop()
     flags = {key: value for key, value in FLAGS.items() if key != "resolution"}
@@ -62,6 +64,7 @@ def test_a_network_of_one_s_own_starts_from_its_weights(tmp_path):
         np.testing.assert_array_equal(start, given)
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_network_of_one_s_own_is_evaluated_and_goes_on(trained):
     assert trained.figures["arch"] == "mine" and trained.figures["params"] == own().count_params()
     assert json.loads((trained.folder / folders.NETWORK).read_text())["config"]["name"] == "mine"
@@ -111,6 +114,7 @@ def test_network_json_of_a_stranger_imports_nothing(tmp_path, monkeypatch):
             read_own(text, 10)
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_command_goes_on_with_an_arch_of_one_s_own_and_repeats_it(tmp_path, capsys):
     arch = dataclasses.replace(kcnn.get("anynetx-d1x1-w64x512-g512"), name="slim")
     arch = kcnn.scale(arch, width=0.125)

@@ -52,7 +52,7 @@ class Crash(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
-    flags = tiny | {"arch": "resnet-18", "depth": 0.5, "epochs": 3}
+    flags = tiny | {"epochs": 3}
     flags |= {"progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
                     "precise_bn": 2, "repeats": 2, "augment": "randaugment"}  # fmt: skip
     seen = []
@@ -70,6 +70,7 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
     same_run(trainers.fit(TrainConfig(resume=str(tmp_path / "run"))), whole)
 
 
+@pytest.mark.usefixtures("training_only")
 def test_patience_comes_to_an_end(tmp_path, tiny):
     result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9}, epochs=9, patience=2,
                                       run_dir=str(tmp_path / "run")))  # fmt: skip
@@ -80,6 +81,7 @@ def test_patience_comes_to_an_end(tmp_path, tiny):
     assert again.figures == result.figures  # it is finished
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkeypatch):
     """Once, at step 30: a gradient that is no number. Recorded, and remembered by a resumed run."""
     refuse, blown = trainers.loop.refuse_nan, []
@@ -105,6 +107,7 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
     assert extra["recoveries"] == 1
 
 
+@pytest.mark.usefixtures("training_only")
 def test_a_blow_up_stops_the_run_by_default(tmp_path, tiny):
     with pytest.raises(InputError, match="--recover"):
         trainers.fit(TrainConfig(**tiny | {"lr": 1e9, "optimizer": "sgd"}, epochs=2,

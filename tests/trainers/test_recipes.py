@@ -1,5 +1,6 @@
 """Recipes: complete, without contradictions, and the papers' figures."""
 
+import itertools
 import json
 import math
 import re
@@ -107,15 +108,30 @@ def test_they_are_listed(capsys):
     assert json.loads(line)["recipes"]["a2"]["optimizer"] == "lamb"
 
 
+# Each recipe and each family at least once.
+PAIRS = list(zip(itertools.cycle(RECIPES), FAMILIES, strict=False))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("name, arch", PAIRS)
+def test_they_plan_runs(name, arch):
+    plans(name, arch)
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", RECIPES)
-def test_they_plan_runs_of_all_families(name, capsys):
-    for arch in FAMILIES:
-        plan = dry_run(TrainConfig(recipe=name, arch=arch, width=0.25, depth=0.1, resolution=96, batch_size=8))
-        assert plan["steps"] == RECIPES[name]["epochs"] * (1442 // 8) and plan["config"]["recipe"] == name
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_they_plan_runs_of_all_families(name, arch):
+    plans(name, arch)
+
+
+def plans(name, arch):
+    plan = dry_run(TrainConfig(recipe=name, arch=arch, width=0.25, depth=0.1, resolution=96, batch_size=8))
+    assert plan["steps"] == RECIPES[name]["epochs"] * (1442 // 8) and plan["config"]["recipe"] == name
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("training_only")
 @pytest.mark.parametrize("name", RECIPES)
 def test_they_train(name, tiny, tmp_path):
     flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"batch_size": 128, "epochs": 1}

@@ -182,7 +182,8 @@ def test_config_resolves_to_itself():
     assert dataclasses.asdict(once)["epochs"] is not None
 
 
-@pytest.mark.parametrize("arch, weights", [("googlenet", [0.3, 0.3]), ("inception-v3", [0.4])])
+@pytest.mark.parametrize("arch, weights", [
+    ("googlenet", [0.3, 0.3]), pytest.param("inception-v3", [0.4], marks=pytest.mark.slow)])  # fmt: skip
 def test_auxiliary_heads_train_and_are_not_evaluated(arch, weights):
     config = resolve(
         TrainConfig(arch=arch, width=0.125, depth=0.1, resolution=75, batch_size=4, recipe="digits", drop=0.0, lr=1e-3)
@@ -236,8 +237,7 @@ def test_sam_takes_the_gradient_where_the_loss_is_highest_nearby():
 
 
 def test_mixing_reaches_the_loss():
-    plain, mixed, again = (run(steps=2, mixup=alpha)[1]["loss"] for alpha in (0.0, 1.0, 1.0))
-    np.testing.assert_array_equal(mixed, again)
+    plain, mixed = (run(steps=2, mixup=alpha)[1]["loss"] for alpha in (0.0, 1.0))
     assert (np.abs(mixed - plain) > 1e-3).all()
 
 

@@ -1,6 +1,5 @@
 """Compound coefficients: the constraint, the candidates, the family, and --compound in training."""
 
-import importlib
 import itertools
 import json
 import math
@@ -16,12 +15,12 @@ import kcnn.train
 from trainers.config import TrainConfig
 from trainers.runs import folders
 from trainers.settings import resolve
+from trainers.training import Result
 from tuning import compound
-from tuning.compound import at, at_phi_0, candidates, coefficients, family, triangle
-from tuning.trials import sweep
+from tuning.compound import Base, at, at_phi_0, candidates, coefficients, family, triangle
+from tuning.trials import engine, sweep
 from tuning.trials.sweep import FIGURES
 
-FIT = importlib.import_module("trainers.training")
 SMALL = TrainConfig(arch="ResNet18", width=0.25, depth=0.5, resolution=16, val_split=0.3)
 FLAGS = ("--arch", "resnet-18", "--width", "0.25", "--depth", "0.5", "--resolution", "16", "--val-split", "0.3")
 
@@ -40,7 +39,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def base():
-    return at_phi_0(SMALL)[0]
+    return at_phi_0(SMALL).config
 
 
 def test_every_candidate_keeps_the_constraint():
@@ -56,8 +55,8 @@ def test_every_candidate_keeps_the_constraint():
 
 def test_the_small_network_keeps_its_stem_and_resolution(base):
     assert (base.arch, base.resolution, base.stem, base.epochs) == ("resnet-18", 16, "small", compound.EPOCHS)
-    large, classes, images = at_phi_0(TrainConfig(arch="resnet-18", resolution=80, val_split=0.3))
-    assert (large.stem, classes, images) == ("standard", 10, 355)
+    large = at_phi_0(TrainConfig(arch="resnet-18", resolution=80, val_split=0.3))
+    assert (large.config.stem, large.classes, large.images) == ("standard", 10, 355)
 
 
 def test_candidates_cost_twice_as_much_and_differ(base, monkeypatch):
@@ -100,7 +99,7 @@ def rounding(arch, ideal_depth, ideal_width, ideal_pixels, base):
 )
 def test_the_family_doubles_with_phi_within_rounding(base, tmp_path, place):
     growth = coefficients(place)
-    rows = family(tmp_path, base, 10, growth)
+    rows = family(tmp_path / "compound.yaml", Base(base, 10, 355), growth)
     small = resolve(base).arch
     assert [row["phi"] for row in rows] == list(range(8)) and rows[0]["times"] == 1
     for row in rows:
@@ -116,7 +115,7 @@ def test_the_family_s_commands_train_those_very_networks(base, tmp_path, capsys)
     growth = coefficients((0.3, 0.3, 0.4))
     text = yaml.safe_dump(growth | {"arch": base.arch, "resolution": base.resolution, "stem": base.stem})
     (tmp_path / "compound.yaml").write_text(text)
-    rows = family(tmp_path, base, 10, growth)
+    rows = family(tmp_path / "compound.yaml", Base(base, 10, 355), growth)
     for row in (rows[0], rows[2], rows[7]):
         words = shlex.split(row["command"])
         assert words[:2] == ["kcnn", "train"] and "--resolution" not in words
@@ -165,20 +164,17 @@ def quick(monkeypatch):
     """Workers in this process, and trainings that take no time: resolution helps most."""
     begun = []
 
-    def fit(config):
+    def fit(config, callbacks):
         begun.append(config)
+        Path(config.run_dir).mkdir(exist_ok=True)
         folders.write_json(Path(config.run_dir, folders.CLASSES), list("0123456789"))
         accuracy = 0.6 + 0.1 * (config.gamma or 1) + 0.001 * config.seed
         facts = kcnn.facts(resolve(config).arch, 10, stem="standard")
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": accuracy, "macs": facts.macs, "params": facts.params}
-        return FIT.Result(Path(config.run_dir), figures)
+        return Result(Path(config.run_dir), figures)
 
-    def run(folder, parallel, say):
-        sweep.work(folder)
-        return list(sweep.results(folder).values())
-
-    monkeypatch.setattr(FIT, "fit", fit)
-    monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr("trainers.fit", fit)
+    monkeypatch.setattr(sweep, "carry_out", lambda trials, oracle, _: engine.work_alone(trials, oracle))
     return begun
 
 
@@ -202,7 +198,7 @@ def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick, monkeyp
     assert [row[0] for row in rows] == [str(phi) for phi in range(8)]
     assert told(capsys, compound.main, *argv)[0] == 0 and len(quick) == 8  # it was all there
     code, _, err = told(capsys, compound.main, *(w.replace("0.5", "1") for w in argv))
-    assert code == 2 and "c holds another sweep: depth is 0.5 there, 1.0 here" in err.replace("'the default'", "1.0")
+    assert code == 2 and "c holds another search: depth is 0.5 there, 1.0 here" in err.replace("the default", "1.0")
 
 
 @pytest.mark.parametrize("flags, says", [

@@ -1,6 +1,5 @@
 """Design spaces compared, from the command line to the page."""
 
-import importlib
 import json
 import re
 import subprocess
@@ -13,12 +12,12 @@ import pytest
 
 import kcnn
 from trainers.runs import folders
+from trainers.training import Result
 from tuning import design_space
 from tuning.pages.design_space import narrowed
-from tuning.trials import sweep
+from tuning.trials import engine, sweep
 from tuning.trials.sweep import FIGURES, read_lines
 
-FIT = importlib.import_module("trainers.training")
 ROOT = Path(__file__).parents[2]
 SPACES = ("anynetx-e:d=1..2,w=8..64,g=4..8,b=1..2", "regnetx:d=4..6,w=8..24,a=8..24,g=4..8,b=1")
 FLAGS = ("--space", *SPACES, "--networks", "6", "--min-macs", "60K", "--max-macs", "250K", "--resolution", "8")
@@ -98,20 +97,17 @@ def quick(monkeypatch):
     """Workers in this process, and trainings that take no time: deep networks err less."""
     begun = []
 
-    def fit(config):
+    def fit(config, callbacks):
         begun.append(config)
+        Path(config.run_dir).mkdir(exist_ok=True)
         folders.write_json(Path(config.run_dir, folders.CLASSES), list("0123456789"))
         arch = kcnn.get(config.arch)
         figures = dict.fromkeys(FIGURES, 1.0) | {"val_accuracy": 0.5 + 0.02 * sum(s.depth for s in arch.stages)}
         facts = kcnn.facts(arch, 10, resolution=8)
-        return FIT.Result(Path(config.run_dir), figures | {"macs": facts.macs, "params": facts.params})
+        return Result(Path(config.run_dir), figures | {"macs": facts.macs, "params": facts.params})
 
-    def run(folder, parallel, say):
-        sweep.work(folder)
-        return list(sweep.results(folder).values())
-
-    monkeypatch.setattr(FIT, "fit", fit)
-    monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr("trainers.fit", fit)
+    monkeypatch.setattr(sweep, "carry_out", lambda trials, oracle, _: engine.work_alone(trials, oracle))
     return begun
 
 
@@ -135,14 +131,15 @@ def test_spaces_are_sampled_trained_and_drawn_and_more_goes_on(here, capsys, qui
     assert code == 0 and len(quick) == 14
     assert read_lines(here / "s" / "results.jsonl")[:12] == rows
     code, _, err = told(capsys, *FLAGS, "--epochs", "2", "--run-dir", "s")
-    assert code == 2 and "s holds another sweep: epochs is 1 there, 2 here" in err
+    assert code == 2 and "s holds another search: epochs is 1 there, 2 here" in err
 
 
 def test_the_paper_s_band_goes_with_the_area():
     config = design_space.short_runs(replace(design_space.TrainConfig(), resolution=224))
-    assert design_space.macs_band(None, None, config) == (360e6, 400e6)
-    assert design_space.macs_band(None, "100M", config) == pytest.approx((90e6, 100e6))
-    assert design_space.macs_band(None, None, replace(config, resolution=112))[1] == pytest.approx(100e6)
+    method = design_space.Method()
+    assert design_space.macs_band(method, config) == (360e6, 400e6)
+    assert design_space.macs_band(replace(method, max_macs="100M"), config) == pytest.approx((90e6, 100e6))
+    assert design_space.macs_band(method, replace(config, resolution=112))[1] == pytest.approx(100e6)
 
 
 @pytest.mark.parametrize("flags, says", [
@@ -174,7 +171,7 @@ def test_the_paper_s_band_goes_with_the_area():
     ("--recipe nope", "nope"),
     ("--config nowhere.yaml", "nowhere.yaml"),
     ("--table nowhere.jsonl", "nowhere.jsonl"),
-    ("--table bad.jsonl", "bad.jsonl, line 1 is damaged"),
+    ("--table bad.jsonl", "bad.jsonl, line 1 is not JSON"),
     ("--table empty.jsonl", "empty.jsonl: lines with space, arch and val_accuracy"),
     ("--table failed.jsonl", "all 1 networks failed, the first: it broke"),
 ])  # fmt: skip

@@ -1,30 +1,25 @@
 """Ctrl-C before anything has begun, a disk that is full, a folder that is gone."""
 
-import importlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import keras_tuner
+import filelock
 import pytest
-from keras_tuner import oracles
 
 import tuning
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from tuning.trials import sweep
-from tuning.trials import workers as parallel
-from tuning.trials.objective import Objective
-from tuning.trials.records import claimed
-from tuning.trials.space import Dimension, Limits, Ranges, Space
+from trainers.training import Result
+from tuning.trials import engine, sweep
+from tuning.trials.options import Limits, Ranges
+from tuning.trials.trainer import claimed
 from tuning.trials.trial import run_trial
 
-FIT = importlib.import_module("trainers.training")  # its name in the package is the function's
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "tuning.search": ["--run-dir", "s"],
@@ -97,72 +92,38 @@ def test_a_full_disk_ends_a_search_and_no_trial(fit, raised, tmp_path, monkeypat
 def test_a_folder_that_is_removed_under_a_search_is_noticed_and_stays_away(tmp_path, monkeypatch):
     def fit(config, callbacks):
         shutil.rmtree(tmp_path / "s")
-        return FIT.Result(Path(config.run_dir), {"val_accuracy": 0.5})
+        return Result(Path(config.run_dir), {"val_accuracy": 0.5})
 
     monkeypatch.setattr("trainers.fit", fit)
     with pytest.raises(InputError, match="cannot write"):
         search(tmp_path / "s")
     assert not (tmp_path / "s").exists()
-    space = Space(TrainConfig(), (Dimension("width", 0.1, 1.0),))
     with pytest.raises(InputError, match="s is gone: it was removed or renamed"):
-        run_trial(space, Objective("val_accuracy"), {}, tmp_path / "s", "0", {"width": 0.5})
+        run_trial(tmp_path / "s/trials/0", {"trial": "0", "values": {}}, TrainConfig, lambda figures: 0.5)
     assert not (tmp_path / "s").exists()
 
 
 def test_what_a_sweep_s_worker_cannot_write_ends_it(tmp_path, monkeypatch):
-    def fit(config):
+    def fit(config, callbacks):
         shutil.rmtree(tmp_path / "s")
-        return FIT.Result(Path(config.run_dir), dict.fromkeys(sweep.FIGURES, 0.5))
+        return Result(Path(config.run_dir), dict.fromkeys(sweep.FIGURES, 0.5))
 
-    monkeypatch.setattr(FIT, "fit", fit)
-    sweep.write_jobs(tmp_path / "s", [sweep.Job("a", TrainConfig())])
-    with pytest.raises(InputError, match="s is gone: it was removed or renamed"):
-        sweep.work(tmp_path / "s")
+    monkeypatch.setattr("trainers.fit", fit)
+    monkeypatch.setattr(sweep, "carry_out", lambda trials, oracle, _: engine.work_alone(trials, oracle))
+    (tmp_path / "s").mkdir()
+    with pytest.raises(InputError, match="its folder is gone; it was removed or renamed"):
+        sweep.train_all(tmp_path / "s", [sweep.Job("a", TrainConfig())], 1)
     assert not (tmp_path / "s").exists()
 
 
-@pytest.fixture
-def oracle(tmp_path, monkeypatch):
-    """An oracle of KerasTuner's that is served on loopback, as the environment says."""
-    space = keras_tuner.HyperParameters()
-    space.Float("width", 0.1, 1.0)
-    made = oracles.RandomSearchOracle(keras_tuner.Objective("score", "max"), 5, seed=1, hyperparameters=space)
-    made._set_project_dir(str(tmp_path), "oracle")
-    made.verbose = 0
-    with socket.socket() as free:
-        free.bind((parallel.LOOPBACK, 0))
-        port = free.getsockname()[1]
-    for name, value in ((parallel.NAME, "worker-0"), (parallel.ADDRESS, parallel.LOOPBACK), (parallel.PORT, port)):
-        monkeypatch.setenv(name, str(value))
-    return made
-
-
-def test_a_chief_that_cannot_write_its_state_says_so(oracle, tmp_path):
-    def save():
-        oracle.failure = InputError("cannot write oracle.json: No space left on device")
-        raise oracle.failure
-
-    oracle.save = save
-    lost = []
-
-    def worker():
-        with pytest.raises(InputError, match="lost the chief") as error, parallel.connected() as (remote, name):
-            parallel.work(remote, name, lambda trial: 0.5)
-        lost.append(error)
-
-    thread = threading.Thread(target=worker)
-    thread.start()
-    with pytest.raises(InputError, match=r"cannot write oracle\.json"):
-        parallel.lead(oracle)
-    thread.join(60)
-    assert lost
-
-
-def test_a_worker_s_bad_input_is_not_tried_again(oracle, tmp_path):
-    tells = "import sys; print('tuning.worker: error: cannot write x: No space left on device (`--help`)'); sys.exit(2)"
-    with pytest.raises(InputError, match=r"^worker-0 cannot go on: cannot write x: No space left on device$"):
-        parallel.supervise(oracle, [sys.executable, "-c", tells], 1, tmp_path / "logs")
-
-
 def test_two_that_begin_in_the_same_second_have_a_folder_each(tmp_path):
-    assert [claimed(tmp_path / "logs" / "a").name for _ in range(3)] == ["a", "a-1", "a-2"]
+    assert [claimed(tmp_path / "logs" / "a", TrainConfig()).name for _ in range(3)] == ["a", "a-1", "a-2"]
+
+
+def test_a_run_that_another_process_still_trains_ends_the_search_and_no_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("tuning.trials.trial.WAIT_SECONDS", 0.1)
+    folder = tmp_path / "s" / "trials" / "0"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / ".lock"), pytest.raises(InputError, match="0 is in use by a live run"):
+        run_trial(folder, {"trial": "0", "values": {}}, TrainConfig, lambda figures: 0.5)
+    assert not (folder / "trial.json").exists()

@@ -46,7 +46,7 @@ def wait_for(what, process, seconds=400):
 
 
 def workers_of(pid):
-    return [p for p in children(pid) if b"tuning.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in children(pid) if b"tuning.sweep" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def children(pid):
@@ -93,7 +93,7 @@ def test_killed_twice_and_a_worker_once_it_ends_with_each_trial_once(tmp_path):
     os.kill(workers[0], signal.SIGKILL)  # started again under its name
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
-    assert "died (SIGKILL)" in err
+    assert "died (killed by SIGKILL)" in err
     result = json.loads(out.splitlines()[-1])
     assert [row["trial"] for row in result["trials"]] == list("01234567")
     assert {row["status"] for row in result["trials"]} == {"completed"}

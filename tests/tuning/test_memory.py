@@ -11,16 +11,16 @@ SEARCH = """
 import json, sys
 import tuning
 from trainers import TrainConfig
-from tuning.pages import search as report
-from tuning.trials.space import Ranges
+from tuning.pages import search as pages
+from tuning.trials.options import Ranges
 
-told, resident = report.tell, []
+line, resident = pages.line, []
 
-def tell(*args):  # as each trial ends
+def measured(*args):  # as each trial ends
     resident.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20)
-    told(*args)
+    return line(*args)
 
-report.tell = tell
+pages.line = measured
 ranges = Ranges(width_range=(0.0625, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
 config = TrainConfig(arch="resnet-18", epochs=1, batch_size=256, run_dir=sys.argv[1])
 tuning.search(config, ranges, tuner="random", max_trials=50)

@@ -1,9 +1,10 @@
-"""Data sets to batches of pixels: a source, its splits, and the pipelines over them."""
+"""From data sets to batches of pixels: a source, its splits, and the pipelines over them."""
 
+from trainers.data.augment import Augmentation
 from trainers.data.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image
 from trainers.data.listing import SUFFIXES
 from trainers.data.names import shown
-from trainers.data.pipeline import broken_files, eval_batches, train_batches, training_records
+from trainers.data.pipeline import Order, broken_files, eval_batches, train_batches, training_records
 from trainers.data.sampling import sample
 from trainers.data.sources import open_data
 from trainers.data.splits import Source, Split
@@ -13,6 +14,8 @@ decode_eval = eval_image
 __all__ = [
     "READ_ERRORS",
     "SUFFIXES",
+    "Augmentation",
+    "Order",
     "Source",
     "Split",
     "broken_files",

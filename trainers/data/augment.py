@@ -4,6 +4,7 @@ Policies draw operations (see operations.py) and their values from tables; jitte
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from trainers.data.operations import OPERATIONS, apply, brightness, color, contr
 
 Draws = tuple[tf.Tensor, tf.Tensor]
 
-# Operation: its value at strength 0, how far strength 1 moves it, and whether in either direction.
+# By operation: its value at strength 0, how far strength 1 moves it, and whether it moves in both directions.
 Table = dict[str, tuple[float, float, bool]]
 RANDAUGMENT: Table = {
     "identity": (0, 0, False), "autocontrast": (0, 0, False), "equalize": (0, 0, False), "rotate": (0, 30, True),
@@ -20,7 +21,7 @@ RANDAUGMENT: Table = {
     "brightness": (1, 0.9, True), "sharpness": (1, 0.9, True), "shear_x": (0, 0.3, True), "shear_y": (0, 0.3, True),
     "translate_x": (0, 150 / 331, True), "translate_y": (0, 150 / 331, True),
 }  # fmt: skip
-# The paper moves by up to 32 pixels; here it is as much of any image as of one with 224.
+# The paper moves by up to 32 pixels; here it is the same share of any image as 32 of 224.
 TRIVIALAUGMENT: Table = RANDAUGMENT | {
     "rotate": (0, 135, True), "color": (1, 0.99, True), "posterize": (8, -6, False), "contrast": (1, 0.99, True),
     "brightness": (1, 0.99, True), "sharpness": (1, 0.99, True), "shear_x": (0, 0.99, True),
@@ -51,27 +52,45 @@ AUTOAUGMENT: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] =
 )  # fmt: skip
 
 
-def augment(image: tf.Tensor, seed: tf.Tensor, *, policy: str = "none", magnitude: float = 9.0, std: float = 0.0,
-            probability: float = 1.0, layers: int = 2, color_jitter: float = 0.0,
-            erase: float = 0.0) -> tf.Tensor:  # fmt: skip
-    """uint8 (r, r, 3) to the same: a policy's operations, then jitter, then erasing. The integers `seed`, shape (2,),
-    decide everything.
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed at random.
 
-    policy: none, randaugment, trivialaugment or autoaugment; magnitude, std, probability, layers: RandAugment's.
-    color_jitter: its strength, 0: none. erase: the probability.
+    crop_scale: the smallest share of the image's area that a random crop covers. flip: whether images are mirrored.
+    policy: none, randaugment, trivialaugment or autoaugment; magnitude, std, probability, layers: the parameters of
+    `randaugment`. color_jitter: the strength of `jitter`; 0 leaves it out. erase: the probability of `erased`.
+    """
+
+    crop_scale: float = 0.08
+    flip: bool = True
+    policy: str = "none"
+    magnitude: float = 9.0
+    std: float = 0.0
+    probability: float = 1.0
+    layers: int = 2
+    color_jitter: float = 0.0
+    erase: float = 0.0
+
+
+USUAL = Augmentation()  # Inception's crops and mirrored images, nothing else
+
+
+def augment(image: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """uint8 (r, r, 3) to the same: the policy's operations, then jitter, then erasing. The integers `seed`, shape
+    (2,), decide everything. (`train_image` crops and mirrors before.)
     """
     seeds = tf.random.split(seed, 3)
-    if policy != "none":
+    if how.policy != "none":
         draws = {
-            "randaugment": lambda: randaugment(seeds[0], magnitude, std, probability, layers),
+            "randaugment": lambda: randaugment(seeds[0], how.magnitude, how.std, how.probability, how.layers),
             "trivialaugment": lambda: trivialaugment(seeds[0]),
             "autoaugment": lambda: autoaugment(seeds[0]),
         }
-        for operation, value in zip(*map(tf.unstack, draws[policy]()), strict=True):
+        for operation, value in zip(*map(tf.unstack, draws[how.policy]()), strict=True):
             image = apply(image, operation, value)
-    if color_jitter:
-        image = jitter(image, seeds[1], color_jitter)
-    return erased(image, seeds[2], erase) if erase else image
+    if how.color_jitter:
+        image = jitter(image, seeds[1], how.color_jitter)
+    return erased(image, seeds[2], how.erase) if how.erase else image
 
 
 def randaugment(

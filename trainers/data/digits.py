@@ -7,7 +7,7 @@ from trainers.data.splits import Source, Split, indexed_split
 
 
 def open_digits() -> Source:
-    """8 x 8 grey images of 0 to 9; of every class each fifth example is held out."""
+    """8 x 8 grey images of 0 to 9; every fifth example of each class is held out for validation."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -68,7 +68,7 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
 
 
 def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = False) -> Split:
-    """All images of a folder with one subfolder per class, of which nothing is held out: what a network is tested on.
+    """All images of a folder with one subfolder per class; none is held out, as a network is tested on them.
 
     The subfolders may be only some of `classes`; labels are places in `classes`. Raises InputError for any other.
     """
@@ -126,10 +126,10 @@ def _split(files: Files, root: str) -> Split:
 
 
 def _described(path: bytes, root: str, every: int) -> tuple[str, int, str]:
-    """A file's path below `root`, its bytes, and of one in `every` a hash of what is in it.
+    """A file's path below `root`, its size in bytes, and for one file in `every` a hash of its content, else "".
 
-    To read all files of a large data set would take as long as an epoch. Which are read hangs on their names, so
-    that it is the same when others come or go.
+    Reading all files of a large data set would take as long as an epoch. The names decide which files are read, so
+    that the choice stays the same when others come or go.
     """
     name = os.fsdecode(path)[len(root) + 1 :].replace(os.sep, "/")
     try:

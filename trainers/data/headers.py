@@ -19,7 +19,7 @@ MAX_SIDE = 2**16 - 1  # as in JPEG and GIF; a resize keeps some hundred rows of 
 _HEAD = 128  # bytes that hold every header but JPEG's and the frames of a GIF
 _SCANNED = 2**31  # pixels that all scans of a JPEG pass over: seconds of work
 _SCANS = [b"\0\x08\1", b"\0\x0a\2", b"\0\x0c\3", b"\0\x0e\4"]  # how each begins, after the bytes FF DA
-_TEXTS = 32  # compressed texts in a PNG; each may unpack to 8 MB
+_TEXTS = 32  # compressed texts in a PNG; each of them may unpack to 8 MB
 _READ_WHOLE = [b"TXt", b"tEXt", b"iCCP", b"sPLT", b"CAL", b"eXIf"]  # in the names of chunks that need room for all
 _BLOCKS = 2**16  # of a GIF and of pieces of their data, besides those that its length calls for
 _HOPS = 8  # pieces of a GIF's data that are passed in one go
@@ -28,7 +28,7 @@ Read = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # the sizes and the data of a Hea
 
 
 class Header(NamedTuple):
-    """What the header of a picture says.
+    """The header of a picture.
 
     kind: its format, a place in KINDS, int32. sizes: its height, its width, and the pixels that are unpacked, int64
     (3,). data: the bytes to decode, which are the picture's but for what its decoder would misread.
@@ -40,8 +40,8 @@ class Header(NamedTuple):
 
 
 def checked(data: tf.Tensor, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str = "the picture") -> Header:
-    """The header of encoded bytes, a scalar string. Anything but a picture of at most `max_pixels` pixels, whose sides
-    and whose work are within bounds, is an InvalidArgumentError that says so of `who`.
+    """The header of encoded bytes, a scalar string. Raises InvalidArgumentError, whose message begins with `who`, for
+    anything but a picture of at most `max_pixels` pixels whose sides and decoding time are within bounds.
     """
     return _checked(data, tf.constant(max_pixels, tf.int64), tf.convert_to_tensor(who))
 
@@ -79,7 +79,7 @@ def _sizes(height: tf.Tensor, width: tf.Tensor, times: tf.Tensor | int = 1) -> t
 
 
 def _pieces(data: tf.Tensor, mark: bytes) -> tf.Tensor:
-    """What follows each of the marks in the data, up to the next one."""
+    """The bytes after each of the marks in the data, up to the next mark."""
     return tf.raw_ops.StringSplitV2(input=[data], sep=mark).values[1:]
 
 
@@ -92,7 +92,7 @@ def _jpeg(data: tf.Tensor, head: tf.Tensor) -> Read:
 
 
 def _png(data: tf.Tensor, head: tf.Tensor) -> Read:
-    """Compressed texts are unpacked, too, although nobody reads them."""
+    """libpng unpacks compressed texts, too, although nobody reads them."""
     width, height = _numbers(head, range(19, 15, -1), range(23, 19, -1))
     texts = tf.size(_pieces(data, b"TXt"))  # the end of the names zTXt and iTXt
     fault = tf.where(texts > _TEXTS, f" has more than {_TEXTS} compressed texts", "")

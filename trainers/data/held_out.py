@@ -12,14 +12,14 @@ from trainers.runs.folders import same_classes
 from trainers.settings import RunConfig
 
 Part = Literal["val", "test", "train"]
-WHOLE = "all"  # what the part of a folder without parts is called
+WHOLE = "all"  # the name of the whole of a folder without parts
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Images whose labels are places among the run's classes. part: "val", "test", "train", or "all" of a folder.
 
-    place: for a person, which data and which part of it they are.
+    place: the data and its part in words.
     """
 
     split: Split
@@ -30,10 +30,10 @@ class HeldOut:
 
 def open_held_out(config: RunConfig, classes: tuple[str, ...], run: str, data: str | None = None,
                   part: Part | None = None) -> HeldOut:  # fmt: skip
-    """A part of the run's data (by default what it was validated on), or of other data.
+    """A part of the run's data (by default its validation split), or of other data.
 
     A folder other than the run's is taken whole if it holds the class folders itself; with parts, its val/ or else its
-    test/ is the default. Asked for by name, the parts of a folder without parts are those that training would make.
+    test/ is the default. If a part of such a folder is asked for by name, it is the part that training would make.
     Raises InputError.
     """
     name = config.data if data is None else data

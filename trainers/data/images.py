@@ -17,15 +17,15 @@ _DCT = "INTEGER_ACCURATE"
 # A JPEG's colours are stored coarser than its pixels and smoothed over neighbours, which a crop at its edge lacks.
 _MARGIN = 8
 
-# What reading or decoding in vain raises. TensorFlow's messages are bytes, and hold names of files as they are.
+# The errors of reading and decoding. TensorFlow's messages are bytes that hold names of files as they are.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def decode(data: tf.Tensor, *, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str = "the picture") -> tf.Tensor:
     """Encoded bytes, a scalar string, to uint8 (h, w, 3).
 
-    Anything else, and what is larger than `max_pixels`, is an InvalidArgumentError; what is wrong before anything is
-    decoded is said of `who`.
+    Raises InvalidArgumentError for anything else and for pictures above `max_pixels`; its message begins with `who`
+    where the header is at fault.
     """
     return _decoded(checked(data, max_pixels, who))
 
@@ -80,7 +80,7 @@ def eval_image(data: tf.Tensor, resolution: int, crop: float = 0.875, *, max_pix
                who: tf.Tensor | str = "the picture") -> tf.Tensor:  # fmt: skip
     """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized.
 
-    What cannot be decoded, or is too large, fails as in `decode`.
+    Raises InvalidArgumentError as `decode` does.
     """
     header = checked(data, max_pixels, who)
     return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution)

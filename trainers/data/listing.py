@@ -1,4 +1,4 @@
-"""What lies in a folder of class folders: the images of each class, however they are linked."""
+"""The images in a folder of class folders, by class; links are followed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def subfolders(folder: str) -> list[str]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """folder, file or other: a pipe, a socket, a device. Links are what they lead to."""
+    """folder, file or other (a pipe, a socket, a device). A link is of the kind that it leads to."""
     try:
         if entry.is_dir():
             return "folder"
@@ -37,7 +37,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def class_images(root: str, classes: list[str], other: Other, skip: bool, corrupt: list[str]) -> Files:
-    """The images of each class. What is named like one and is no file is added to `corrupt`, or not to be skipped."""
+    """The images of each class. A pipe or device that is named like an image is added to `corrupt` where `skip` is set.
+    Otherwise it raises InputError, as does a class without images.
+    """
     images: Files = []
     for label in classes:
         folder = os.path.join(root, label)
@@ -55,8 +57,8 @@ def class_images(root: str, classes: list[str], other: Other, skip: bool, corrup
 
 
 def _walk(folder: str, label: str, other: Other) -> Iterator[tuple[bytes, str]]:
-    """What is named like an image in a class's folder and below, and its kind. Links to folders are followed, each
-    folder once. Raises InputError where one leads to images of another class.
+    """(path, kind) of all that is named like an image in a class's folder and below. Links to folders are followed,
+    each folder once. Raises InputError where one leads to images of another class.
     """
     ahead, links, seen = [folder], list[str](), set[str]()
     while ahead or links:
@@ -79,7 +81,7 @@ def _walk(folder: str, label: str, other: Other) -> Iterator[tuple[bytes, str]]:
 def other_class(roots: list[str], classes: list[str]) -> Other:
     """A function other(folder, label): another class whose folder is this one, lies in it or around it, if any.
 
-    Of the folders that it is asked for it remembers the class, too. Folders are given by their real paths.
+    It remembers the class of each folder that it is asked for. Folders are given by their real paths.
     """
     inside: dict[str, str] = {}
     below: dict[str, set[str]] = {}

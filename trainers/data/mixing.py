@@ -11,11 +11,11 @@ def mix(
     the partner's, and lam the share of the pixels outside.
 
     images: (b, r, r, 3) and targets: (b, classes), both float32; returns the same. lam is from Beta(alpha, alpha),
-    one for the batch; `mixup` and `cutmix` are the alphas, 0: without; `switch` is the probability of CutMix where
-    there are both. The integers `key`, shape (2,), decide all draws.
+    one for the batch; `mixup` and `cutmix` are the alphas, of which 0 leaves its method out; `switch` is the
+    probability of CutMix where both are there. The integers `key`, shape (2,), decide all draws.
 
-    The partner is at the mirrored place: as the order of examples is random, so are the pairs, nobody is left out
-    (but the middle one of an odd batch), and each pair comes in both proportions.
+    The partner is at the mirrored place: as the order of examples is random, so are the pairs; no image is left
+    out (but the middle one of an odd batch), and each pair comes in both proportions.
     """
     if not mixup and not cutmix:
         return images, targets

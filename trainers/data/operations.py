@@ -19,7 +19,7 @@ def identity(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Each channel stretched to 0 ... 255."""
+    """Each channel is stretched to 0 ... 255."""
     pixels = tf.reshape(image, (-1, 3))
     low, high = (tf.cast(f(pixels, 0), tf.float64)[:, None] for f in (tf.reduce_min, tf.reduce_max))
     scale = 255 / (high - low)
@@ -28,7 +28,7 @@ def autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def equalize(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Each channel with all levels about equally often."""
+    """In each channel all levels become about equally frequent."""
     counts = tf.reshape(tf.math.bincount(tf.reshape(_offset(image), (-1,)), minlength=768), (3, 256))
     highest = tf.reduce_max(tf.where(counts > 0, tf.range(256), 0), -1, keepdims=True)
     step = (tf.reduce_sum(counts, -1, keepdims=True) - tf.gather(counts, highest, batch_dims=1)) // 255
@@ -52,22 +52,22 @@ def posterize(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
 
 
 def brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """0: black, 1: as it is."""
+    """A factor of 0 gives black, 1 changes nothing."""
     return _mapped(image, _levels() * factor)
 
 
 def contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """0: the mean grey everywhere, 1: as it is."""
+    """A factor of 0 gives the mean grey everywhere, 1 changes nothing."""
     return _mapped(image, _blend(tf.floor(tf.reduce_mean(_grey(image)) + 0.5), _levels(), factor))
 
 
 def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """0: grey, 1: as it is."""
+    """A factor of 0 gives grey levels, 1 changes nothing."""
     return _bytes(_blend(_grey(image), tf.cast(image, tf.float32), factor))
 
 
 def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """0: smoothed over 3 x 3 pixels (of weight 1, the middle one of 5), 1: as it is; the border stays."""
+    """A factor of 0 smooths over 3 x 3 pixels (of weight 1, the middle one of 5), 1 changes nothing; borders stay."""
     if min(image.shape[:2]) < 3:
         return tf.identity(image)
     x = tf.cast(image, tf.float32)
@@ -78,7 +78,7 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """Anticlockwise, about the centre."""
+    """The image turns anticlockwise about its centre."""
     angle = degrees * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
     y, x = (tf.cast(n, tf.float32) / 2 for n in (tf.shape(image)[0], tf.shape(image)[1]))
@@ -96,12 +96,12 @@ def shear_y(image: tf.Tensor, tangent: tf.Tensor) -> tf.Tensor:
 
 
 def translate_x(image: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """To the left by a share of the width."""
+    """The image moves left by a share of its width."""
     return _moved(image, (1.0, 0.0, share * tf.cast(tf.shape(image)[1], tf.float32)), (0.0, 1.0, 0.0))
 
 
 def translate_y(image: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """Up by a share of the height."""
+    """The image moves up by a share of its height."""
     return _moved(image, (1.0, 0.0, 0.0), (0.0, 1.0, share * tf.cast(tf.shape(image)[0], tf.float32)))
 
 

@@ -1,64 +1,73 @@
 """From records to batches of pixels: in a fixed order, in parallel, each worker doing its own share only."""
 
+from dataclasses import dataclass
+
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data.augment import augment
+from trainers.data.augment import USUAL, Augmentation, augment
 from trainers.data.images import READ_ERRORS, decode, eval_image, reason, train_image
 from trainers.data.splits import THREADS, Split, in_order
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which training examples a run draws, and in which order; the seed decides it.
+
+    epoch_size: examples in an epoch. batch: examples in a global batch, over all workers. start: the first example
+    that is drawn, counted from the beginning of the run. repeats: how often a global batch holds each image (see
+    `training_records`).
+    """
+
+    seed: int
+    epoch_size: int
+    batch: int = 1
+    start: int = 0
+    repeats: int = 1
+
+
 def train_batches(
     split: Split,
-    *,
-    batch: int,
+    order: Order,
     resolution: int,
-    seed: int,
-    epoch_size: int,
-    start: int = 0,
+    augmentation: Augmentation = USUAL,
     shard: tuple[int, int] = (0, 1),
-    crop_scale: tuple[float, float] = (0.08, 1.0),
-    flip: bool = True,
-    policy: str = "none",
-    magnitude: float = 9.0,
-    std: float = 0.0,
-    probability: float = 1.0,
-    layers: int = 2,
-    color_jitter: float = 0.0,
-    erase: float = 0.0,
-    repeats: int = 1,
     threads: int = THREADS,
 ) -> tf.data.Dataset:
-    """Endless {"image": uint8 (batch, r, r, 3), "label": int32 (batch,), "index": int64 (batch,)}.
+    """Endless {"image": uint8 (b, r, r, 3), "label": int32 (b,), "index": int64 (b,)}, b = order.batch / W.
 
-    `start` is the number of the first example, counted over the whole run. With shard (w, W) each run of batch * W
-    examples is cut into W blocks, of which this is the w-th. An image hangs on (seed, epoch, index, copy) alone. For
-    `policy` to `erase` see `augment`, for `repeats` `training_records`.
+    With shard (w, W) each global batch is cut into W blocks, of which this is the w-th. An image depends on (seed,
+    epoch, index, copy) alone.
     """
+    seed = order.seed
 
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         key = tf.stack([seed * 2**32 + record["epoch"], record.get("copy", 0) * 2**40 + record["index"]])
-        image = train_image(split.load(record["image"]), resolution, key, crop_scale=crop_scale, flip=flip)
+        image = train_image(
+            split.load(record["image"]),
+            resolution,
+            key,
+            crop_scale=(augmentation.crop_scale, 1.0),
+            flip=augmentation.flip,
+        )
         # `train_image` splits the key into two, which are the first two of any split.
-        image = augment(image, tf.random.split(key, 3)[2], policy=policy, magnitude=magnitude, std=std,
-                        probability=probability, layers=layers, color_jitter=color_jitter, erase=erase)  # fmt: skip
+        image = augment(image, tf.random.split(key, 3)[2], augmentation)
         return {"image": image, "label": record["label"], "index": record["index"]}
 
-    records = training_records(split, seed, epoch_size, start, batch * shard[1], repeats)
-    examples = _share(records, batch, shard).map(example, num_parallel_calls=threads)
+    batch = order.batch // shard[1]
+    examples = _share(training_records(split, order), batch, shard).map(example, num_parallel_calls=threads)
     return _batched(examples, batch, tf.data.INFINITE_CARDINALITY)
 
 
-def training_records(
-    split: Split, seed: int, epoch_size: int, start: int = 0, batch: int = 1, repeats: int = 1
-) -> tf.data.Dataset:
-    """What `train_batches` reads, in its order: records as in `Split`, with repeats also of a "copy", int64.
+def training_records(split: Split, order: Order) -> tf.data.Dataset:
+    """The records that `train_batches` reads, in its order (see `Split`); with repeats each has a "copy", int64, too.
 
-    With repeated augmentation (Hoffer et al., https://arxiv.org/abs/1901.09335) a global batch of `batch` examples
-    holds each image `repeats` times, as the images of copy 0, then the same of copy 1, and so on: copies meet in
-    different replicas rather than in one, as DeiT's sampler has it. Where it does not divide the batch, the last copy
-    is short. An epoch has as many examples as without, and so fewer images.
+    With repeated augmentation (Hoffer et al., https://arxiv.org/abs/1901.09335) a global batch holds each image
+    `repeats` times: first the images of copy 0, then the same images of copy 1, and so on. Copies of an image so go
+    to different replicas rather than to one, as in DeiT's sampler. The last copy is short where the repeats do not
+    divide the batch. An epoch has as many examples as without repeats, and so fewer images.
     """
+    seed, epoch_size, batch, start, repeats = order.seed, order.epoch_size, order.batch, order.start, order.repeats
     if not 1 <= epoch_size <= split.size:
         raise InputError(f"epoch_size is {epoch_size}; give 1 to {split.size}, the number of training examples")
     if not 1 <= repeats <= batch:
@@ -104,7 +113,7 @@ def eval_batches(
 
 
 def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> dict[str, str]:
-    """Those of the first `count` records that cannot be read or decoded, by description, and why not.
+    """The reasons why some of the first `count` records cannot be read or decoded, by their description.
 
     For use after a pipeline has failed with one of READ_ERRORS, on the same `split.stream(...)` or `split.once()`.
     """

@@ -1,4 +1,4 @@
-"""A few examples that stand for a whole split: from every class, in the proportions of the split."""
+"""A few examples that represent a whole split: they come from every class, in the proportions of the split."""
 
 from dataclasses import replace
 

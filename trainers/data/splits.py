@@ -1,4 +1,4 @@
-"""What every data source becomes: records in an order that depends on nothing but (seed, epoch, position)."""
+"""The common form of all data sources: records in an order that only (seed, epoch, position) decide."""
 
 import functools
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-THREADS = os.cpu_count() or 1  # that read, decode and augment
+THREADS = os.cpu_count() or 1  # threads that read, decode and augment
 _RUN = 256  # records made at once: one by one they cost ten times as much
 
 
@@ -31,13 +31,14 @@ class Split:
     once: Callable[[], tf.data.Dataset]
     """Every record once, in the order of their indices, with epoch 0."""
     describe: Callable[[int], str]
-    """From an index to what a person would look for: a path, or "example 17 of digits/train"."""
+    """An index to the name of its image for a person: a path, or "example 17 of digits/train"."""
     load: Callable[[tf.Tensor], tf.Tensor] = tf.identity
     """A record's "image" to its encoded bytes, both scalar strings; a graph function."""
     fingerprint: Callable[[], str] = lambda: ""
-    """A hash of what is in it and in which order: equal hashes, equal runs."""
+    """A hash of the images, their labels and their order: equal hashes give equal runs."""
     files: Callable[[], list[tuple[str, int, str]]] = list
-    """Of images in files: their paths below the data's folder, their bytes, and of some a hash of what is in them."""
+    """For images in files: their paths below the data's folder, their sizes in bytes, and for some a hash of the
+    content."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def indexed_split(
 ) -> Split:
     """A split over one string and one label an example; its stream starts anywhere at no cost.
 
-    `describe` receives an index and its string. `covered` makes of a string what the fingerprint
-    covers, besides its label. All strings stay in memory, once.
+    `describe` receives an index and its string. `covered` turns a string into the bytes that the fingerprint covers
+    besides the label. All strings stay in memory, once.
     """
     size = len(labels)
     with tf.device("CPU:0"):
@@ -91,7 +92,7 @@ def indexed_split(
 
     counts = tuple(int(n) for n in np.bincount(np.asarray(labels, np.int64), minlength=classes))
 
-    @functools.cache  # what a run began with, even if files change under it
+    @functools.cache  # the data that the run started with, even if files change meanwhile
     def fingerprint() -> str:
         return digest(itertools.chain([targets.numpy().tobytes()], map(covered, strings.numpy())))
 
@@ -102,7 +103,7 @@ def indexed_split(
 
 
 def in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset as all that work in parallel are to be: in a fixed order, by as many threads as they name.
+    """The dataset in a fixed order, with the number of threads that each of its operations names.
 
     TensorFlow's tuning of that number is off: its thread sleeps for up to a minute, and a pipeline that ends waits.
     """
@@ -127,13 +128,13 @@ def shuffled_index(position: tf.Tensor, size: int, seed: int, epoch: tf.Tensor) 
     """
     # The cipher uses as few as 8 bits of each word of its key: bare seeds and epochs would soon repeat an order.
     # At its usual four rounds, 70,000 examples in a row keep a measurable likeness between epochs; at eight none.
-    mixed = mix(seed, epoch)
+    mixed = mixed_bits(seed, epoch)
     key = tf.stack([tf.cast(tf.bitwise.right_shift(mixed, _u64(bits)), tf.uint32) for bits in (0, 16, 32)], -1)
     last = tf.fill(tf.shape(position), tf.constant(size - 1, tf.int64))
     return tf.raw_ops.RandomIndexShuffle(index=position, seed=key, max_index=last, rounds=8)
 
 
-def mix(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+def mixed_bits(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """64 well mixed bits, uint64 in the shape of `epoch`, of a seed of 0 or more and epochs int64."""
     return _splitmix(tf.cast(epoch, tf.uint64) + _splitmix(tf.constant(seed, tf.uint64)))
 

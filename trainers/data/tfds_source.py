@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, their images kept encoded."""
+"""Data sets of TensorFlow Datasets; their images stay encoded."""
 
 import contextlib
 import difflib
@@ -7,6 +7,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,32 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.names import check_classes
-from trainers.data.splits import Source, Split, digest, mix
+from trainers.data.splits import Source, Split, digest, mixed_bits
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
 _CLASSES = 10**6  # more would hardly be classes
-# Without what TFDS knows besides: "namespace:" fetches code of others and runs it, "/key=value" calls builders with it.
+# Two forms that TFDS knows are left out: "namespace:" fetches code and runs it, "/key=value" passes it to builders.
 _NAME = re.compile(r"\w+(/\w[\w+.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set of TFDS that is on the disk: its builder, and the keys of an example's image and label."""
+
+    name: str
+    builder: Any
+    image: str
+    label: str
+    classes: tuple[str, ...]
 
 
 def open_tfds(name: str, *, data_dir: str | None = None, val_split: float = 0.1, prepare: bool = True) -> Source:
     """ "tfds:NAME" or "NAME", with "/config" and ":version" at will; downloaded and prepared on first use.
 
     Shuffles through a buffer of half a gigabyte in each epoch. Without a validation or test part, the last
-    `val_split` of the training examples are held out. Files in `data_dir` are read as a stranger's: none of them makes
-    this process import anything. Only to `prepare` a data set runs TFDS's own code over archives that may lie there.
+    `val_split` of the training examples are held out. Files in `data_dir` are not trusted: none of them
+    makes this process import anything. Only `prepare` runs TFDS's own code over archives that may lie there.
     """
     name = name.removeprefix("tfds:")
     try:
@@ -58,7 +70,7 @@ def _open(name: str, data_dir: str | None, val_split: float, prepare: bool) -> S
     else:
         cut = sizes["train"] - max(1, round(sizes["train"] * val_split))
         slices = ("train", 0, cut), ("train", cut, sizes["train"])
-    opened = functools.partial(_split, builder, name, image_key, label_key, label.num_classes)
+    opened = functools.partial(_split, Prepared(name, builder, image_key, label_key, tuple(label.names)))
     for part in {part for part, _, _ in slices}:
         _check_size(builder.info.splits[part], name)
     train, val = (opened(*where) for where in slices)
@@ -67,7 +79,7 @@ def _open(name: str, data_dir: str | None, val_split: float, prepare: bool) -> S
 
 
 def _check_size(part: Any, name: str) -> None:
-    """Raises InputError where a part's files are too small for the examples that are told of it."""
+    """Raises InputError where a part's files are too small for the examples that it claims to hold."""
     size = sum(tf.io.gfile.stat(path).length for path in part.filepaths)
     if part.num_examples > size:
         raise InputError(f"data set {name!r} should have {part.num_examples} examples in {part.name!r}, but its files "
@@ -76,7 +88,7 @@ def _check_size(part: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _own_features() -> Iterator[None]:
-    """Inside, TFDS takes no other features than its own from the files of a data set.
+    """Within the block, TFDS takes only its own feature classes from the files of a data set.
 
     Those files name the classes of features by their modules, and TFDS imports what it does not know: anything that
     lies in the working directory.
@@ -160,11 +172,11 @@ def _online() -> bool:
     return True
 
 
-def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int, part: str, begin: int, end: int
-           ) -> Split:  # fmt: skip
+def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
+    """The examples of a part from number `begin` to before `end`."""
     import tensorflow_datasets as tfds
 
-    size = end - begin
+    name, builder, classes, size = prepared.name, prepared.builder, len(prepared.classes), end - begin
     info = builder.info.splits[part]
     buffer = min(size, max(1024, _BUFFER_BYTES * info.num_examples // max(1, info.num_bytes)))
 
@@ -174,19 +186,19 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int
             shuffle_files=False,
             read_config=tfds.ReadConfig(try_autocache=False),
             decoders=tfds.decode.PartialDecoding(
-                {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+                {prepared.image: True, prepared.label: True}, decoders={prepared.image: tfds.decode.SkipDecoding()}
             ),
         )
         return records.enumerate()
 
     def record(epoch: tf.Tensor, index: tf.Tensor, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        label = features[label_key]
+        label = features[prepared.label]
         message = tf.strings.join([f"an example of {name}/{part} has the label ", tf.as_string(label), f"; {classes} "
                                    "classes are numbered from 0"])  # fmt: skip
         known = tf.raw_ops.Assert(condition=(label >= 0) & (label < classes), data=[message])
         with tf.control_dependencies([known]):
             label = tf.cast(label, tf.int32)
-        return {"image": features[image_key], "label": label, "index": index, "epoch": epoch}
+        return {"image": features[prepared.image], "label": label, "index": index, "epoch": epoch}
 
     def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:
         base = read()
@@ -194,7 +206,7 @@ def _split(builder: Any, name: str, image_key: str, label_key: str, classes: int
         def run(epoch: tf.Tensor) -> tf.data.Dataset:
             # The seed of this function's graph: `shuffle` would mix in the program's, and takes no 0 here.
             tf.random.set_seed(1)
-            key = tf.cast(mix(seed, epoch), tf.int64)
+            key = tf.cast(mixed_bits(seed, epoch), tf.int64)
             shuffled = base.shuffle(buffer, seed=key, reshuffle_each_iteration=False)
             done = tf.maximum(start - epoch * epoch_size, 0)
             return shuffled.take(epoch_size).skip(done).map(lambda index, features: record(epoch, index, features))

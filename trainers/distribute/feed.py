@@ -1,4 +1,4 @@
-"""From a split's batches to the replicas that work on them."""
+"""Distributes the batches of a split over the replicas."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from trainers.data import READ_ERRORS, Split, broken_files, reason
 
 def distribute(strategy: tf.distribute.Strategy, global_batch: int,
                make: Callable[[int, tuple[int, int]], tf.data.Dataset]) -> Any:  # fmt: skip
-    """A dataset without end whose elements are global batches, split over the replicas in order.
+    """An endless dataset of global batches, each split over the replicas in order.
 
     make(batch, (w, W)) gives worker w of W its share of each global batch, without end.
     """
@@ -32,7 +32,7 @@ def distribute(strategy: tf.distribute.Strategy, global_batch: int,
 
 @contextlib.contextmanager
 def naming_broken(split: Split, records: Callable[[], tuple[tf.data.Dataset, int | None]]) -> Iterator[None]:
-    """Turns an input pipeline's failure into an error that names the files; `records` gives those under way."""
+    """Turns an input pipeline's failure into an InputError that names the broken files among `records`."""
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,

@@ -11,34 +11,34 @@ from kcnn.errors import Interrupted
 
 
 class Stopped(Interrupted):
-    """A run that left because it was told to; it goes on from its last checkpoint."""
+    """A signal stopped the run; it can go on from its last checkpoint."""
 
-    def __init__(self, number: int, folder: Path, step: int | None = None):
+    def __init__(self, signum: int, folder: Path, step: int | None = None):
         saved = "" if step is None else f"saved at step {step}; "
-        super().__init__(f"{signal.Signals(number).name}: {saved}go on with --resume {folder}")
+        super().__init__(f"{signal.Signals(signum).name}: {saved}go on with --resume {folder}")
 
 
 @contextlib.contextmanager
 def stop_signals(leave: Callable[[int], BaseException] | None = None) -> Iterator[list[int]]:
-    """A list that the first SIGTERM or SIGINT is put in; a second one does what it did before.
+    """A list to which the first SIGTERM or SIGINT is added; a second one acts as it did before.
 
-    With `leave`, the exception that it gives for the signal is raised at once, wherever the program is.
+    With `leave`, the signal raises leave(signum) at once, wherever the program is.
     """
     received: list[int] = []
     before: dict[int, Any] = {}
 
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
+    def note(signum: int, frame: Any) -> None:
+        received.append(signum)
         restore()
         if leave:
-            raise leave(number)
+            raise leave(signum)
 
     def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
     if threading.current_thread() is threading.main_thread():  # Python hands signals to no other
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {signum: signal.signal(signum, note) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:
@@ -46,5 +46,5 @@ def stop_signals(leave: Callable[[int], BaseException] | None = None) -> Iterato
 
 
 def leaving() -> contextlib.AbstractContextManager[list[int]]:
-    """Within it, SIGTERM ends the process as an exception, as Ctrl-C does: what was begun can be taken away."""
-    return stop_signals(lambda number: KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+    """Within the block, SIGTERM raises an exception, as Ctrl-C does, so that half-written files are removed."""
+    return stop_signals(lambda signum: KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum))

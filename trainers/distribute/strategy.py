@@ -1,7 +1,6 @@
-"""Name -> tf.distribute.Strategy."""
+"""From a strategy's name to its tf.distribute.Strategy."""
 
 import functools
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from tensorflow.python.eager import context  # how long a worker may be silent h
 
 from kcnn.errors import InputError
 from kcnn.quiet import quiet
+from trainers.distribute.surroundings import strategy_name, tpu_name, visible_gpus
 
 
 def make_strategy(
@@ -41,52 +41,16 @@ def make_strategy(
     return mirrored(tuple(f"/{kind.lower()}:{i}" for i in range(wanted)))
 
 
-def strategy_name(strategy: str, replicas: int | None = None) -> str:
-    """The strategy asked for; auto: the one that the surroundings call for."""
-    if strategy != "auto":
-        return strategy
-    if cluster_size() > 1:
-        return "multi-worker"
-    if tpu_name():
-        return "tpu"
-    return "mirrored" if len(visible_gpus()) > 1 or (replicas or 1) > 1 else "one-device"
-
-
-def compiled_by_xla(jit: str, strategy: str, sync_bn: bool) -> bool:
-    """Whether XLA compiles the step: it pays off on GPUs; on CPUs it makes depthwise networks several times slower.
-
-    A TPU's strategy compiles all that it runs by itself. Synchronized batch normalization of several replicas is what
-    XLA cannot compile.
-    """
-    if strategy == "tpu":
-        return False
-    return jit == "on" or (jit == "auto" and bool(visible_gpus()) and not (sync_bn and strategy != "one-device"))
-
-
-def cluster_size() -> int:
-    """Workers that TF_CONFIG, or else SLURM, names."""
-    if "TF_CONFIG" not in os.environ:
-        return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 1
-    try:
-        cluster = json.loads(os.environ["TF_CONFIG"])
-        return sum(len(cluster.get("cluster", {}).get(job, [])) for job in ("chief", "worker"))
-    except (ValueError, AttributeError, TypeError):
-        raise InputError(f"TF_CONFIG {os.environ['TF_CONFIG']!r}: JSON of a cluster and a task is needed") from None
-
-
-def tpu_name() -> str | None:
-    return os.environ.get("TPU_NAME")
-
-
 @functools.cache
 def mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One for a process: two would number their collectives alike, and mix up what they exchange."""
+    """The one mirrored strategy of the process: two would number their collectives alike and mix up their data."""
     return tf.distribute.MirroredStrategy(devices)
 
 
 @functools.cache
 def multi_worker(timeout: float) -> tf.distribute.Strategy:
-    """All workers that TF_CONFIG or SLURM names; one that is silent for half the timeout is taken for dead."""
+    """The strategy over all workers that TF_CONFIG or SLURM names; one that is silent for half the timeout counts as
+    dead."""
     if "TF_CONFIG" in os.environ:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_PROCID" in os.environ:
@@ -114,7 +78,7 @@ def multi_worker(timeout: float) -> tf.distribute.Strategy:
 
 
 def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """The tasks of a job step; ports follow from the job, as several may share a machine."""
+    """The tasks of a SLURM job step. Their ports depend on the job, as several jobs may share a machine."""
     gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
     # The resolver counts tasks by GPUs, and finds none without; tasks that see only their own have no use for a share.
     shares = {} if gpus and "SLURM_GPUS_PER_TASK" not in os.environ else {"gpus_per_task": 1, "auto_set_gpu": False}
@@ -132,7 +96,7 @@ def slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
 
 @functools.cache
 def tpu(name: str) -> tf.distribute.Strategy:
-    """A Cloud TPU by its name; "local" on a TPU VM."""
+    """The strategy of a Cloud TPU by its name, which is "local" on a TPU VM."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
         tf.config.experimental_connect_to_cluster(resolver)
@@ -141,11 +105,6 @@ def tpu(name: str) -> tf.distribute.Strategy:
         raise InputError(f"strategy 'tpu': no TPU answers to the name {name!r} ({str(error).splitlines()[0]}); "
                          "set TPU_NAME, or run on a TPU VM") from error  # fmt: skip
     return tf.distribute.TPUStrategy(resolver)
-
-
-def visible_gpus() -> list[tf.config.PhysicalDevice]:
-    with quiet():  # a machine without a driver says so at the first look
-        return tf.config.list_physical_devices("GPU")
 
 
 def split_cpu(replicas: int) -> None:

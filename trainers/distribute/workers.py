@@ -1,4 +1,4 @@
-"""Processes that train as one: which of them writes, what it tells the others, and what when one vanishes."""
+"""Processes that train as one: which of them writes, what it tells the others, and what happens when one vanishes."""
 
 import contextlib
 import pickle
@@ -16,11 +16,11 @@ PART = 2**24  # int32 numbers sent at once
 
 
 class WorkerLost(Interrupted):
-    """Another worker vanished; what it and the others had saved is there."""
+    """Another worker vanished; the run can go on from its last checkpoint."""
 
 
 def count(strategy: tf.distribute.Strategy | None) -> int:
-    """Processes that run the same program side by side; one drives all replicas of any other strategy."""
+    """The number of processes that train together: 1, but with a multi-worker strategy."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     return sum(len(tasks) for tasks in strategy.cluster_resolver.cluster_spec().as_dict().values())

@@ -1,4 +1,4 @@
-"""The rule of each update, as a Keras optimizer whose `update_step` is ours: as few passes over the weights as
+"""The update rules, as Keras optimizers whose `update_step` is ours: it passes over the weights as few times as
 TensorFlow allows. Keras's own classes hold the state of a rule.
 """
 
@@ -19,8 +19,8 @@ registered = keras.saving.register_keras_serializable("kcnn")
 def make_optimizer(config: RunConfig, steps_per_epoch: int, model: keras.Model) -> keras.Optimizer:
     """The optimizer, built on the model's trainable variables, whose gradients come to it already summed.
 
-    It is to be called in the strategy's scope. With layer decay the learning rate is that of the head. Where it is
-    constant it can be set, too, as Keras's callbacks do.
+    It is to be called in the strategy's scope. With layer decay the learning rate is that of the head. A constant rate
+    can be set, as Keras's callbacks do.
     """
     schedule = make_schedule(config, steps_per_epoch)
     rate = config.lr if type(schedule) is Constant and not schedule.warmup else schedule
@@ -34,24 +34,24 @@ def make_optimizer(config: RunConfig, steps_per_epoch: int, model: keras.Model) 
 
 
 def rule_of(optimizer: keras.Optimizer) -> Any:
-    """The optimizer itself where another one scales its loss."""
+    """The optimizer itself; without the LossScaleOptimizer around it, if there is one."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def learning_rate(optimizer: keras.Optimizer) -> tf.Tensor:
-    """What the next update takes: the schedule's, or the one that was set, times `lr_scale`."""
+    """The learning rate of the next update: the schedule's, or the one that was set, times `lr_scale`."""
     return tf.cast(optimizer.learning_rate, tf.float32) * rule_of(optimizer).lr_scale
 
 
 class Rule:
-    """What our optimizers share: gradients that were summed before, a decay, and a learning rate for each block.
+    """The common part of our optimizers: gradients are summed already, kernels decay, each block has a learning rate.
 
     decay: of kernels alone (see `decays`). layer_decay: the learning rate of a block as a share of the next one's (see
-    `layer_factors`). lr_scale: a variable, a factor of the learning rate that may be changed while a run goes on; it
-    is none of `variables`.
+    `layer_factors`). lr_scale: a variable that is not among `variables`; it scales the learning rate, and may change
+    during a run.
     """
 
-    coupled = False  # whether the decay is the gradient's part, added by the step (see `l2`), or the update's
+    coupled = False  # whether the step adds the decay to the gradient (see `l2`), or the update applies it
 
     def __init__(self, *args: Any, decay: float = 0.0, layer_decay: float = 1.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -212,7 +212,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 
 
 def l2(optimizer: keras.Optimizer) -> float:
-    """The factor of a weight that is added to its gradient."""
+    """The factor by which a weight is added to its gradient."""
     rule = rule_of(optimizer)
     return rule.decay if rule.coupled else 0.0
 

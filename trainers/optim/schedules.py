@@ -1,4 +1,4 @@
-"""Learning rates as functions of the updates done: a linear warmup, and a shape that follows."""
+"""Learning rates as functions of the number of updates: a linear warmup, and a shape that follows."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -41,7 +41,7 @@ class Schedule(LearningRateSchedule):
 @registered
 @dataclass(eq=False)
 class Constant(Schedule):
-    """The peak, for ever."""
+    """The peak, at every step."""
 
 
 @registered
@@ -126,7 +126,7 @@ def make_schedule(config: RunConfig, steps_per_epoch: int) -> Schedule:
 
 
 def milestones(step_epochs: list[float], epochs: float) -> list[float]:
-    """One number stands for all its multiples within the run."""
+    """The epochs at which the rate changes: one number stands for all its multiples within the run."""
     if len(step_epochs) > 1:
         return step_epochs
     [every] = step_epochs

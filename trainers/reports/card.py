@@ -1,4 +1,4 @@
-"""The recipe card: what a run was, what came of it, and the command that repeats it."""
+"""The card of a run: its settings and data, its results, and the command that repeats it."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ import kcnn
 from kcnn.builder import physical_memory
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import Source
-from trainers.distribute.strategy import visible_gpus
+from trainers.distribute.surroundings import visible_gpus
 from trainers.evaluation import Evaluation
 from trainers.reports.curves import curves_png
 from trainers.reports.verdict import History, percent, span, verdict, wilson
@@ -32,7 +32,7 @@ SHOWN = 40  # names of classes; the others are in classes.json
 
 
 def findings(config: RunConfig, source: Source, history: History, sample: Evaluation) -> dict[str, Any]:
-    """What result.json says beyond bare figures. `sample`: of training images as validation sees its own."""
+    """The verdict and other findings for result.json. sample: the evaluation of plain training images."""
     from scipy.stats import entropy
 
     settings = plain(config.flags) | {"bn_momentum": config.arch.style.bn_momentum}
@@ -54,14 +54,14 @@ def findings(config: RunConfig, source: Source, history: History, sample: Evalua
 
 
 def write_card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
-    """Leaves card.md and its picture in the run's folder. `result`: the run's, with its findings."""
+    """Writes card.md and its picture into the run's folder. result: the run's figures and findings."""
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
     write_bytes(folder / CURVES, picture)
     write_text(folder / CARD, card(folder, config, source, history, result))
 
 
 def card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:
-    """Markdown."""
+    """The Markdown of the card."""
     best = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
     n, plain = source.val.size, text(replace(config.flags, run_dir=None, resume=None))
     sections = [
@@ -105,6 +105,7 @@ def card(folder: Path, config: RunConfig, source: Source, history: History, resu
 
 
 def figures(result: Mapping[str, Any]) -> str:
+    """The table of losses and accuracies."""
     plain = wilson(result["plain_train_accuracy"], result["plain_train_images"])
     top5 = wilson(result["val_top5"], result["val_images"])
     rows = [
@@ -121,7 +122,7 @@ def figures(result: Mapping[str, Any]) -> str:
 
 
 def repeat(folder: Path, config: RunConfig) -> str:
-    """The command, and what it promises."""
+    """The command that repeats the run, and how equal the repetition will be."""
     saved = folders.open_run(folder)[1]
     command = ["python", "-m", "kcnn.train", "--config", str(folder / folders.CONFIG)]
     if saved.epochs != config.epochs:
@@ -137,7 +138,7 @@ def repeat(folder: Path, config: RunConfig) -> str:
 
 
 def settings(config: TrainConfig) -> str:
-    """What differs from the recipe, or from the default where the recipe has no say."""
+    """The settings that differ from the recipe, or from the default where the recipe has no value."""
     usual = usual_for(config)
     there = {"recipe", "arch", "data"} | set(RESUMABLE) - {"epochs", "replicas", "strategy", "jit"}
     rows = [
@@ -150,7 +151,8 @@ def settings(config: TrainConfig) -> str:
 
 
 def usual_for(config: TrainConfig) -> TrainConfig:
-    """The recipe's values and the defaults; those that follow from others, like the learning rate, from the run's."""
+    """The recipe's values and the defaults. Values that follow from others, like the learning rate, follow from the
+    run's."""
     bare = TrainConfig(arch=config.arch, data=config.data, recipe=config.recipe)
     usual, given = filled(bare), {key: getattr(config, key) for key in SOURCES}
     follows = filled(replace(bare, **given))
@@ -159,6 +161,7 @@ def usual_for(config: TrainConfig) -> TrainConfig:
 
 
 def data(source: Source, result: Mapping[str, Any]) -> str:
+    """The counts, fingerprints and classes of the data, and its accepted changes."""
     names = ", ".join(f"`{name}`" for name in source.classes[:SHOWN])
     more = f" and {len(source.classes) - SHOWN} more (`classes.json`)" if len(source.classes) > SHOWN else ""
     prints = result["fingerprint"]

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves on common axes, and on a terminal what its settings will be over time."""
+"""Pictures of a run: its curves as a PNG, and the course of its settings as text for a terminal."""
 
 import io
 import sys
@@ -19,9 +19,9 @@ PLAIN = " .:#"  # where the terminal's encoding has no blocks
 def gap(figures: Mapping[str, float]) -> dict[str, float]:
     """How much better an epoch's training figures are than its validation figures: above 0 where it is worse there.
 
-    Of what was measured: training on augmented images, by the weights of each step and with the training's own loss,
-    validation on plain ones by the weights at the end. Regularization makes it smaller than it is, and so below 0;
-    what a run's verdict and card call the gap is measured alike on both (see evaluation.evaluate_train_sample).
+    Training figures are measured on augmented images, at each step and with the training's own loss, and validation
+    figures on plain images at the end of the epoch. Regularization therefore makes this gap too small, even negative.
+    A run's verdict and card measure the gap on plain images of both (see evaluation.evaluate_train_sample).
     """
     return {
         "gap": figures["accuracy"] - figures["val_accuracy"],
@@ -72,7 +72,7 @@ def curves_png(history: History, val_images: int, train_accuracy: float | None =
 
 
 def finite(history: History, name: str) -> np.ndarray:
-    """A curve with holes where it is no number."""
+    """A curve with holes where it is NaN or infinite."""
     values = series(history, name)
     return np.where(np.isfinite(values), values, np.nan)
 

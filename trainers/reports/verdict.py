@@ -1,4 +1,4 @@
-"""What became of a run, read off its history: the verdict, its evidence in numbers, and what to try next."""
+"""The verdict on a run: it is read off its history, with its evidence in numbers, and with advice on what to try."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,13 +34,13 @@ class Verdict:
 
 def verdict(history: History, *, train_accuracy: float, train_images: int, val_images: int, chance: float,
             guess_loss: float, settings: Mapping[str, Any] | None = None) -> Verdict:  # fmt: skip
-    """What a run with this history (one mapping an epoch, as Keras's History has them) came to.
+    """The verdict on a run with this history: one mapping an epoch, as Keras's History has them.
 
-    train_accuracy: of the final weights on `train_images` training images, seen as validation sees its
-    own; the history's figures were measured on augmented images, by weights still on the move, and say nothing of the
-    gap. chance: accuracy of always guessing the most frequent class; guess_loss: loss of answering with the classes'
-    frequencies, in nats. settings: the run's flags, for the advice.
-    Which of the two errors dominates, the one on training images or the gap, decides between underfit and overfit.
+    train_accuracy: the accuracy of the final weights on `train_images` training images that are prepared as those of
+    validation are. (The history's figures were measured on augmented images while the weights changed, and say nothing
+    of the gap.) chance: the accuracy of always guessing the most frequent class. guess_loss: the loss of answering
+    with the classes' frequencies, in nats. settings: the run's flags, for the advice.
+    Whichever error is larger, that on training images or the gap, decides between underfit and overfit.
     """
     last, epochs = history[-1], len(history)
     trained, validated = wilson(train_accuracy, train_images), wilson(last["val_accuracy"], val_images)
@@ -81,11 +81,11 @@ def verdict(history: History, *, train_accuracy: float, train_images: int, val_i
 
 
 def diverged(history: History, val_images: int, chance: float, guess_loss: float) -> str | None:
-    """The sentence that says so, if training fell apart."""
+    """A sentence that says how training diverged, or None if it did not."""
     loss, accuracy, val = (series(history, name) for name in ("loss", "accuracy", "val_accuracy"))
     for epoch in np.flatnonzero(~np.isfinite(loss))[:1]:
         return f"Training loss was no number in epoch {epoch + 1}."
-    if not math.isfinite(number(history[-1]["val_loss"])):
+    if not math.isfinite(as_float(history[-1]["val_loss"])):
         return "Validation loss is no number."
     low, high = int(loss.argmin()), int(accuracy.argmax())
     blind = wilson(val[-1], val_images)[0] <= chance
@@ -106,10 +106,10 @@ def diverged(history: History, val_images: int, chance: float, guess_loss: float
 
 
 def improving(history: History, val_images: int) -> str | None:
-    """The sentence that says so, if longer training promises much.
+    """A sentence that says how validation still improves, or None where longer training promises little.
 
-    Asked of the last tenth of the run, four epochs at least. It needs a trend (Kendall's tau), a gain that pays, and
-    a learning rate that is still up.
+    It looks at the last tenth of the run, at least four epochs. It needs a trend (Kendall's tau), a gain that pays,
+    and a learning rate that is still up.
     """
     epochs = len(history)
     tail = max(TREND_EPOCHS, round(epochs / 10))
@@ -132,7 +132,7 @@ def improving(history: History, val_images: int) -> str | None:
 
 
 def turned(history: History) -> str | None:
-    """The sentence that says so, if validation got worse while training went on to get better."""
+    """A sentence that says how validation got worse while training still got better, or None if it did not."""
     loss, val = series(history, "loss"), series(history, "val_loss")
     smooth = medians(val)
     low = int(smooth.argmin())
@@ -166,7 +166,7 @@ def noise(share: float, n: int) -> float:
 
 
 def rises(values: np.ndarray) -> bool:
-    """Whether values in time (n,) have an upward trend that is none by chance. Mann, 1945; Kendall, 1938."""
+    """Whether values in time (n,) have an upward trend beyond chance. Mann, 1945; Kendall, 1938."""
     from scipy.stats import kendalltau
 
     if len(values) < TREND_EPOCHS or np.ptp(values) == 0:
@@ -193,11 +193,11 @@ def skill(accuracy: float, chance: float) -> float:
 
 
 def series(history: History, name: str) -> np.ndarray:
-    return np.array([number(figures[name]) for figures in history])
+    return np.array([as_float(figures[name]) for figures in history])
 
 
-def number(value: float | None) -> float:
-    """Infinite where it is none: for that metrics.jsonl has null."""
+def as_float(value: float | None) -> float:
+    """The value, or infinity where it is None (metrics.jsonl has null for it) or NaN."""
     return math.inf if value is None or math.isnan(value) else float(value)
 
 
@@ -210,7 +210,7 @@ def span(interval: Interval) -> str:
 
 
 def advice(why: str, settings: Mapping[str, Any]) -> list[str]:
-    """What to try: lines like `--mixup 0.2 (now 0): ...`, of flags that the run has and could still turn."""
+    """Lines like `--mixup 0.2 (now 0): ...`, for flags that the run has and that can still change."""
     lines = []
     for key, better, reason in TRY.get(why, ()):
         now = settings.get(key)
@@ -238,12 +238,12 @@ def times(factor: float, least: float = 0.0, most: float = math.inf) -> Callable
 
 
 def to(value: Any) -> Callable[[Any], Any]:
-    """A proposal: this value for what is off."""
+    """A proposal: this value, where the present one is 0 or None."""
     return lambda now: None if now else value
 
 
 def off(now: Any) -> Any:
-    """A proposal: 0 for what is on."""
+    """A proposal: 0, where the present value is not 0."""
     return 0 if now else None
 
 

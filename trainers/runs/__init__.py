@@ -1,1 +1,1 @@
-"""A run's folder: what is in it, who writes it, and what a person sees of it."""
+"""A run's folder: its files, what writes them, and what a person sees of a run."""

@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, whole or not there; every array in it has a checksum that reading verifies.
+"""Checkpoints: each is one file, whole or not there; every array in it has a checksum that reading verifies.
 
 A checkpoint is an .npz (a zip, whose CRC-32s reveal flipped bytes and truncation) of a run's variables by name and
 of a JSON text. It knows no strategy: what two replicas wrote, one can read.
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract
 from kcnn.errors import InputError
-from trainers.distribute.strategy import visible_gpus
+from trainers.distribute.surroundings import visible_gpus
 from trainers.network import network
 from trainers.runs import folders
 from trainers.runs.files import parse_json, reading, remove_partial, replacing
@@ -31,13 +31,13 @@ from trainers.state import State
 
 Arrays = dict[str, np.ndarray]
 Checkpoint = tuple[Path, Arrays, dict[str, Any]]  # the last: what a Position remembers
-Likeness = dict[str, tuple[tuple[int, ...], str]]  # shapes and dtypes by name
+Shapes = dict[str, tuple[tuple[int, ...], str]]  # a shape and a dtype by name
 
 BEST = "best.npz"
 
 
 class Damaged(InputError):
-    """A checkpoint that was read, and does not hold what was written."""
+    """A checkpoint can be read, and does not hold what was written."""
 
 
 def variables(state: State) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
         # A flipped bit in the zip's directory can end in any exception that zipfile, zlib, struct or NumPy know.
         except Exception as error:
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise  # of the disk or the network: the file may be whole
+                raise  # the disk or the network failed: the file may be whole
             raise Damaged(f"checkpoint {path} is damaged ({brief(error) or type(error).__name__})") from error
 
 
@@ -111,12 +111,12 @@ def members(archive: zipfile.ZipFile, size: int) -> Arrays:
     return arrays
 
 
-def likeness(targets: dict[str, Any]) -> Likeness:
-    """What arrays must look like to be put into these variables."""
+def shapes(targets: dict[str, Any]) -> Shapes:
+    """The shapes and dtypes of variables, which the arrays of a checkpoint must have."""
     return {key: (tuple(v.shape), tf.as_dtype(v.dtype).name) for key, v in targets.items()}
 
 
-def compare(expected: Likeness, arrays: Arrays, path: Path) -> None:
+def compare(expected: Shapes, arrays: Arrays, path: Path) -> None:
     """Raises InputError where names, shapes or dtypes are not this run's."""
     for key in sorted(expected.keys() ^ arrays.keys()):
         raise InputError(
@@ -132,7 +132,7 @@ def compare(expected: Likeness, arrays: Arrays, path: Path) -> None:
 def restore(state: State, arrays: Arrays, path: Path) -> None:
     """Sets a run's variables. Raises InputError where names or shapes are not this run's."""
     targets = variables(state)
-    compare(likeness(targets), arrays, path)
+    compare(shapes(targets), arrays, path)
     for key, variable in targets.items():
         variable.assign(arrays[key])
 
@@ -144,10 +144,10 @@ def found(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path, check: Callable[[Path, Arrays, dict[str, Any]], None] | None = None) -> Checkpoint | None:
-    """The newest checkpoint that is whole and passes the check; others are told, set aside and passed over.
+    """The newest checkpoint that is whole and passes the check. It logs and sets aside those that are not.
 
-    The best one comes last of all: it is older, but a place to go on from. None where there is no checkpoint.
-    Raises InputError, and leaves all as it is, where none of them is whole, or one cannot be read at all.
+    The best one comes last, as it may be older. The result is None where there is no checkpoint. Raises InputError, and
+    changes nothing, where none of them is whole, or one cannot be read at all.
     """
     tried: list[tuple[Path, InputError]] = []
     best = folder / BEST
@@ -178,13 +178,14 @@ def newest(folder: Path, check: Callable[[Path, Arrays, dict[str, Any]], None] |
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a damaged checkpoint a name that none has yet, so that a person can look at it."""
+    """Renames a damaged checkpoint, to a name that is still free, so that a person can look at it."""
     aside = next(p for p in folders.numbered(path.with_name(f"{path.name}.damaged")) if not os.path.lexists(p))
     path.rename(aside)
     return aside
 
 
 def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest checkpoints by step, and what killed processes left half written."""
     for path in found(folder)[keep:]:
         path.unlink(missing_ok=True)
     remove_partial(folder)
@@ -203,7 +204,7 @@ def final_model(config: RunConfig, arrays: Arrays, classes: int, path: Path) -> 
     part = "ema" if any(key.startswith("ema/") for key in arrays) else "model"
     arrays = {key: array for key, array in arrays.items() if key.startswith(f"{part}/")}
     with abstract():
-        expected = likeness({f"{part}/{v.path}": v for v in network(config, classes).weights})
+        expected = shapes({f"{part}/{v.path}": v for v in network(config, classes).weights})
     compare(expected, {key: arrays[key] for key in arrays if key in expected}, path)
     for key in expected:
         need_finite(arrays[key], f"checkpoint {path}: a number of {key!r}", path.stem)

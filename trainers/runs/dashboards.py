@@ -22,9 +22,9 @@ class Dashboard:
     """Two event files as Keras names them, train and validation, so that TensorBoard lays their curves together."""
 
     def __init__(self, folder: Path | None, step: int = 0):
-        """For a run that goes on from this step, or from its beginning. Without a folder nothing is written."""
+        """Opens the event files of a run that stands at this step. Without a folder nothing is written."""
         self.folder = folder
-        self.open(step or -1)  # at its beginning a run shows its first images once more
+        self.open(step or -1)  # a run that starts anew shows its first images once more
 
     def open(self, last: int) -> None:
         if self.folder:
@@ -35,7 +35,7 @@ class Dashboard:
         )
 
     def rewind(self, step: int) -> None:
-        """Takes back what was shown after a step."""
+        """Removes what was written after a step."""
         self.close()
         self.open(step)
 
@@ -66,7 +66,7 @@ class Dashboard:
 
 
 def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
-    """The confusion matrix as a picture: each row shows what became of a class's images."""
+    """The confusion matrix as a PNG: each row shows how the images of a class were classified."""
     from matplotlib.figure import Figure
 
     n = len(classes)
@@ -98,9 +98,9 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
 
 
 def rewind_events(folder: Path, last: int) -> None:
-    """Takes what was shown after a step, which is about to be repeated, out of a run's event files.
+    """Removes the events after a step from a run's event files, as the steps after it are repeated.
 
-    Whatever reads them would show the points of both times.
+    TensorBoard would show the points of both times.
     """
     for path in (path for part in PARTS for path in (folder / part).glob("events.out.tfevents.*")):
         if path.is_symlink() or not path.is_file():

@@ -55,7 +55,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What to say where a file cannot be written."""
+    """The error for a file that cannot be written."""
     if not path.parent.is_dir():
         return InputError(f"cannot write {path}: its folder is gone; it was removed or renamed meanwhile")
     return InputError(f"cannot write {path}: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, who writes to it, and how it is opened again."""
+"""A run's folder: its files, its lock, and how it is opened again."""
 
 import contextlib
 import itertools
@@ -23,13 +23,13 @@ from trainers.runs.typed import brief, checked
 from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
-NETWORK = "network.json"  # of a run with the user's own
-# The types of config.yaml's values. What the recipe left open is filled in; these may still be for the network to say.
+NETWORK = "network.json"  # the JSON of the user's own network
+# The types of config.yaml's values. Recipes have filled in all but these, which the network or the devices may decide.
 OPEN = ("arch", "drop", "drop_path", "progressive", "strategy", "jit")
 SAVED = get_type_hints(TrainConfig, include_extras=True) | {
     name: kind for name, kind in get_type_hints(RunConfig).items() if hasattr(TrainConfig, name) and name not in OPEN
 }
-FOLDERS = ("checkpoints", "train", "validation")  # inside a run's, that training writes to
+FOLDERS = ("checkpoints", "train", "validation")  # folders inside a run's to which training writes
 
 
 def folder_of(config: TrainConfig) -> Path:
@@ -66,17 +66,22 @@ def is_finished(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
-def create(folder: Path, config: RunConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
-    """Writes what is known before the first step. Raises InputError where a run is there already."""
+def refuse_run(folder: Path) -> None:
+    """Raises InputError where the folder holds a run."""
     if is_run(folder):
         state = "finished" if is_finished(folder) else "unfinished"
         raise InputError(
             f"{folder} holds a run already ({state}): go on with `--resume {folder}`, or name another folder"
         )
+
+
+def create(folder: Path, config: RunConfig, facts: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """Writes what is known of a run before its first step. Raises InputError where the folder holds a run."""
+    refuse_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FACTS, facts)
     write_json(folder / CLASSES, list(classes))
-    # Not its own place: given to --config, it starts another run.
+    # Its folder is left out, so that --config with this file starts another run.
     if config.own_network:
         write_text(folder / NETWORK, config.own_network)
     write_text(folder / CONFIG, text(replace(config.flags, run_dir=None, resume=None)))
@@ -95,7 +100,7 @@ def read_config(folder: Path) -> RunConfig:
     """The configuration of a run. Raises InputError for what cannot have come from a run."""
     path = folder / CONFIG
     values = read(path)
-    # An earlier version had fewer settings.
+    # Runs of earlier versions have fewer settings.
     usual = {f.name: f.default for f in fields(TrainConfig)} | RECIPES.get(str(values.get("recipe")), {})
     values = usual | values | {"run_dir": str(folder)}
     checked(values, SAVED, str(path))
@@ -127,7 +132,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
-    """The saved configuration with what may change on the way. Raises InputError for what may not."""
+    """The saved configuration with the asked values of RESUMABLE flags. Raises InputError for any other change."""
     for field in fields(TrainConfig):
         old, new = getattr(saved, field.name), getattr(asked, field.name)
         if field.name not in RESUMABLE and old != new:
@@ -166,7 +171,7 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
-    """The saved flags with those values of `config` that are not just defaults."""
+    """The saved flags with those values of `config` that are not defaults."""
     return replace(saved, **{f.name: v for f in fields(TrainConfig) if (v := getattr(config, f.name)) != f.default})
 
 
@@ -224,9 +229,9 @@ def lines_of_epochs(folder: Path, epochs: int) -> int:
 
 
 def rewind_metrics(folder: Path, lines: int) -> int:
-    """Takes back the lines written after a checkpoint, as their steps are about to be repeated.
+    """Removes the lines written after a checkpoint, as their steps are about to be repeated.
 
-    Returns how many are left: fewer than asked for where lines were lost, which is told.
+    Returns how many lines are left. Where that is fewer than `lines`, it prints so.
     """
     path, kept = folder / METRICS, 0
     if path.exists():

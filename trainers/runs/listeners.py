@@ -1,4 +1,4 @@
-"""Who hears of what happens in a run: metrics.jsonl, the dashboards, the checkpoints and the terminal."""
+"""The listeners of a run: metrics.jsonl, the dashboards, the terminal and the checkpoints."""
 
 import math
 import time
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """What happens in a run, in the order in which it does; each method may do nothing.
+    """The events of a run, in the order in which they happen; a listener overrides the methods that it needs.
 
-    start: before the first step. epoch_start. steps: after a call of some steps, with the epoch, its figures so far,
-    and the signal to stop at, or 0. epoch_end: with the epoch's figures, its evaluation, and whether it is the best.
-    recovered: the run went back to a checkpoint, for a reason. end: after the last step.
+    start: before the first step. epoch_start: before the first step of an epoch. steps: after a call of some steps,
+    with the epoch, its figures so far, and the number of the signal to stop at, or 0. epoch_end: with the epoch's
+    figures, its evaluation, and whether it is the best. recovered: the run went back to a checkpoint, for a reason.
+    end: after the last step.
     """
 
     def __enter__(self) -> "Listener":
@@ -36,7 +37,7 @@ class Listener:
     def epoch_start(self, training: "Training") -> None:
         pass
 
-    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+    def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         pass
 
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
@@ -50,22 +51,22 @@ class Listener:
 
 
 def listeners(training: "Training", changing: bool) -> list[Listener]:
-    """Only the chief's hear anything. `changing`: the weights may be changed after the last step (EarlyStopping puts
-    earlier ones back), and are then kept once more.
+    """The listeners of a run; only the chief's write. With `changing`, callbacks may change the weights after the last
+    step (EarlyStopping puts earlier ones back), and a checkpoint keeps them.
 
-    The order matters: a checkpoint remembers how many lines of metrics there are.
+    The order matters: a checkpoint holds the number of lines of metrics.
     """
     run, step = training.run, training.position.step
     return [Metrics(run), Dashboards(run, step), Terminal(run, step), Checkpoints(run, changing)]
 
 
 class Metrics(Listener):
-    """Lines of metrics.jsonl. They are counted by all workers, as their checkpoints remember them."""
+    """Writes the lines of metrics.jsonl. All workers count them, as their checkpoints hold the number."""
 
     def __init__(self, run: Run):
         self.run = run
 
-    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+    def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         if figures := lately(training):
             rate = {"images_per_second": training.speed.recent}
             self.record(training, {"step": training.position.step, "epoch": epoch + 1, **figures, **rate})
@@ -90,7 +91,7 @@ class Metrics(Listener):
 
 
 class Dashboards(Listener):
-    """What TensorBoard shows."""
+    """Writes what TensorBoard shows."""
 
     def __init__(self, run: Run, step: int):
         self.dashboard = Dashboard(run.folder if run.chief else None, step)
@@ -102,7 +103,7 @@ class Dashboards(Listener):
         if training.position.step == 0:
             self.dashboard.strip(first_images(training.run), 0)
 
-    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+    def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         if figures := lately(training):
             rate = {"images_per_second": training.speed.recent}
             self.dashboard.scalars(self.dashboard.train, training.position.step, figures | rate)
@@ -132,7 +133,7 @@ class Terminal(Listener):
     def __exit__(self, *_: Any) -> None:
         self.reporter.__exit__()
 
-    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+    def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         self.reporter.step(
             f"epoch {epoch + 1}/{self.run.plan.epochs}", training.position.step, running["loss"],
             running["accuracy"], training.speed.recent,
@@ -154,7 +155,7 @@ class Terminal(Listener):
 
 
 class Checkpoints(Listener):
-    """What a run goes on from."""
+    """Writes the checkpoints that a run goes on from."""
 
     def __init__(self, run: Run, changing: bool):
         self.run, self.changing, self.saved = run, changing, time.monotonic()
@@ -166,11 +167,11 @@ class Checkpoints(Listener):
     def epoch_start(self, training: "Training") -> None:
         self.saved = time.monotonic()
 
-    def steps(self, training: "Training", epoch: int, running: Scalars, told: int) -> None:
+    def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         step, plan = training.position.step, self.run.plan
         if step % plan.steps_per_epoch == 0:
             return  # the epoch's end keeps one
-        if step % plan.checkpoint_steps == 0 or time.monotonic() - self.saved > plan.checkpoint_seconds or told:
+        if step % plan.checkpoint_steps == 0 or time.monotonic() - self.saved > plan.checkpoint_seconds or stop:
             self.keep(training)
             self.saved = time.monotonic()
 
@@ -196,7 +197,7 @@ class Checkpoints(Listener):
 
 
 def lately(training: "Training") -> Scalars | None:
-    """The figures of the steps since the last line of the log, where it is time for one."""
+    """The figures of the steps since the last line of metrics, or None where the next line is not due."""
     series, plan = training.position.epoch, training.plan
     within = len(series["loss"])
     if within % plan.log_every and within != plan.steps_per_epoch:

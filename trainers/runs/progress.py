@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ PLAIN_SECONDS = 10.0  # between plain lines within an epoch
 
 
 class Reporter:
-    """Shows steps as they go by, and what `say` is told; nothing at all without `show`."""
+    """Shows the progress of steps, and the lines given to `say`; without `show` it shows nothing."""
 
     def __init__(self, steps: int, done: int, show: bool = True):
         self.console = Console(file=sys.stderr, quiet=not show)
@@ -33,7 +33,7 @@ class Reporter:
         self.bar.stop()
 
     def step(self, epoch: str, step: int, loss: float, accuracy: float, rate: float) -> None:
-        """loss and accuracy of the running epoch, images a second of late."""
+        """Shows a step: loss and accuracy are those of the current epoch, the rate is in images a second."""
         self.bar.update(self.task, completed=step, description=epoch, loss=loss, accuracy=accuracy, rate=rate)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last > PLAIN_SECONDS:
@@ -47,7 +47,7 @@ class Reporter:
 
 
 class Speed:
-    """Images a second: of late, and over all calls but the first, which compiles."""
+    """The speed in images a second: of the last call, and over all calls but the first, which compiles."""
 
     def __init__(self, batch: int):
         self.batch = batch
@@ -57,7 +57,7 @@ class Speed:
         self.calls.append((steps, seconds))
 
     def steps_within(self, seconds: float) -> int:
-        """At the speed of late; at least one, and a few as long as only the compiling call is known."""
+        """How many steps fit into so many seconds at the last call's speed: at least one; ten after the first call."""
         return max(1, int(seconds * self.recent / self.batch)) if len(self.calls) > 1 else 10
 
     @property

@@ -1,6 +1,6 @@
-"""Which data a run is trained on: recorded before its first step, and compared when it goes on.
+"""The data of a run: it is recorded before the first step, and compared when the run goes on.
 
-With other images a run would mix up its epochs, and its figures would be of no data that there is.
+With other images, a run would mix up its epochs, and its figures would belong to no data set.
 """
 
 import gzip
@@ -17,16 +17,16 @@ from trainers.runs.typed import checked
 
 DATA, FILES = "data.json", "files.jsonl.gz"
 PARTS = ("train", "val")
-SHOWN = 3  # names in a message
+SHOWN = 3  # names that a message shows
 MOST_BYTES = 2**30  # of the list of files, unpacked
 
 Changes = list[dict[str, Any]]
 
 
 def record(folder: Path, source: Source, changes: Changes) -> None:
-    """Writes down counts and fingerprints of the data's parts, and which files they are made of, if of any.
+    """Records counts and fingerprints of the data's parts, and the list of their files, if they have any.
 
-    changes: what became another since the run began: each has the "epoch" from which on, and "what" changed.
+    changes: each change of the data since the run began, with the "epoch" from which on it holds, and "what" changed.
     """
     files = [(part, file) for part in PARTS for file in getattr(source, part).files()]
     if files:
@@ -43,7 +43,7 @@ def summary(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def recorded(folder: Path) -> dict[str, Any] | None:
-    """What `record` wrote; None in the folder of a run that an earlier version started. Raises InputError."""
+    """The record of a run's data; None for a run of an earlier version. Raises InputError where it is damaged."""
     path = folder / DATA
     if not path.exists():
         return None
@@ -63,7 +63,7 @@ def accepted(folder: Path) -> Changes:
 
 
 def difference(folder: Path, source: Source) -> str:
-    """What is not as it was when the run began, in words; empty where all is, or where nothing was recorded."""
+    """How the data changed since the run began, in words; "" where it did not, or where nothing was recorded."""
     old = recorded(folder)
     if old is None:
         return ""
@@ -78,7 +78,7 @@ def difference(folder: Path, source: Source) -> str:
 
 
 def counted(now: dict[str, Any], before: dict[str, Any]) -> str:
-    """ "18 images, it had 24 (cat 9, had 12; ...)"; empty where the numbers are the same."""
+    """ "18 images, it had 24 (cat 9, had 12; ...)", or "" where the counts are the same."""
     had = before["classes"]
     other = [f"{name} {n}, had {had.get(name)}" for name, n in now["classes"].items() if n != had.get(name)]
     if now["images"] == before["images"] and not other:

@@ -1,4 +1,4 @@
-"""Whether values that were read from a file are of the types that the code expects."""
+"""Checks that values from a file have the types that the code expects."""
 
 from collections.abc import Mapping
 from types import NoneType, UnionType
@@ -28,6 +28,9 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, str) and value in parts
     if origin is list:
         return isinstance(value, list) and all(fits(v, parts[0]) for v in value)
+    if origin is tuple:
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(fits, value, kinds))
     if origin is dict:
         return isinstance(value, dict) and all(fits(k, parts[0]) and fits(v, parts[1]) for k, v in value.items())
     if kind in (int, float):
@@ -37,7 +40,8 @@ def fits(value: Any, kind: Any) -> bool:
 
 SPELLED = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts"),
            bool: ("true or false", "truth values"), dict: ("a mapping", "mappings"), list: ("a list", "lists"),
-           Arch: ("an architecture's fields", "architectures"), NoneType: ("nothing", "nothing")}  # fmt: skip
+           Arch: ("an architecture's fields", "architectures"), NoneType: ("nothing", "nothing"),
+           tuple: ("a list", "lists")}  # fmt: skip
 
 
 def spelled(kind: Any) -> str:
@@ -55,6 +59,6 @@ def spelled(kind: Any) -> str:
 
 
 def brief(text: object, length: int = 200) -> str:
-    """On one line, and not too long a one."""
+    """The text on one line, cut off after `length` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= length else f"{line[:length]}..."

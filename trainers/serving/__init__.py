@@ -1,1 +1,1 @@
-"""What leaves the house: exports in several formats, checked before anybody hears of them, and a client of servers."""
+"""Exports in several formats, each checked before it is published, and a client of servers."""

@@ -23,7 +23,7 @@ SUM = 1e-2  # how far the sum of an image's probabilities may be from 1: roundin
 
 
 def check(server: Server) -> Server:
-    """The server. Raises InputError for what no server can be asked for, or with."""
+    """The server itself. Raises InputError for settings that no request can have."""
     timeout, retries, version, label = server.timeout, server.retries, server.version, server.label
     if not 0 < timeout <= DAY or not 0 <= retries <= MOST:
         raise InputError(f"timeout {timeout}, retries {retries}: a time above 0 and up to {DAY:g} seconds, and 0 to "
@@ -64,7 +64,7 @@ def connect(server: Server) -> Ask:
 
 
 def patiently(server: Server, call: Callable[[], Any]) -> Any:
-    """The call's value, after as many tries as the server deserves, with longer and longer pauses."""
+    """The call's value, after at most `server.retries` further tries, with longer and longer pauses between them."""
     for i in range(server.retries + 1):
         try:
             return call()
@@ -78,7 +78,7 @@ def patiently(server: Server, call: Callable[[], Any]) -> Any:
 
 
 def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.ndarray, list[list[str]]]:
-    """An answer as the numbers and names that it must be, for `count` pictures. Raises InputError."""
+    """The probabilities and names in an answer for `count` pictures. Raises InputError where it is malformed."""
     try:
         shares = np.asarray(answer[0])
     except (ValueError, TypeError, OverflowError, RecursionError):  # rows of different lengths, and worse
@@ -100,7 +100,7 @@ def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.nda
 def predict(
     ask: Ask, classes: tuple[str, ...], paths: list[str], top: int, batch: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """As `trainers.prediction.predict`, by a server. Raises InputError where its classes are not these."""
+    """Predicts as `trainers.prediction.predict` does, by a server. Raises InputError where its classes are others."""
     rows, errors = [], []
     for start in range(0, len(paths), batch):
         pictures = []
@@ -120,7 +120,8 @@ def predict(
 
 
 def answered(ask: Ask, pictures: list[tuple[str, bytes]], errors: list[str]) -> list[tuple[str, np.ndarray, list[str]]]:
-    """(path, probabilities, labels) of those that the server takes; of a refused batch each is asked for alone."""
+    """(path, probabilities, labels) of the pictures that the server accepts; it is asked for each picture of a refused
+    batch alone."""
     if not pictures:
         return []
     try:

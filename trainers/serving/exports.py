@@ -1,4 +1,4 @@
-"""From a run to what leaves the house: one format, one new version, checked and described."""
+"""Exports of a run: each is one new version in one format, checked and described."""
 
 import sys
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from trainers.runs.checkpoints import load_run, need_finite
 from trainers.runs.typed import brief
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
-from trainers.serving.references import eval_pixels, made_up, refer, samples
-from trainers.serving.saved_model import Job
+from trainers.serving.references import eval_pixels, made_up, make_reference, samples
+from trainers.serving.saved_model import ExportRequest
 from trainers.serving.versions import publish, workplace
 
-WRITERS: dict[str, Callable[[Job, Path], dict[str, Any]]] = {
+WRITERS: dict[str, Callable[[ExportRequest, Path], dict[str, Any]]] = {
     "saved_model": saved_model.save, "litert": formats.save_litert, "onnx": formats.save_onnx,
 }  # fmt: skip
 DTYPES = {
     "saved_model": ("float32", "bfloat16"), "litert": ("float32", "float16", "int8"), "onnx": ("float32",),
 }  # fmt: skip
-CALIBRATION = 200  # training images that int8's ranges are read off
+CALIBRATION = 200  # training images on which int8's ranges are measured
 MADE_UP = 32
-MOST = 2**31 - 1  # pixels, and anything else: TensorFlow's tensors have no more elements
+MOST = 2**31 - 1  # pixels, images or classes: TensorFlow's tensors have no more elements
 
 
 def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", format: str = "saved_model",
@@ -32,8 +32,8 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
                **options: Any) -> dict[str, Any]:  # fmt: skip
     """Writes the next version of a run's network and returns its figures. Raises InputError.
 
-    images: of the validation split, to compare on. data: other data than the run's, for these and for calibration.
-    Further options are those of `Job`.
+    images: how many images of the validation split are compared. data: other data than the run's, from which these
+    images and those for calibration are taken. Further options are those of `ExportRequest`.
     """
     refuse_impossible(format, dtype, images, options)
     folder = versions_folder(run, out, format)
@@ -52,10 +52,10 @@ def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", fo
         if dtype == "int8":
             train = open_held_out(config, classes, run, data, "train").split
             calibration = eval_pixels(samples(train, CALIBRATION, len(classes))[0], config)
-    reference = refer(model, config, pictures, labels)
+    reference = make_reference(model, config, pictures, labels)
     need_finite(reference.probabilities, "a probability that the network gives", checkpoint)
-    job = Job(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
-    return export(job, folder, format, {"checkpoint": checkpoint} | about)
+    request = ExportRequest(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
+    return export(request, folder, format, {"checkpoint": checkpoint} | about)
 
 
 def refuse_impossible(format: str, dtype: str, images: int, options: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def refuse_impossible(format: str, dtype: str, images: int, options: dict[str, A
 
 
 def versions_folder(run: str, out: str | None, format: str) -> Path:
-    """Where the versions go: --out, or RUN/<format>. Raises InputError."""
+    """The folder of the versions: --out, or RUN/<format>. Raises InputError."""
     if out == "":
         raise InputError("out '': the name of a folder is needed")
     folder = Path(run) / format if out is None else Path(out)
@@ -80,14 +80,16 @@ def versions_folder(run: str, out: str | None, format: str) -> Path:
     return folder
 
 
-def export(job: Job, folder: Path, format: str = "saved_model", about: dict[str, Any] | None = None) -> dict[str, Any]:
+def export(
+    request: ExportRequest, folder: Path, format: str = "saved_model", about: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Writes folder/<version>/, the next free one, in one step: the model, its labels and model_card.json."""
     with workplace(folder) as place:
         content = place / "model"
         content.mkdir()
-        figures = {"format": format, "dtype": job.dtype} | WRITERS[format](job, place)
-        card = model_card(job.config, job.classes, content, figures) | (about or {})
+        figures = {"format": format, "dtype": request.dtype} | WRITERS[format](request, place)
+        card = model_card(request.config, request.classes, content, figures) | (about or {})
         files.write_json(content / "model_card.json", card)
         path = publish(content, folder)
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    return {"path": str(path), "bytes": size, "classes": len(job.classes)} | figures
+    return {"path": str(path), "bytes": size, "classes": len(request.classes)} | figures

@@ -1,4 +1,4 @@
-"""A trained network made ready to be served: the same function in fewer and faster operations."""
+"""A trained network as it is served: the same function in fewer and faster operations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +24,9 @@ class Folded:
 def fold(model: keras.Model, norms: bool = True) -> Folded:
     """gamma * (W x + b - mean) / sqrt(variance + epsilon) + beta as one W' x + b', exact but for rounding.
 
-    What stays is a normalization whose input is no linear layer's alone: after a join or a sum, as pre-activation
-    networks have them, or of an output that others read too; without `norms` all stay. Grouped convolutions of Keras,
-    which are tied to XLA, become ours. The model is left as it is; layers that do not change are shared with it.
+    A normalization stays where its input is not the output of one linear layer that nothing else reads: after a join
+    or a sum, as in pre-activation networks. Without `norms` all stay. Keras's grouped convolutions, which need XLA on
+    a CPU, become ours. The model itself does not change; the result shares the layers that stay the same.
     Jacob et al., 2017 (https://arxiv.org/abs/1712.05877), section 3.2.
     """
     function = opened(model)
@@ -81,10 +81,10 @@ def is_grouped(layer: Any) -> bool:
 
 
 def remade(layer: Any, norm: Any, x: keras.KerasTensor) -> keras.KerasTensor:
-    """What layer and norm (None: nothing) do, by one layer called on x."""
+    """The output of one layer, called on x, that does what the layer and then the norm (if any) do."""
     kind, config = Conv2D if is_grouped(layer) else type(layer), layer.get_config() | {"use_bias": True}
     if layer.dtype_policy.name.startswith("mixed_"):
-        config["dtype"] = layer.compute_dtype  # nothing trains it any more: its weights may be as coarse as its sums
+        config["dtype"] = layer.compute_dtype  # without training, its weights may have the precision of its sums
     new = kind.from_config(config)
     y = new(x)
     kernel, *rest = (array(v) for v in layer.weights)
@@ -102,5 +102,5 @@ def remade(layer: Any, norm: Any, x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def array(variable: Any) -> np.ndarray:
-    """In float64: what is rounded once is rounded least."""
+    """The values in float64, so that they are rounded only once, at the end."""
     return np.asarray(variable.numpy(), np.float64)

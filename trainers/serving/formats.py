@@ -1,4 +1,4 @@
-"""Smaller formats: LiteRT for phones, ONNX for other runtimes; each is run in its own runtime before it is kept."""
+"""Smaller formats: LiteRT for phones, ONNX for other runtimes. Each runs in its own runtime before it is published."""
 
 import contextlib
 import importlib.util
@@ -18,14 +18,13 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from kcnn.quiet import quiet
-from trainers.serving.saved_model import Job, accuracies, folding, prepared
+from trainers.serving.saved_model import ExportRequest, accuracies, folding, prepared
 
 NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
 CLOSE = 1e-3  # of a probability, between a network and the same in another runtime's float32
 OPSET = 17  # of ONNX, of 2022: runtimes in use know it
 BATCHES = (1, 8, 32)
-SECONDS = 0.5  # to measure one batch size for
-# How converters name what they have no counterpart for.
+# How converters name the operations that their format lacks.
 LACKING = re.compile(r"(?:TF Select|Custom) ops: ([^\n]+)|Tensorflow op \[[^\]]*?: (\w+)\] is not supported")
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -38,36 +37,37 @@ def need(format: str) -> None:
         raise InputError(f"format {format} needs {', '.join(missing)}: pip install 'kcnn[{format}]'")
 
 
-def save_litert(job: Job, place: Path) -> dict[str, Any]:
+def save_litert(request: ExportRequest, place: Path) -> dict[str, Any]:
     """Writes place/model/model.tflite: image (1, r, r, 3), pixels from 0 to 255, to probabilities (1, classes).
 
-    The image is float32; of int8, uint8. Raises InputError for operators that LiteRT lacks, and for a loss.
+    The image is float32, or uint8 for int8. Raises InputError for operators that LiteRT lacks, and where accuracy
+    is lost.
     """
-    served = prepared(job)
+    served = prepared(request)
     module = tf.Module()
-    module.weights, module.serve = [v.value for v in served.model.weights], pixels_in(served.model, job, batch=1)
+    module.weights, module.serve = [v.value for v in served.model.weights], pixels_in(served.model, request, batch=1)
     path = place / "model" / "model.tflite"
     with converting("LiteRT"):
         tf.saved_model.save(module, str(place / "graph"), signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(str(place / "graph"))
-        if job.dtype != "float32":
+        if request.dtype != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if job.dtype == "float16":
+        if request.dtype == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if job.dtype == "int8":
+        if request.dtype == "int8":
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: ([one[None]] for one in calibration(job))
+            converter.representative_dataset = lambda: ([one[None]] for one in calibration(request))
             converter.inference_input_type = tf.uint8
         path.write_bytes(converter.convert())
     run, fast = litert_runner(path)
-    return finished(job, path.parent, one_by_one(run), (1,)) | folding(served) | {"xnnpack": fast}
+    return finished(request, path.parent, one_by_one(run), (1,)) | folding(served) | {"xnnpack": fast}
 
 
-def calibration(job: Job) -> Iterator[np.ndarray]:
+def calibration(request: ExportRequest) -> Iterator[np.ndarray]:
     """float32 (r, r, 3) images, of which the first has a pixel of 0 and one of 255: then a step of uint8 is 1."""
-    if job.calibration is None:
+    if request.calibration is None:
         raise ValueError("int8 needs images to calibrate on")
-    images = job.calibration.astype(np.float32)
+    images = request.calibration.astype(np.float32)
     images[0, 0, :2] = [[0], [255]]
     return iter(images)
 
@@ -95,37 +95,38 @@ def litert_runner(path: Path) -> tuple[Run, bool]:
 
 
 def one_by_one(run: Run) -> Run:
+    """A runner for batches, from one for single images."""
     return lambda images: np.concatenate([run(image[None]) for image in images])
 
 
-def save_onnx(job: Job, place: Path) -> dict[str, Any]:
+def save_onnx(request: ExportRequest, place: Path) -> dict[str, Any]:
     """Writes place/model/model.onnx: image float32 (batch, r, r, 3), pixels from 0 to 255, to probabilities.
 
-    Raises InputError for operators that ONNX lacks, and for a loss.
+    Raises InputError for operators that ONNX lacks, and where accuracy is lost.
     """
     import onnx
     import onnxruntime
     import tf2onnx
 
-    served = prepared(job)
+    served = prepared(request)
     path = place / "model" / "model.onnx"
-    serve = pixels_in(served.model, job, batch=None)
+    serve = pixels_in(served.model, request, batch=None)
     with converting("ONNX"):
         graph, _ = tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET, output_path=str(path))
     lacking = {node.op_type for node in graph.graph.node if not node.domain and not onnx.defs.has(node.op_type)}
-    if lacking:  # which the converter leaves as they are
+    if lacking:  # the converter leaves them as they are
         raise InputError(f"ONNX has no operator for {', '.join(sorted(lacking))}")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> np.ndarray:
         return session.run(["probabilities"], {"image": images.astype(np.float32)})[0]
 
-    return finished(job, path.parent, run, BATCHES) | folding(served)
+    return finished(request, path.parent, run, BATCHES) | folding(served)
 
 
-def pixels_in(model: keras.Model, job: Job, batch: int | None) -> Any:
+def pixels_in(model: keras.Model, request: ExportRequest, batch: int | None) -> Any:
     """image (batch, r, r, 3), values from 0 to 255, to probabilities (batch, classes)."""
-    r = job.config.resolution
+    r = request.config.resolution
 
     @tf.function(input_signature=[tf.TensorSpec((batch, r, r, 3), tf.float32, name="image")])
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -136,7 +137,7 @@ def pixels_in(model: keras.Model, job: Job, batch: int | None) -> Any:
 
 @contextlib.contextmanager
 def converting(format: str) -> Iterator[None]:
-    """Keeps a converter's chatter away, and turns its failure into one line that names the operators it lacks."""
+    """Hides a converter's output, and turns its failure into an InputError that names the operators it lacks."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     logger = logging.getLogger("tf2onnx")
@@ -157,26 +158,27 @@ def converting(format: str) -> Iterator[None]:
         logger.propagate = propagate
 
 
-def finished(job: Job, content: Path, run: Run, batches: tuple[int, ...]) -> dict[str, Any]:
-    """Compares with the network and measures; labels.txt goes along. Raises InputError where too much is lost."""
-    reference = job.reference
+def finished(request: ExportRequest, content: Path, run: Run, batches: tuple[int, ...]) -> dict[str, Any]:
+    """Compares the export with the network, measures its speed and writes labels.txt. Raises InputError where too much
+    is lost."""
+    reference = request.reference
     shares = np.concatenate([run(reference.pixels[i : i + 32]) for i in range(0, len(reference.pixels), 32)])
     difference = float(np.abs(shares - reference.probabilities).max())
-    if job.dtype == "float32" and not difference <= CLOSE:
+    if request.dtype == "float32" and not difference <= CLOSE:
         raise InputError(f"its probabilities differ by {difference:.2g} from the model's, over {CLOSE:g}")
-    figures = {"max_difference": difference} | accuracies(job, shares)
+    figures = {"max_difference": difference} | accuracies(request, shares)
     for batch in batches:
-        seconds = steady(run, reference.pixels[np.arange(batch) % len(reference.pixels)])
+        seconds = steady(run, reference.pixels[np.arange(batch) % len(reference.pixels)], request.seconds)
         figures |= {f"seconds_batch_{batch}": seconds, f"images_per_second_batch_{batch}": batch / seconds}
-    (content / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
+    (content / "labels.txt").write_text("\n".join(request.classes) + "\n", encoding="utf-8")
     return figures
 
 
-def steady(run: Run, images: np.ndarray) -> float:
-    """The median time of a call, in seconds, after a first one."""
+def steady(run: Run, images: np.ndarray, limit: float) -> float:
+    """The median time of a call in seconds, after a first one: of two calls at least, for `limit` seconds."""
     run(images)
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < SECONDS and len(times) < 100):
+    while len(times) < 2 or (sum(times) < limit and len(times) < 100):
         start = time.perf_counter()
         run(images)
         times.append(time.perf_counter() - start)

@@ -17,7 +17,7 @@ NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 
 
 def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, export: dict[str, Any]) -> dict[str, Any]:
-    """All that is known of the model in the folder `content`; the hash is over all files that are there."""
+    """The card of the model in the folder `content`; its hash covers all files there."""
     files = {str(p.relative_to(content)): sha256(p) for p in sorted(content.rglob("*")) if p.is_file()}
     flags = plain(config.flags)
     lines = "".join(f"{digest}  {name}\n" for name, digest in files.items())
@@ -37,7 +37,7 @@ def model_card(config: RunConfig, classes: tuple[str, ...], content: Path, expor
 
 
 def preprocessing(config: RunConfig) -> dict[str, Any]:
-    """What a SavedModel does by itself, and an app must do in front of the other formats."""
+    """The preprocessing that a SavedModel contains, and that an app must do before it calls the other formats."""
     style = config.arch.style
     return {
         "steps": [
@@ -53,7 +53,7 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its network: facts, and the figures of training and evaluation, if any."""
+    """The facts of a run's network and the figures of training and evaluation, where its folder has them."""
     about: dict[str, Any] = {"run": folder.name}
     if (folder / folders.FACTS).exists():
         about["facts"] = read_json(folder / folders.FACTS, dict)

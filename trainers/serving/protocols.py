@@ -1,8 +1,8 @@
-"""TensorFlow Serving's two APIs: encoded pictures sent, probabilities and labels received, as nothing but data.
+"""TensorFlow Serving's two APIs: encoded pictures are sent, probabilities and labels are received, as plain data.
 
 The APIs: https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/api_rest.md and
-.../tensorflow_serving/apis/prediction_service.proto, model_service.proto. A server may be broken or hostile: what it
-says has an end in time and in size, and is checked before it is used.
+.../tensorflow_serving/apis/prediction_service.proto, model_service.proto. A server may be broken or hostile: the
+time and the size of its answers are limited, and they are checked before they are used.
 """
 
 import base64
@@ -31,7 +31,7 @@ Ask = Callable[[list[bytes]], Answer]
 
 @dataclass(frozen=True)
 class Server:
-    """Where a model is served, and how patient to be. timeout: seconds for one request, from its start to its end."""
+    """A served model. timeout: seconds for one whole request. retries: how often a request that failed is repeated."""
 
     address: str
     protocol: str = "rest"
@@ -47,15 +47,15 @@ class Server:
 
 
 class Transient(Exception):
-    """No answer, but there may be one later."""
+    """The server did not answer, but may do so later."""
 
 
 class Refused(Exception):
-    """The server cannot make anything of what it was sent."""
+    """The server cannot process the request."""
 
 
 def rest(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
-    """Version 1 of the REST API; columns, as rows would repeat every name for every picture."""
+    """Version 1 of the REST API, in its columnar format: rows would repeat every name for every picture."""
     place = f"/v1/models/{quote(server.model, safe='')}"
     if server.version is not None:
         place += f"/versions/{server.version}"
@@ -122,8 +122,7 @@ def request(server: Server, pool: urllib3.HTTPConnectionPool, method: str, path:
 
 def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
     """PredictionService and ModelService, with the official messages."""
-    if importlib.util.find_spec("tensorflow_serving") is None:
-        raise InputError("protocol grpc needs tensorflow-serving-api: pip install 'kcnn[serving]', or --protocol rest")
+    need_grpc()
     import grpc as rpc
     import tensorflow as tf
     from tensorflow_serving.apis import (
@@ -140,42 +139,53 @@ def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
         channel = rpc.insecure_channel(server.address, options)
     model_service = model_service_pb2_grpc.ModelServiceStub(channel)
     prediction_service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    transient = {rpc.StatusCode.UNAVAILABLE, rpc.StatusCode.DEADLINE_EXCEEDED, rpc.StatusCode.RESOURCE_EXHAUSTED}
-
-    def call(method: Any, request: Any) -> Any:
-        request.model_spec.name = server.model
-        if server.version is not None:
-            request.model_spec.version.value = server.version
-        elif server.label is not None:
-            request.model_spec.version_label = server.label
-        try:
-            return method(request, timeout=server.timeout)
-        except rpc.RpcError as error:
-            code, message = error.code(), told(f"{error.code().name}, {error.details()}")
-            if code is rpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
-                server.refuse(f"{message}: {FEWER}")
-            if code in transient:
-                raise Transient(message) from error
-            if code is rpc.StatusCode.INVALID_ARGUMENT:
-                raise Refused(message) from error
-            server.refuse(message)
 
     def status() -> dict[str, str]:
         names = dict(map(reversed, get_model_status_pb2.ModelVersionStatus.State.items()))
-        versions = call(model_service.GetModelStatus, get_model_status_pb2.GetModelStatusRequest()).model_version_status
+        message = get_model_status_pb2.GetModelStatusRequest()
+        versions = grpc_answer(server, model_service.GetModelStatus, message).model_version_status
         return {str(v.version): names.get(v.state, str(v.state)) for v in versions}
 
     def ask(pictures: list[bytes]) -> Answer:
-        request = predict_pb2.PredictRequest(output_filter=["probabilities", "labels"])
-        request.model_spec.signature_name = "serving_default"
-        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))
-        outputs = call(prediction_service.Predict, request).outputs
+        message = predict_pb2.PredictRequest(output_filter=["probabilities", "labels"])
+        message.model_spec.signature_name = "serving_default"
+        message.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))
+        outputs = grpc_answer(server, prediction_service.Predict, message).outputs
         names = array(outputs, "labels")
         if names is not None and names.dtype == object and names.ndim == 2:
             return array(outputs, "probabilities"), [[n.decode("utf-8", "replace") for n in row] for row in names]
         return array(outputs, "probabilities"), None
 
     return status, ask
+
+
+def need_grpc() -> None:
+    """Raises InputError where the package of the official messages is not installed."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        raise InputError("protocol grpc needs tensorflow-serving-api: pip install 'kcnn[serving]', or --protocol rest")
+
+
+def grpc_answer(server: Server, method: Callable[..., Any], message: Any) -> Any:
+    """The server's answer to a message. Raises Transient, Refused or InputError where it has none."""
+    import grpc as rpc
+
+    transient = {rpc.StatusCode.UNAVAILABLE, rpc.StatusCode.DEADLINE_EXCEEDED, rpc.StatusCode.RESOURCE_EXHAUSTED}
+    message.model_spec.name = server.model
+    if server.version is not None:
+        message.model_spec.version.value = server.version
+    elif server.label is not None:
+        message.model_spec.version_label = server.label
+    try:
+        return method(message, timeout=server.timeout)
+    except rpc.RpcError as error:
+        code, why = error.code(), told(f"{error.code().name}, {error.details()}")
+        if code is rpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in why:
+            server.refuse(f"{why}: {FEWER}")
+        if code in transient:
+            raise Transient(why) from error
+        if code is rpc.StatusCode.INVALID_ARGUMENT:
+            raise Refused(why) from error
+        server.refuse(why)
 
 
 def array(outputs: Any, name: str) -> np.ndarray | None:
@@ -211,6 +221,6 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def told(text: str) -> str:
-    """What a server says, as one short line without anything that a terminal would take for a command."""
+    """A server's text as one short line, without characters that would control a terminal."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())
     return line if len(line) <= 300 else f"{line[:300]}..."

@@ -1,4 +1,4 @@
-"""Real images, and what the network of a run makes of them: what every export is compared with."""
+"""Real images and the network's probabilities of them: every export is compared with these."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Reference:
     probabilities: np.ndarray
 
     def accuracy(self, probabilities: np.ndarray) -> float | None:
-        """The share of labels that these probabilities hit; None without labels."""
+        """The share of images whose label is the likeliest by these probabilities; None without labels."""
         return float(np.mean(probabilities.argmax(-1) == self.labels)) if (self.labels >= 0).all() else None
 
 
@@ -40,15 +40,15 @@ def samples(split: Split, count: int, classes: int) -> tuple[list[bytes], list[i
 
 
 def made_up(count: int, resolution: int) -> tuple[list[bytes], list[int]]:
-    """Pictures of random blots, for want of real ones."""
+    """Pictures of random blots, in the place of real ones, and the label -1 (unknown) for each."""
     draws = tf.random.stateless_uniform((count, 8, 8, 3), (0, 1), 0, 256, tf.int32)
     large = tf.image.resize(tf.cast(draws, tf.float32), (resolution + 32, resolution + 16), method="bicubic")
     pixels = tf.saturate_cast(large, tf.uint8)
     return [tf.io.encode_png(one).numpy() for one in pixels], [-1] * count
 
 
-def refer(model: keras.Model, config: RunConfig, pictures: list[bytes], labels: list[int]) -> Reference:
-    """What `kcnn evaluate` computes of the pictures: the same preprocessing, the same network in float32."""
+def make_reference(model: keras.Model, config: RunConfig, pictures: list[bytes], labels: list[int]) -> Reference:
+    """The probabilities that `kcnn evaluate` computes: with the same preprocessing and the same network in float32."""
     pixels = eval_pixels(pictures, config)
     return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels))
 

@@ -1,4 +1,4 @@
-"""SavedModels: pictures in, classes out, checked before anybody hears of them."""
+"""SavedModels, from encoded pictures to classes; each is checked before it is published."""
 
 import json
 import os
@@ -30,11 +30,11 @@ PIXELS = 2**28  # bytes of decoded pictures that are handed over for the compari
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is to be exported, and how. `model` is the network in float32, `reference` what it makes of real images.
+class ExportRequest:
+    """The network to export, in float32, and the options of the export. reference: its probabilities of real images.
 
     tolerance: the largest loss of accuracy, a share, that a smaller format may cost. calibration: uint8
-    (n, r, r, 3), for those formats that need to see images.
+    (n, r, r, 3), for those formats that need to see images. seconds: how long the speed at one batch size is measured.
     """
 
     model: keras.Model
@@ -48,56 +48,64 @@ class Job:
     max_pixels: int = MAX_PIXELS
     tolerance: float = 0.01
     calibration: np.ndarray | None = None
+    seconds: float = 0.5
 
 
-def save(job: Job, place: Path) -> dict[str, Any]:
+def save(request: ExportRequest, place: Path) -> dict[str, Any]:
     """Writes the SavedModel as place/model and returns its figures; what else is in `place` is not kept.
 
-    Raises InputError if it does not load in a process of TensorFlow alone, or answers differently there.
+    Raises InputError if it does not load in a process with TensorFlow alone, or answers differently there.
     """
-    served, content = prepared(job), place / "model"
-    owner, signatures = make_signatures(served.model, job.config, job.classes, job.signatures, top=job.top,
-                                        max_pixels=job.max_pixels)  # fmt: skip
+    served, content = prepared(request), place / "model"
+    owner, signatures = make_signatures(
+        served.model,
+        request.config,
+        request.classes,
+        request.signatures,
+        top=request.top,
+        max_pixels=request.max_pixels,
+    )
     tf.saved_model.save(owner, str(content), signatures=signatures)
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(content))
     for name in METHODS.keys() & signatures.keys():
         updater.replace_method_name(name, METHODS[name])
     updater.save(str(content))
-    (content / "assets" / "labels.txt").write_text("\n".join(job.classes) + "\n", encoding="utf-8")
-    warmup.write(content, job.config.name, signatures, job.config.resolution)
-    return {"signatures": list(signatures)} | folding(served) | verify(job, bool(served.folded), place)
+    (content / "assets" / "labels.txt").write_text("\n".join(request.classes) + "\n", encoding="utf-8")
+    warmup.write(content, request.config.name, signatures, request.config.resolution)
+    return {"signatures": list(signatures)} | folding(served) | verify(request, bool(served.folded), place)
 
 
-def prepared(job: Job) -> Folded:
-    """The network as it will be served: in its precision, normalizations folded if wanted."""
-    model = job.model
-    if job.dtype == "bfloat16":
+def prepared(request: ExportRequest) -> Folded:
+    """The network as it will be served: in the requested precision, with normalizations folded if requested."""
+    model = request.model
+    if request.dtype == "bfloat16":
         with precision("mixed_bfloat16"):
-            model = network(job.config, len(job.classes))
-        model.set_weights(job.model.get_weights())
-    return fold(model, norms=job.fold_bn)
+            model = network(request.config, len(request.classes))
+        model.set_weights(request.model.get_weights())
+    return fold(model, norms=request.fold_bn)
 
 
 def folding(served: Folded) -> dict[str, Any]:
+    """How many normalizations were folded, and how many were kept."""
     return {"folded": len(served.folded), "kept": len(served.kept)}
 
 
-def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
+def verify(request: ExportRequest, folded: bool, place: Path) -> dict[str, Any]:
     """Loads place/model in a process of its own and compares what all its signatures answer there.
 
     Raises InputError where it does not load, or answers differently.
     """
-    reference, config = job.reference, job.config
+    reference, config = request.reference, request.config
     decoded = some_decoded(reference.pictures)
     fitted = np.stack([eval_array(image, config.resolution, crop=config.eval_crop) for image in decoded])
-    same = np.array_equal(fitted, reference.pixels[: len(fitted)])  # as it is but for a crop's last bits
-    of_pixels = reference.probabilities[: len(fitted)] if same else probabilities(job.model, fitted)
+    same = np.array_equal(fitted, reference.pixels[: len(fitted)])  # they may differ in the last bits of a crop
+    of_pixels = reference.probabilities[: len(fitted)] if same else probabilities(request.model, fitted)
     arrays: dict[str, Any] = {f"{i:06}": image for i, image in enumerate(decoded)}
     np.savez(place / "pixels.npz", **arrays)
     with tf.io.TFRecordWriter(str(place / "pictures.tfrecord")) as file:
         for picture in reference.pictures:
             file.write(picture)
-    seconds = reload(place)
+    seconds = reload(place, request.seconds)
     with np.load(place / "answers.npz") as file:
         answers = dict(file)
     names = {key.split("/")[0] for key in answers}
@@ -105,17 +113,17 @@ def verify(job: Job, folded: bool, place: Path) -> dict[str, Any]:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             signature, output = key.split("/")
             raise InputError(f"not all {output} that the export's signature {signature} gives are finite numbers: "
-                             f"{job.dtype} has not the range that this network needs")  # fmt: skip
+                             f"{request.dtype} has not the range that this network needs")  # fmt: skip
     differences = {
-        name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, job.classes)
+        name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, request.classes)
         for name in sorted(names - {"features"})
     }
     largest, limit = max(differences.values()), FOLDED if folded else SAME
-    if job.dtype == "float32" and not largest <= limit:
+    if request.dtype == "float32" and not largest <= limit:
         hint = "; --no-fold-bn leaves normalizations as they are" if folded else ""
         raise InputError(f"the export's probabilities differ by {largest:.2g} from the model's, over {limit:g}{hint}")
     shares = answers["serving_default/probabilities"]
-    return {"max_difference": largest, "differences": differences} | accuracies(job, shares) | seconds
+    return {"max_difference": largest, "differences": differences} | accuracies(request, shares) | seconds
 
 
 def some_decoded(pictures: list[bytes]) -> list[np.ndarray]:
@@ -129,9 +137,9 @@ def some_decoded(pictures: list[bytes]) -> list[np.ndarray]:
     return decoded
 
 
-def reload(place: Path) -> dict[str, float]:
-    """Runs trainers/reloaded.py over the folder and returns its figures. Raises InputError."""
-    command = [sys.executable, "-P", str(RELOADED), str(place)]
+def reload(place: Path, seconds: float) -> dict[str, float]:
+    """Runs reloaded.py over the folder and returns its figures. Raises InputError."""
+    command = [sys.executable, "-P", str(RELOADED), str(place), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -142,29 +150,29 @@ def reload(place: Path) -> dict[str, float]:
 
 
 def difference(answers: dict[str, np.ndarray], name: str, expected: np.ndarray, classes: tuple[str, ...]) -> float:
-    """The largest one between a signature's probabilities, under the names that it gives them, and the expected."""
+    """The largest difference between a signature's probabilities, by the names that it gives them, and the expected."""
     names = answers[f"{name}/classes" if name == "classify" else f"{name}/labels"]
-    number = {label.encode(): i for i, label in enumerate(classes)}
-    ids = np.array([[number[label] for label in row] for row in names])
+    index = {label.encode(): i for i, label in enumerate(classes)}
+    ids = np.array([[index[label] for label in row] for row in names])
     differences = [answers[f"{name}/scores"] - np.take_along_axis(expected, ids, -1)]
     if name != "classify":
         differences.append(answers[f"{name}/probabilities"] - expected)
     return float(max(np.abs(d).max() for d in differences))
 
 
-def accuracies(job: Job, shares: np.ndarray) -> dict[str, Any]:
+def accuracies(request: ExportRequest, shares: np.ndarray) -> dict[str, Any]:
     """Accuracy before and after, and the share of images whose likeliest class stayed. Raises InputError.
 
-    What is lost must be within the job's tolerance; without labels, the share that changed.
+    What is lost must be within the request's tolerance; without labels, the share that changed.
     """
     if not np.isfinite(shares).all():
-        raise InputError(f"{job.dtype}: the probabilities are not all finite numbers; choose --dtype float32")
-    reference = job.reference
+        raise InputError(f"{request.dtype}: the probabilities are not all finite numbers; choose --dtype float32")
+    reference = request.reference
     before, after = reference.accuracy(reference.probabilities), reference.accuracy(shares)
     agreement = float(np.mean(shares.argmax(-1) == reference.probabilities.argmax(-1)))
     loss = 1 - agreement if before is None or after is None else before - after
-    if not loss <= job.tolerance:
+    if not loss <= request.tolerance:
         what = f"top-1 falls by {loss:.1%} on {len(shares)} images" if before is not None else (
             f"the likeliest class is another on {loss:.1%} of {len(shares)} pictures")  # fmt: skip
-        raise InputError(f"{job.dtype}: {what}, more than the tolerance of {job.tolerance:.1%}")
+        raise InputError(f"{request.dtype}: {what}, more than the tolerance of {request.tolerance:.1%}")
     return {"images": len(shares), "accuracy_before": before, "accuracy": after, "agreement": agreement}

@@ -1,4 +1,4 @@
-"""Versions of what was exported: numbered folders that are whole or not there, as servers watch for them."""
+"""Versions of an export: numbered folders, which are whole or not there, because servers watch for them."""
 
 import contextlib
 import errno
@@ -20,7 +20,8 @@ HIGHEST = 2**63 - 1  # TensorFlow Serving's versions are of type int64; it does 
 
 @contextlib.contextmanager
 def workplace(folder: Path) -> Iterator[Path]:
-    """A folder of one's own inside `folder`, gone afterwards; what killed processes left of theirs goes with it."""
+    """A temporary folder inside `folder` for one export, removed afterwards; those of killed processes are removed
+    before."""
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
     place = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
@@ -36,7 +37,7 @@ def workplace(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming_full_disks(folder: Path) -> Iterator[None]:
-    """Turns the many errors, Python's and TensorFlow's, that tell of a disk without room into one InputError."""
+    """Turns the many errors, Python's and TensorFlow's, of a disk without room into one InputError."""
     try:
         yield
     except InputError:
@@ -54,7 +55,7 @@ def no_room(message: str) -> str | None:
 
 
 def clear(folder: Path) -> None:
-    """Removes the workplaces whose owners are no more: their locks went with them."""
+    """Removes the workplaces whose processes have ended, and with them their locks."""
     for place in folder.glob(f"{PARTIAL}*"):
         if place.is_symlink() or not place.is_dir():
             continue

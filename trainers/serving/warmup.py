@@ -1,4 +1,4 @@
-"""Warm-up requests: what TensorFlow Serving runs through a new version before anybody else may.
+"""Warm-up requests: TensorFlow Serving runs them through a new version before it serves other requests.
 
 The file is a TFRecord of PredictionLog messages. Their few fields are written here by number, so that an export is
 the same with and without the package of the official messages:
@@ -15,7 +15,7 @@ PLACE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
 def write(folder: Path, name: str, signatures: Iterable[str], resolution: int) -> None:
-    """Leaves one request of a made-up picture for each signature in an exported model's folder.
+    """Writes one request with a made-up picture for each signature into an exported model's folder.
 
     Servers use the first 1000 records. `name` is the model's, which they do not compare.
     """
@@ -34,7 +34,7 @@ def write(folder: Path, name: str, signatures: Iterable[str], resolution: int) -
 
 
 def gradient(side: int) -> np.ndarray:
-    """uint8 (side, side, 3), dark to light in every channel's own direction: nobody's photograph."""
+    """A made-up picture, uint8 (side, side, 3): each channel goes from dark to light in its own direction."""
     ramp = np.linspace(0, 255, side).astype(np.uint8)
     across = np.broadcast_to(ramp, (side, side))
     return np.stack([across, across.T, across[::-1].T], -1)

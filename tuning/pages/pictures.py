@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from kcnn.scaling import short
+from kcnn.tables import short
 from tuning.spaces.statistics import best_range, edf, edf_band
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by everyone
+GREY = "#666666"
 COSTS = {"macs": "multiply-adds", "params": "parameters", "latency_ms": "milliseconds an image"}
 Row = Mapping[str, Any]
 
@@ -70,23 +71,39 @@ def front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
     return kept
 
 
-def pareto(groups: Mapping[str, Sequence[Row]], costs: Mapping[str, str]) -> Figure:
-    """Accuracy against costs (keys of the rows, and what to call them), with the front over all groups."""
+def pareto(
+    groups: Mapping[str, Sequence[Row]],
+    costs: Mapping[str, str],
+    *,
+    apart: bool = False,
+    log: bool = False,
+    best: Row | None = None,
+) -> Figure:
+    """Accuracy against costs (keys of the rows, and what to call them), with the front of what none beats.
+
+    apart: a front for each group, as where only the rows of one group are comparable. best: the row to encircle.
+    """
     figure = Figure(figsize=(11, 3.4 + 0.25 * len(groups)), layout="constrained")
     every = [row for rows in groups.values() for row in rows]
-    for panel, (key, label) in zip(figure.subplots(1, len(costs), sharey=True, squeeze=False)[0], costs.items(),
-                                   strict=True):  # fmt: skip
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for panel, (key, label) in zip(panels, costs.items(), strict=True):
         for i, (name, rows) in enumerate(groups.items()):
-            panel.scatter([row[key] for row in rows], [100 * row["val_accuracy"] for row in rows], s=16,
-                          color=color(i), alpha=0.8, linewidth=0, label=name)  # fmt: skip
-        best = front([row[key] for row in every], [row["val_accuracy"] for row in every])
-        panel.step([every[i][key] for i in best], [100 * every[i]["val_accuracy"] for i in best], where="post",
-                   color="#666666", linewidth=1, zorder=0)  # fmt: skip
+            points = [row[key] for row in rows], [100 * row["val_accuracy"] for row in rows]
+            panel.scatter(*points, s=16, color=color(i), alpha=0.8, linewidth=0, label=name)
+        for rows, shade in [(rows, color(i)) for i, rows in enumerate(groups.values())] if apart else [(every, GREY)]:
+            kept = front([row[key] for row in rows], [row["val_accuracy"] for row in rows])
+            steps = [rows[i][key] for i in kept], [100 * rows[i]["val_accuracy"] for i in kept]
+            panel.step(*steps, where="post", color=shade, linewidth=1, zorder=0)
+        if best:
+            panel.scatter([best[key]], [100 * best["val_accuracy"]], s=120, facecolors="none", edgecolors="black",
+                          linewidths=1.5, label="best")  # fmt: skip
         panel.set_xlabel(label)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
+        if log:
+            panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_locator(LogLocator(base=2, numticks=6) if log else MaxNLocator(5))
         panel.xaxis.set_major_formatter(lambda x, _: short(x))
         panel.grid(alpha=0.3)
     figure.axes[0].set_ylabel("validation accuracy, %")
-    if len(groups) > 1:
+    if len(groups) > 1 or best:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", frameon=False)
     return figure

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import keras_tuner
 
-from kcnn.errors import InputError
-from tuning.trials.oracles import COMPLETED, IDLE, RUNNING, STATE, STOPPED, Held, Trial, fresh
+from kcnn.errors import InputError, shown
+from tuning.trials.oracles import COMPLETED, IDLE, RUNNING, STATE, STOPPED, Bounded, Start, Trial, empty_trial
+from tuning.trials.space import Space
 
 KEPT = 3  # one of so many is promoted
 LEAST_EPOCHS = 3  # of a rung, where the epochs are not asked for: one or two say little
@@ -48,26 +49,30 @@ def plan(trials: int, epochs: int, asked: bool) -> tuple[Rung, ...]:
     return tuple(rungs)
 
 
-class HalvingOracle(Held, keras_tuner.Oracle):
-    """A trial is a network; once all of a rung have ended, its best go on to the next.
+class HalvingOracle(Bounded, keras_tuner.Oracle):
+    """A trial is a network. Once all trials of a rung have ended, the best of them go on to the next rung.
 
-    `timing` tells of a finished trial (seconds building, compiling and saving; seconds of an epoch). Where more than
-    LOST of all time would be lost, all rungs become longer: by the first trial's measure, which then trains on, and
-    those to come once more as a rung begins. `stretch`: whether they may.
+    timing(trial) gives the seconds that a finished trial spent building, compiling and saving, and those of an epoch.
+    Where more than LOST of all time would be lost to the former, and `stretch` allows it, all rungs become longer: by
+    the measure of the first trial, which then trains on, and those to come once more as a rung begins.
     """
 
-    state: ClassVar[dict[str, Any]] = STATE | {
-        "rungs": list[tuple[int, int, float, float]], "exhausted": bool, "measured": bool
-    }  # fmt: skip
+    state: ClassVar[dict[str, Any]] = STATE | {"rungs": list[list[float]], "exhausted": bool, "measured": bool}
     marks: ClassVar[dict[str, Any]] = {
         "tuner/rung": int, "tuner/epochs": int, "tuner/share": float, "tuner/warmup": float
     }  # fmt: skip
 
-    def __init__(self, *args: Any, rungs: Sequence[Rung], timing: Callable[[Trial], tuple[float, float]],
-                 stretch: bool, **options: Any):  # fmt: skip
+    def __init__(
+        self,
+        start: Start,
+        space: Space,
+        rungs: Sequence[Rung],
+        timing: Callable[[Trial], tuple[float, float]],
+        stretch: bool,
+    ):
         self.rungs, self.timing, self.stretch = list(rungs), timing, stretch
         self.exhausted = self.measured = False
-        super().__init__(*args, **options)
+        super().__init__(start, space)
 
     def stage(self, rung: int) -> dict[str, Any]:
         """What a rung adds to the values of a trial."""
@@ -83,14 +88,14 @@ class HalvingOracle(Held, keras_tuner.Oracle):
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
-        drawn = self.exhausted or len(self.trials) >= self.max_trials
+        drawn = self.exhausted or self.remaining_trials() <= 0
         if tuner_id in self.ongoing_trials or self._retry_queue or not drawn:
             trial = super().create_trial(tuner_id)
             if trial.status != STOPPED:
                 return trial
         self.tuner_ids.add(tuner_id)
         if self.ongoing_trials:
-            return fresh(self, IDLE)  # a promotion may follow
+            return empty_trial(self, IDLE)  # a promotion may follow
         self.promote()
         return super().create_trial(tuner_id)
 
@@ -160,9 +165,9 @@ class HalvingOracle(Held, keras_tuner.Oracle):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.exhausted, self.measured = state["exhausted"], state["measured"]
-        self.rungs = [Rung(*r) for r in state["rungs"]]
+        self.rungs = [Rung(int(n), int(epochs), share, warmup) for n, epochs, share, warmup in state["rungs"]]
         if any(r.networks < 1 or r.epochs < 1 or not 0 < r.share <= 1 or r.warmup < 0 for r in self.rungs):
-            raise InputError(f"{self.path}: rungs {state['rungs']} are none")
+            raise InputError(f"{self.path}: rungs {shown(state['rungs'])}: these are none")
         for trial in self.trials.values():
             if not 0 <= rung_of(trial) < len(self.rungs):
                 rungs = len(self.rungs)

@@ -1,4 +1,4 @@
-"""How long one image takes a compiled network on this machine."""
+"""How long a compiled network takes for one image on this machine."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ WARM_UP, ROUNDS = 3, 20
 
 
 def latency_ms(arch: Arch, classes: int) -> float:
-    """The median time in milliseconds in which the network, compiled, with random weights, answers a batch of one."""
+    """The median of the milliseconds in which a network with random weights answers a batch of one image."""
     model = build(arch, classes, stem="standard")
     predict = tf.function(lambda x: model(x, training=False), reduce_retracing=False)
     image = tf.constant(np.zeros((1, arch.resolution, arch.resolution, 3), np.float32))

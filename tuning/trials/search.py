@@ -1,261 +1,228 @@
-"""A search from its settings to its result: the folder it lives in, how it is opened again, how it is run."""
+"""A search of a space: its settings, its trials, and what became of them."""
 
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import yaml
 
-from kcnn.errors import InputError, Interrupted
+from kcnn.builder import smallest, which_stem
+from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
-from trainers.data import open_data
-from trainers.runs import files, folders
-from trainers.runs.files import read_yaml
-from tuning.pages import hparams
-from tuning.pages import search as report
+from trainers.runs.files import read_yaml, write_text
+from trainers.settings import own_or_named, resolve
 from tuning.trials.halving import HalvingOracle, plan, rung_of
 from tuning.trials.objective import Objective, parse
-from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Trial
-from tuning.trials.processes import MOST_WORKERS
-from tuning.trials.records import claimed, need_whole, typed
-from tuning.trials.space import Limits, Ranges, Space, make_space, resolve
-from tuning.trials.trial import place, read_record, run_trial
-from tuning.trials.workers import connected, lead, role, supervise, work
+from tuning.trials.options import Limits, Method, Ranges
+from tuning.trials.oracles import COMPLETED, BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Start, Trial
+from tuning.trials.records import inside, made
+from tuning.trials.settings import check_same, not_given
+from tuning.trials.space import MULTIPLIERS, Space, Values, make_space
+from tuning.trials.trainer import open_source, with_absolute_data
+from tuning.trials.trial import ERROR, FIGURES, RECORD, Record, read_record, run_trial
 
-SETTINGS, RESULT, ORACLE = "search.yaml", "result.json", "oracle.json"
-Tuner = Literal["halving", "random", "bayesian", "hyperband", "grid"]
-TUNERS = ("halving", "random", "bayesian", "hyperband", "grid")
+SETTINGS, TRIALS, STATE = "search.yaml", "trials", "oracle.json"
+SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
+LOCK = ".lock"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes a search the one it is. `config`: the run that its trials change."""
+    """What makes a search the one it is. config: the run that its trials change."""
 
     config: TrainConfig
     ranges: Ranges
     limits: Limits
-    tuner: Tuner
-    objective: str
-    grid_points: int
-    max_trials: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished search: its folder, one row a trial, the best of them, and the command that trains it in full."""
-
-    folder: Path
-    trials: list[dict[str, Any]]
-    best: dict[str, Any]
-    command: str
-    seconds: float
-    lost_seconds: float
+    method: Method
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"folder": str(self.folder)}
+        """As search.yaml has them."""
+        groups = {"config": asdict(self.config), "ranges": asdict(self.ranges), "limits": asdict(self.limits)}
+        groups["ranges"] = {k: list(v) if isinstance(v, tuple) else v for k, v in groups["ranges"].items()}
+        return groups | asdict(self.method)
 
 
 @dataclass(frozen=True)
 class Search:
-    """An open search."""
+    """An open search. reference: what the costs of its objective are measured against."""
 
     settings: Settings
     folder: Path
     space: Space
     objective: Objective
     reference: Mapping[str, float]
+    isolated: ClassVar[bool] = False
+
+    def place(self, trial: Trial) -> Path:
+        """The folder of a trial's run, one for each rung that it reaches."""
+        values = trial.hyperparameters.values
+        rung = f"-rung{rung_of(trial)}" if "tuner/rung" in values else ""
+        return inside(self.folder, TRIALS, trial.trial_id + rung)
 
     def run(self, trial: Trial) -> float | None:
-        values = trial.hyperparameters.values
-        return run_trial(self.space, self.objective, self.reference, self.folder, trial.trial_id, values)
+        values, folder = dict(trial.hyperparameters.values), self.place(trial)
 
-    def record(self, trial: Trial) -> dict[str, Any] | None:
-        return read_record(place(self.folder, trial.trial_id, trial.hyperparameters.values))
+        def make() -> TrainConfig:
+            if (past := values.get("tuner/trial_id")) and not folder.exists():
+                take_over(inside(self.folder, TRIALS, past), folder)
+            return configuration(self.space, values)
 
-    def records(self, trial: Trial) -> list[dict[str, Any]]:
-        """Of all rungs that a trial came to, the lowest first."""
-        values = dict(trial.hyperparameters.values)
-        if "tuner/share" not in values:
-            found = [self.record(trial)]
-        else:
-            rungs = ({"tuner/rung": rung} for rung in range(rung_of(trial) + 1))
-            found = [read_record(place(self.folder, trial.trial_id, values | rung)) for rung in rungs]
-        return [record for record in found if record]
+        def score(figures: Mapping[str, Any]) -> float:
+            return self.objective.score(figures, self.space.costs(values) or {}, self.reference)
+
+        return run_trial(folder, {"trial": trial.trial_id, "values": values}, make, score)
+
+    def records(self, trial: Trial) -> list[Record]:
+        """Those of all rungs that a trial has ended, the lowest first. Raises InputError where one is damaged."""
+        last = self.place(trial)
+        folders = [last]
+        if "tuner/rung" in trial.hyperparameters.values:
+            folders = [inside(self.folder, TRIALS, f"{trial.trial_id}-rung{i}") for i in range(rung_of(trial) + 1)]
+        return [record for folder in folders if (record := read_record(folder))]
 
     def timing(self, trial: Trial) -> tuple[float, float]:
-        """Seconds lost, seconds of an epoch."""
+        """Seconds that were lost in a trial's last run, and seconds of an epoch."""
         try:
-            record = self.record(trial) or {}
-        except InputError:  # the report will tell
+            record = read_record(self.place(trial)) or {}
+        except InputError:  # the table will tell
             record = {}
         return record.get("lost_seconds", 0.0), record.get("epoch_seconds", 0.0)
 
 
-def search(config: TrainConfig | None = None, ranges: Ranges | None = None, limits: Limits | None = None, *,
-           tuner: Tuner = "halving", objective: str = "val_accuracy", max_trials: int = 20, grid_points: int = 3,
-           parallel: int = 1) -> Result:  # fmt: skip
-    """Searches multipliers, and other fields where asked, of the run `config`; see `python -m tuning.search --help`.
-
-    config.run_dir is the search's folder (default: logs/search-ARCH-DATA-TIME); one that holds this search is gone on
-    with. Raises InputError for what a user can put right.
-    """
-    config = config or TrainConfig()
-    settings = Settings(config, ranges or Ranges(), limits or Limits(), tuner, objective, grid_points, max_trials)
-    need_whole(max_trials=(max_trials, 1, 10**6), parallel=(parallel, 1, MOST_WORKERS),
-               grid_points=(grid_points, 2, 1000))  # fmt: skip
-    if role() == "worker":
-        if not config.run_dir:
-            raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")
-        with connected() as (oracle, name):
-            found = open_search(settings)
-            work(oracle, name, found.run)
-        return Result(found.folder, [], {}, "", 0.0, 0.0)
-    found = open_search(settings)
-    if not settings.config.run_dir:  # another search may begin in the same second
-        found = replace(found, folder=claimed(found.folder))
-    with folders.locked(found.folder):
-        remember(found)
-        oracle = make_oracle(found)
-        if oracle.path.is_file():
-            oracle.reload(live=role() == "chief")
-        if parallel > 1:
-            command = [sys.executable, "-m", "tuning.worker", str(found.folder.absolute())]
-            supervise(oracle, command, parallel, found.folder / "workers")
-        elif role() == "chief":
-            lead(oracle)
-        else:
-            alone(found, oracle)
-        return close(found, oracle)
-
-
-def alone(found: Search, oracle: Any) -> None:
-    """One trial after the other, in this process."""
-    try:
-        work(oracle, "worker-0", found.run)
-    except Interrupted as stop:
-        saved, _, _ = str(stop).partition(";")
-        raise Interrupted(f"{saved}; the same command goes on with the search in {found.folder}") from stop
-
-
-def open_search(settings: Settings) -> Search:
-    """Everything that can be wrong with a search, found out before anything is written."""
+def open_search(settings: Settings, folder: Path) -> Search:
+    """Finds out everything that can be wrong with a search before anything is written. Raises InputError."""
     config = settings.config
     if config.resume or config.dry_run:
         raise InputError("--resume and --dry-run are not for searches: the same command with --run-dir goes on")
-    if settings.tuner not in TUNERS:
-        raise InputError(f"tuner {settings.tuner!r}: one of {', '.join(TUNERS)} is needed")
-    folder = folder_of(config)
-    if Path(config.data).is_dir():  # it must be found when the search goes on elsewhere
-        config = replace(config, data=str(Path(config.data).absolute()))
-    objective, bounds = parse(settings.objective), settings.limits.bounds()
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
+    config = replace(with_absolute_data(config), run_dir=None)
+    objective, bounds = parse(settings.method.objective), settings.limits.bounds()
+    source = open_source(config)
     measured = frozenset({*bounds, *(cost for cost, _ in objective.exponents)})
-    config = replace(config, run_dir=None)
     space = make_space(config, settings.ranges, bounds, len(source.classes), measured)
     settings = replace(settings, config=config)
-    same_search(folder, settings)
-    if resolve(config).batch_size > source.train.size:
-        raise InputError(f"batch-size {resolve(config).batch_size}: there are {source.train.size} training images")
+    check_folder(folder, settings)
+    if (batch := resolve(config).batch_size) > source.train.size:
+        raise InputError(f"batch-size {batch}: there are {source.train.size} training images")
     space.check()
-    reference = {}
-    for cost, _ in objective.exponents:
-        own = replace(space, config=config, dimensions=())
-        reference[cost] = bounds.get(cost) or (own.costs({}) or {})[cost]
+    unscaled = replace(space, config=config, dimensions=())
+    reference = {cost: bounds.get(cost) or (unscaled.costs({}) or {})[cost] for cost, _ in objective.exponents}
     return Search(settings, folder, space, objective, reference)
 
 
-def make_oracle(search: Search) -> Any:
-    """The oracle of a search. Every end of a trial is told."""
-    settings, objective = search.settings, search.objective
-    asked = settings.config.epochs is not None
-    epochs = resolve(settings.config).epochs
-    options: dict[str, Any] = {"space": search.space, "path": search.folder / ORACLE, "direction": objective.direction,
-                               "max_trials": settings.max_trials, "seed": settings.config.seed}  # fmt: skip
-    oracle: Any
-    if settings.tuner == "halving":
-        rungs = plan(settings.max_trials, epochs, asked)
-        oracle = HalvingOracle(**options, rungs=rungs, timing=search.timing, stretch=not asked)
-    elif settings.tuner == "hyperband":
-        oracle = HyperbandOracle(**options, max_epochs=epochs)
-    elif settings.tuner == "grid":
-        oracle = GridOracle(**options, points=settings.grid_points)
-    else:
-        oracle = {"random": RandomOracle, "bayesian": BayesianOracle}[settings.tuner](**options)
-    oracle.on_end = lambda trial: report.tell(search, oracle, trial)
-    return oracle
-
-
-def folder_of(config: TrainConfig) -> Path:
-    if config.run_dir:
-        return Path(config.run_dir)
-    name = folders.folder_of(config).name
-    return Path("logs") / f"search-{name}"
-
-
-def saved(settings: Settings) -> dict[str, Any]:
-    """Ready for YAML."""
-    plain = asdict(settings)
-    plain["ranges"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["ranges"].items()}
-    return plain
-
-
-def read_settings(folder: Path) -> Settings:
-    return typed(Settings, read_yaml(folder / SETTINGS), str(folder / SETTINGS))
-
-
-def remember(search: Search) -> None:
-    files.write_text(search.folder / SETTINGS, yaml.safe_dump(saved(search.settings), sort_keys=False))
-
-
-def same_search(folder: Path, settings: Settings) -> None:
-    """Raises InputError where the folder holds something else, and says what."""
+def check_folder(folder: Path, settings: Settings) -> None:
+    """Raises InputError where the folder holds something else than this search, and says what."""
     if (folder / SETTINGS).is_file():
-        old, new = flat(saved(read_settings(folder))), flat(saved(settings))
         # Rungs are as large as the trials are many; other tuners can be given more of them.
-        free = {*RESUMABLE, *(["max_trials"] if settings.tuner != "halving" else [])} - {"epochs"}
-        changed = [f"{key} is {old.get(key)} there, {new[key]} here"
-                   for key in new if old.get(key) != new[key] and key.replace("-", "_") not in free]  # fmt: skip
-        if changed:
-            raise InputError(f"{folder} holds another search: {'; '.join(changed)}")
-    elif folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+        more = () if settings.method.tuner == "halving" else ("max_trials",)
+        free = {*RESUMABLE, *more} - {"epochs"}
+        check_same(folder, read_settings(folder).to_dict(), settings.to_dict(), free)
+    elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no search: name another folder with --run-dir")
 
 
-def flat(plain: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in plain.items():
-        found |= {k.replace("_", "-"): v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-    return found
+def read_settings(folder: Path) -> Settings:
+    """Raises InputError where they are damaged."""
+    path = folder / SETTINGS
+    values = read_yaml(path)
+    method = {f.name: values.pop(f.name) for f in fields(Method) if f.name in values}
+    return made(Settings, {**values, "method": method}, str(path))
 
 
-def close(search: Search, oracle: Any) -> Result:
-    """Writes what a search has come to. Raises InputError where no trial succeeded."""
-    rows = report.rows(search, oracle)
-    done = [row for row in rows if row["score"] is not None]
-    if not done:
-        why = next((row["error"] for row in rows if row["error"]), "nothing could be drawn")
-        raise InputError(f"none of {len(rows)} trials succeeded, the first: {why}")
-    if len(rows) < search.settings.max_trials and search.settings.tuner != "hyperband":
-        print(f"the space has no more networks within its limits: {len(rows)} of {search.settings.max_trials} trials",
-              file=sys.stderr)  # fmt: skip
-    for row in rows:
-        if row["status"] == "completed" and row["score"] is None:
-            print(f"trial {row['trial']} is left out: {row['error']}", file=sys.stderr)
-    # Last of all, when no trial disturbs it.
-    print("measuring how long each network takes for an image", file=sys.stderr, flush=True)
-    timed = replace(search.space, measured=search.space.measured | {"latency_ms"})
-    for row in rows:
-        if row["rungs"]:
-            row |= timed.costs(oracle.trials[row["trial"]].hyperparameters.values) or {}
-    best = report.best_of(rows, search.objective.direction)
-    seconds, lost = (sum(row[key] for row in rows) for key in ("seconds", "lost_seconds"))
-    result = Result(search.folder, rows, best, report.command(search, best), seconds, lost)
-    files.write_json(search.folder / RESULT, result.to_dict())
-    report.pareto(rows, best, search.folder / "pareto.png")
-    names = [d.name for d in search.space.dimensions]
-    hparams.write(search.folder, {row["trial"]: {name: row[name] for name in names} for row in rows},
-                  [{"key": row["trial"]} | row for row in rows])  # fmt: skip
-    return result
+def write_settings(search: Search) -> None:
+    write_text(search.folder / SETTINGS, yaml.safe_dump(search.settings.to_dict(), sort_keys=False))
+
+
+def reopened(folder: Path) -> Search:
+    """The search of a folder, for a worker of it. Raises InputError."""
+    return open_search(read_settings(folder), folder)
+
+
+def make_oracle(search: Search, on_end: Callable[[Trial], None] = lambda trial: None) -> Any:
+    """The oracle of a search. on_end is called with each trial that has ended."""
+    method, config = search.settings.method, search.settings.config
+    epochs, asked = resolve(config).epochs, config.epochs is not None
+    start = Start(search.folder / STATE, search.objective.direction, method.max_trials, config.seed, on_end)
+    if method.tuner == "halving":
+        rungs = plan(method.max_trials, epochs, asked)
+        return HalvingOracle(start, search.space, rungs, search.timing, stretch=not asked)
+    if method.tuner == "hyperband":
+        return HyperbandOracle(start, search.space, max_epochs=epochs)
+    if method.tuner == "grid":
+        return GridOracle(start, search.space, points=method.grid_points)
+    return {"random": RandomOracle, "bayesian": BayesianOracle}[method.tuner](start, search.space)
+
+
+def configuration(space: Space, values: Values) -> TrainConfig:
+    """The run of a trial: the sample's, as long and as large as the oracle wants it ("tuner/...": see halving)."""
+    config = space.run(values)
+    pixels = resolve(config).resolution
+    # Fewer pixels shall not change the network.
+    config = replace(config, stem=which_stem(own_or_named(config.arch), pixels, config.stem))
+    if (share := round(values.get("tuner/share", 1.0), 4)) < 1:  # it may have been in single precision
+        least = smallest(resolve(config).arch)
+        config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))
+    if epochs := values.get("tuner/epochs"):
+        config = replace(config, epochs=int(epochs))
+        if space.config.warmup_epochs is None:  # the recipe's is for a whole run
+            own = resolve(not_given(config, "epochs")).warmup_epochs
+            config = replace(config, warmup_epochs=min(own, round(values.get("tuner/warmup", SHORT), 4)))
+    return config
+
+
+def take_over(past: Path, folder: Path) -> None:
+    """Copies the run of a trial that was promoted, which goes on in a folder of its own."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(past, partial, ignore=shutil.ignore_patterns(RECORD, ERROR, LOCK))
+    partial.rename(folder)
+
+
+def rows(search: Search, trials: Mapping[str, Trial]) -> list[Row]:
+    """A row for each trial, in the order in which they began."""
+    return [row(search, trials[name]) for name in sorted(trials, key=lambda name: (len(name), name))]
+
+
+def row(search: Search, trial: Trial) -> Row:
+    """What a trial was, cost and reached. Costs are of the network at its full resolution; figures of its last run."""
+    values, space = trial.hyperparameters.values, search.space
+    run = resolve(space.run(values))
+    record, past, lost = recorded(search, trial)
+    figures = record.get("figures") or {}
+    made: Row = {"trial": trial.trial_id, "status": trial.status.lower()}
+    made |= {"width": run.flags.width, "depth": run.flags.depth, "resolution": run.resolution}
+    made |= {d.name: getattr(run.flags, d.name) for d in space.dimensions if d.name not in MULTIPLIERS}
+    made |= space.costs(values) or {}
+    made |= {name: figures.get(name) for name in FIGURES}
+    made |= {"score": record.get("score") if trial.status == COMPLETED else None}
+    made |= {"rung": rung_of(trial), "epochs": record.get("epochs"), "trained_resolution": record.get("resolution")}
+    made |= {what: sum(r[what] for r in past) for what in ("seconds", "lost_seconds")}
+    made["rungs"] = [
+        {"rung": int(r["values"].get("tuner/rung", 0)), "epochs": r["epochs"], "resolution": r["resolution"],
+         "val_accuracy": r["figures"]["val_accuracy"]}
+        for r in past if r["figures"]
+    ]  # fmt: skip
+    failed = trial.message if trial.status == "FAILED" else None
+    return made | {"run_dir": figures.get("run_dir"), "error": lost or record.get("error") or failed}
+
+
+def recorded(search: Search, trial: Trial) -> tuple[Record, list[Record], str | None]:
+    """The record of a trial's last run, those of all its runs, and what is wrong where they are lost."""
+    try:
+        past = search.records(trial)
+        record = read_record(search.place(trial))
+        if trial.status == COMPLETED and (record is None or record["score"] is None):
+            raise InputError(f"trial {trial.trial_id} has ended, but its {RECORD} is gone or tells of no score")
+        return record or {}, past, None
+    except InputError as error:
+        return {}, [], str(error)
+
+
+def best_of(found: Sequence[Row], direction: str) -> Row:
+    """The best of those that came as far as any."""
+    done = [r for r in found if r["score"] is not None]
+    last = max(r["rung"] for r in done)
+    sign = 1 if direction == "max" else -1
+    return max((r for r in done if r["rung"] == last), key=lambda r: sign * r["score"])

@@ -1,80 +1,27 @@
-"""What is searched: hyperparameters -> a changed TrainConfig, what its network costs, and whether that is allowed."""
+"""What is searched: values of some flags of a run, what the network costs that they make, and whether it is allowed."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import keras_tuner
-from cyclopts import Group, Parameter
 
-from kcnn.errors import InputError
-from kcnn.scaling import costs, quantity, short
+from kcnn.arch import number
+from kcnn.errors import InputError, shown
+from kcnn.scaling import costs
+from kcnn.tables import short
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
-from trainers.settings import resolve
+from trainers.settings import RunConfig, resolve
 from tuning.trials.latency import latency_ms
-from tuning.trials.records import brief, number
+from tuning.trials.options import Ranges
 
-SPACE, LIMITS = Group.create_ordered("Space"), Group.create_ordered("Limits")
 MULTIPLIERS = ("width", "depth", "resolution")
-MOST_PIXELS, MOST_TIMES = 8192, 64
-Pair = tuple[float, float]
+OTHERS = ("lr", "weight_decay", "drop_path")
+MOST_PIXELS = 8192
+HALVINGS = 8  # of the way from a sample to the smallest network
 Values = dict[str, Any]
-
-
-def flag(group: Group, help: str, **more: Any) -> Any:
-    return Parameter(group=group, help=help, **more)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Ranges:
-    """Between which values a search draws, each as LOW HIGH. None: see the field's help."""
-
-    width_range: Annotated[
-        Pair | None, flag(SPACE, "Multiplier of widths, LOW HIGH (default: 0.25 1.5, unless --width is given).")
-    ] = None
-    depth_range: Annotated[
-        Pair | None, flag(SPACE, "Multiplier of depths, LOW HIGH (default: 0.5 1.5, unless --depth is given).")
-    ] = None
-    resolution_range: Annotated[
-        tuple[int, int] | None,
-        flag(SPACE, "Pixels, LOW HIGH (default: 0.5 to 1.5 times the recipe's, unless --resolution is given)."),
-    ] = None
-    lr_range: Annotated[Pair | None, flag(SPACE, "Peak learning rate, LOW HIGH (default: not searched).")] = None
-    weight_decay_range: Annotated[Pair | None, flag(SPACE, "LOW HIGH (default: not searched).")] = None
-    drop_path_range: Annotated[Pair | None, flag(SPACE, "LOW HIGH (default: not searched).")] = None
-    recipes: Annotated[
-        tuple[str, ...], flag(SPACE, "Recipes to choose from (default: not searched).", consume_multiple=True)
-    ] = ()
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Limits:
-    """What no network of a search may exceed. Settled before a network is built, but for the latency."""
-
-    max_macs: Annotated[str | None, flag(LIMITS, "Multiply-adds for one image at most, as 600M or 1.5G.")] = None
-    max_params: Annotated[str | None, flag(LIMITS, "Parameters at most, as 5M.")] = None
-    max_memory: Annotated[str | None, flag(LIMITS, "Bytes of a training step at --batch-size at most, as 8G.")] = None
-    max_latency_ms: Annotated[
-        float | None, flag(LIMITS, "Milliseconds for one image at most, measured on this machine as it is compiled.")
-    ] = None
-
-    def bounds(self) -> dict[str, float]:
-        """By the names of costs. Raises InputError for what is no positive number."""
-        texts = {"macs": self.max_macs, "params": self.max_params, "memory": self.max_memory}
-        found = {
-            what: quantity(f"max-{what}", str(text).removesuffix("B") if what == "memory" else str(text))
-            for what, text in texts.items()
-            if text is not None
-        }
-        if self.max_latency_ms is not None:
-            if not (number(self.max_latency_ms) and self.max_latency_ms > 0):
-                raise InputError(f"max-latency-ms {self.max_latency_ms!r}: a positive number is needed")
-            found["latency_ms"] = self.max_latency_ms
-        return found
 
 
 @dataclass(frozen=True)
@@ -144,7 +91,7 @@ class Space:
         for d in self.dimensions:
             value: Any = values.get(d.name)
             if not (value in d.values if d.values else number(value) and d.low * 0.999 <= value <= d.high * 1.001):
-                raise InputError(f"{place}: {d.name} {brief(value)} is there, the search draws {d}")
+                raise InputError(f"{place}: {d.name} {shown(value)} is there, the search draws {d}")
 
     def run(self, values: Mapping[str, Any]) -> TrainConfig:
         """The run of a sample."""
@@ -152,20 +99,21 @@ class Space:
 
     def costs(self, values: Mapping[str, Any], everything: bool = True) -> dict[str, float] | None:
         """What a sample's network costs, or None where it cannot be built. `everything`: also what is measured."""
-        config = resolve(self.run(values))
-        arch = config.arch
-        key = repr(replace(arch, name=""))  # many samples round to one network
+        run = resolve(self.run(values))
+        key = repr(replace(run.arch, name=""))  # many samples round to one network
         if key not in self.known:
-            try:
-                memory, batch = "memory" in self.measured, config.batch_size
-                precision = "float32" if config.precision == "auto" else config.precision
-                self.known[key] = {**costs(arch, memory, self.classes, batch, precision)}
-            except InputError:  # too small for its pixels, or beyond all memory
-                self.known[key] = None
+            self.known[key] = self.computed(run)
         found = self.known[key]
         if found is not None and everything and "latency_ms" in self.measured and "latency_ms" not in found:
-            found["latency_ms"] = latency_ms(arch, self.classes)
+            found["latency_ms"] = latency_ms(run.arch, self.classes)
         return found
+
+    def computed(self, run: RunConfig) -> dict[str, float] | None:
+        """The costs that are known without running a network, or None where it cannot be built."""
+        try:
+            return {**costs(run.arch, "memory" in self.measured, self.classes, run.batch_size, run.precision)}
+        except InputError:  # it is too small for its pixels, or beyond all memory
+            return None
 
     def excess(self, values: Mapping[str, Any]) -> str | None:
         """Which bound a sample exceeds, if any; the latency is measured only where all else is met."""
@@ -180,23 +128,21 @@ class Space:
         return None
 
     def network(self, values: Mapping[str, Any]) -> str:
-        """The same for all samples that come to the same run."""
-        config = resolve(self.run(values))
-        rest = {d.name: getattr(config, d.name) for d in self.dimensions if d.name not in MULTIPLIERS}
-        return f"{replace(config.arch, name='')!r} {rest}"
+        """A text that is the same for all samples that come to the same run."""
+        run = resolve(self.run(values))
+        rest = {d.name: getattr(run, d.name) for d in self.dimensions if d.name not in MULTIPLIERS}
+        return f"{replace(run.arch, name='')!r} {rest}"
 
     def smallest(self, values: Mapping[str, Any] | None = None) -> Values:
-        """The sample (by default with the first of all else) with the least multipliers."""
-        return {
-            d.name: d.between(0) if values is None or d.name in MULTIPLIERS else values[d.name]
-            for d in self.dimensions
-            if not d.values
-        } | {d.name: d.values[0] if values is None else values[d.name] for d in self.dimensions if d.values}
+        """The sample with the least multipliers; all else is as in `values`, by default the first that there is."""
+        first = {d.name: d.values[0] if d.values else d.between(0) for d in self.dimensions}
+        kept = {name: value for name, value in (values or {}).items() if name in first and name not in MULTIPLIERS}
+        return first | kept
 
     def pulled(self, values: Mapping[str, Any]) -> Values:
-        """A sample over a bound, brought along the straight line to the smallest network to where the bounds hold."""
+        """A sample over a bound, moved along the straight line towards the smallest network until the bounds hold."""
         low, high, best = 0.0, 1.0, self.smallest(values)
-        for _ in range(8):
+        for _ in range(HALVINGS):
             share = (low + high) / 2
             here = dict(values) | {
                 d.name: d.rounded(math.exp((1 - share) * math.log(d.low) + share * math.log(values[d.name])))
@@ -225,53 +171,66 @@ class Space:
                          f"the smallest ({multipliers}) has {short(cost)}")  # fmt: skip
 
 
-def make_space(config: TrainConfig, ranges: Ranges, bounds: Mapping[str, float], classes: int,
-               measured: frozenset[str] = frozenset()) -> Space:  # fmt: skip
+def make_space(
+    config: TrainConfig,
+    ranges: Ranges,
+    bounds: Mapping[str, float],
+    classes: int,
+    measured: frozenset[str] = frozenset(),
+) -> Space:
     """Raises InputError for ranges that are empty or contradict what is fixed."""
-    plain = resolve(config)
-    pixels = plain.arch.resolution
-    asked: dict[str, Any] = {f.name.removesuffix("_range"): getattr(ranges, f.name) for f in fields(Ranges)}
-    fixed = {"width": config.width != 1, "depth": config.depth != 1, "resolution": config.resolution is not None}
-    default = {"width": (0.25, 1.5), "depth": (0.5, 1.5), "resolution": (round(pixels * 0.5), round(pixels * 1.5))}
-    fixed |= {name: getattr(config, name) is not None for name in ("lr", "weight_decay", "drop_path")}
     dimensions = []
-    for name in (*MULTIPLIERS, "lr", "weight_decay", "drop_path"):
-        if asked[name] is not None and fixed[name]:
-            flags = name.replace("_", "-")
-            raise InputError(f"--{flags} and --{flags}-range contradict each other: give one of them")
-        ends = asked[name] or (default.get(name) if not fixed[name] else None)
-        if ends is None:
-            continue
+    for name, ends in given_ends(config, ranges).items():
         low, high = check_range(name, *ends)
-        for end in (low, high):  # what no run can have is said of the flag, before anything is drawn
+        for end in (low, high):  # what no run can have is told before anything is drawn
             resolve(replace(config, **{name: Dimension(name).rounded(end)}))
         if low < high:
             dimensions.append(Dimension(name, low, high))
         else:
             config = replace(config, **{name: Dimension(name).rounded(low)})
-    for recipe in ranges.recipes:
-        if recipe not in RECIPES:
-            raise InputError(f"recipes {recipe!r}: one of {', '.join(RECIPES)} is needed")
-    if ranges.recipes and config.recipe:
-        raise InputError("--recipe and --recipes contradict each other: give one of them")
-    if len(set(ranges.recipes)) > 1:
-        dimensions.append(Dimension("recipe", values=tuple(dict.fromkeys(ranges.recipes))))
-    elif ranges.recipes:
-        config = replace(config, recipe=ranges.recipes[0])
+    recipes = tuple(dict.fromkeys(ranges.recipes))
+    check_recipes(config, recipes)
+    if len(recipes) > 1:
+        dimensions.append(Dimension("recipe", values=recipes))
+    elif recipes:
+        config = replace(config, recipe=recipes[0])
     return Space(config, tuple(dimensions), dict(bounds), classes, measured)
 
 
+def given_ends(config: TrainConfig, ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """The ends of each range that is searched, as they were asked for or by default. Raises InputError."""
+    pixels = resolve(config).resolution
+    fixed = {"width": config.width != 1, "depth": config.depth != 1, "resolution": config.resolution is not None}
+    fixed |= {name: getattr(config, name) is not None for name in OTHERS}
+    default = {"width": (0.25, 1.5), "depth": (0.5, 1.5), "resolution": (round(pixels * 0.5), round(pixels * 1.5))}
+    found = {}
+    for name in (*MULTIPLIERS, *OTHERS):
+        asked = getattr(ranges, f"{name}_range")
+        if asked is not None and fixed[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} and {flag}-range contradict each other: give one of them")
+        if ends := asked or (None if fixed[name] else default.get(name)):
+            found[name] = ends
+    return found
+
+
 def check_range(name: str, low: float, high: float) -> tuple[float, float]:
-    flags, zero = name.replace("_", "-"), name in ("weight_decay", "drop_path")
+    given = f"{name.replace('_', '-')}-range {shown(low)} {shown(high)}"
+    zero = name in ("weight_decay", "drop_path")
     if not (number(low) and number(high) and (low >= 0 if zero else low > 0)):
-        least = "of 0 or more" if zero else "above 0"
-        raise InputError(f"{flags}-range {brief(low)} {brief(high)}: numbers {least} are needed")
+        raise InputError(f"{given}: numbers {'of 0 or more' if zero else 'above 0'} are needed")
     if low > high:
-        raise InputError(f"{flags}-range {low:g} {high:g}: it is empty, the lower end comes first")
+        raise InputError(f"{given}: it is empty, the lower end comes first")
     if name == "resolution" and high > MOST_PIXELS:
-        raise InputError(f"resolution-range {brief(low)} {brief(high)}: at most {MOST_PIXELS:,} pixels are needed")
-    if name in ("width", "depth") and high > MOST_TIMES:
-        raise InputError(f"{flags}-range {low:g} {high:g}: multipliers of at most {MOST_TIMES} are needed")
+        raise InputError(f"{given}: at most {MOST_PIXELS:,} pixels are needed")
     if name == "drop_path" and high >= 1:
-        raise InputError(f"drop-path-range {low:g} {high:g}: rates below 1 are needed")
+        raise InputError(f"{given}: rates below 1 are needed")
     return low, high
+
+
+def check_recipes(config: TrainConfig, recipes: tuple[str, ...]) -> None:
+    for recipe in recipes:
+        if recipe not in RECIPES:
+            raise InputError(f"recipes {recipe!r}: one of {', '.join(RECIPES)} is needed")
+    if recipes and config.recipe:
+        raise InputError("--recipe and --recipes contradict each other: give one of them")

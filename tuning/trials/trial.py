@@ -1,12 +1,11 @@
-"""A trial: a run of the trainer on a sample of the space, its time accounted for."""
+"""A trial: a run of the trainer whose outcome and whose time are recorded."""
 
 import contextlib
 import gc
 import logging
-import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,31 @@ import keras
 import tensorflow as tf
 
 import trainers
-from kcnn.builder import smallest, which_stem
-from kcnn.errors import InputError, Interrupted
+from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.runs.files import write_json, write_text
-from trainers.settings import own_or_named
-from tuning.trials.objective import Objective
-from tuning.trials.records import inside, named, of_all, read, typed
-from tuning.trials.space import Space, Values, resolve
+from trainers.settings import resolve
+from tuning.trials.records import named, read
 
-TRIALS, RECORD, ERROR = "trials", "trial.json", "error.txt"
+RECORD, ERROR = "trial.json", "error.txt"
 FIGURES = ("val_accuracy", "val_loss", "val_top5", "best_val_accuracy", "train_loss", "train_accuracy",
            "images_per_second")  # fmt: skip
 KINDS: dict[str, Any] = {
     "trial": str, "values": dict[str, str | float | bool], "figures": dict[str, Any] | None, "score": float | None,
     "error": str | None, "seconds": float, "lost_seconds": float, "epoch_seconds": float,
 }  # fmt: skip
+SIZES: dict[str, Any] = {"epochs": int, "resolution": int}
 RETRACING = "triggered tf.function retracing"  # TensorFlow takes the functions of one trial after another for one
-SHORT = 0.25  # epochs of warmup at most in Hyperband's trials, which begin with a single epoch
-WAIT = 30.0  # seconds that a killed worker may take to let go of its run
+WAIT_SECONDS = 30.0  # for a killed worker to let go of its run
+Record = dict[str, Any]
 
 
 class Clock(keras.callbacks.Callback):
-    """How much of a run's time went into building, tracing and compiling: all before the first step and after the
-    last epoch, and what the first step and the first evaluation took longer than others."""
+    """How much of a run's time was lost to building, tracing and compiling.
+
+    That is all before the first step and after the last epoch, and what the first step and the first evaluation took
+    longer than others.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class Clock(keras.callbacks.Callback):
         self.epochs += 1
         self.ended = time.perf_counter()
 
-    def read(self) -> Values:
-        """seconds, lost_seconds, epoch_seconds. A single evaluation cannot be told from its compiling, and is lost."""
+    def read(self) -> dict[str, float]:
+        """seconds, lost_seconds and epoch_seconds. A single evaluation counts as compiling."""
         seconds = time.perf_counter() - self.made
         if not self.epochs:
             return {"seconds": seconds, "lost_seconds": seconds, "epoch_seconds": 0.0}
@@ -78,90 +78,100 @@ class Clock(keras.callbacks.Callback):
         return {"seconds": seconds, "lost_seconds": lost, "epoch_seconds": (seconds - lost) / self.epochs}
 
 
-def configuration(space: Space, values: Mapping[str, Any], folder: Path) -> TrainConfig:
-    """The run of a trial: the sample's, as long and as large as the oracle wants it ("tuner/...": see halving)."""
-    config = space.run(values)
-    pixels = resolve(config).resolution
-    # Fewer pixels shall not change the network.
-    config = replace(config, stem=which_stem(own_or_named(config.arch), pixels, config.stem))
-    if (share := round(values.get("tuner/share", 1.0), 4)) < 1:  # it may have been in single precision
-        least = smallest(resolve(config).arch)
-        config = replace(config, resolution=min(pixels, max(least, round(pixels * share))))
-    if epochs := values.get("tuner/epochs"):
-        config = replace(config, epochs=int(epochs))
-        if space.config.warmup_epochs is None:  # the recipe's is for a whole run
-            own = resolve(replace(config, epochs=None)).warmup_epochs
-            config = replace(config, warmup_epochs=min(own, round(values.get("tuner/warmup", SHORT), 4)))
-    return replace(config, run_dir=str(folder), resume="auto")
+def run_trial(
+    folder: Path, record: Record, make: Callable[[], TrainConfig], score: Callable[[Mapping[str, Any]], float]
+) -> float | None:
+    """Trains what make() gives, or goes on with the run in the folder, and returns score(its figures).
 
-
-def place(project: Path, trial_id: str, values: Mapping[str, Any]) -> Path:
-    """The run folder of a trial: one for each rung that it reaches."""
-    rung = values.get("tuner/rung")
-    return inside(project, TRIALS, trial_id if rung is None else f"{trial_id}-rung{int(rung)}")
-
-
-def run_trial(space: Space, objective: Objective, reference: Mapping[str, float], project: Path, trial_id: str,
-              values: Mapping[str, Any]) -> float | None:  # fmt: skip
-    """Trains a sample, or goes on with its run, and returns its score; None where it failed, and its folder says why.
-
-    Raises Interrupted where it was told to stop; its run is saved then. Raises InputError and OSError for what would
-    befall every other trial, too.
+    The folder's trial.json then tells how it went, added to `record` (the trial and its values). Returns None for a
+    trial that failed. Raises Interrupted where it was told to stop, with its run saved, and InputError or OSError for
+    what is not the trial's fault and would befall every other, too.
     """
-    tf.get_logger().addFilter(not_retracing)
-    folder = place(project, trial_id, values)
-    if not project.is_dir():
-        raise InputError(f"{project} is gone: it was removed or renamed while it was searched")
+    if not folder.parent.parent.is_dir():
+        raise InputError(f"{folder.parent.parent} is gone: it was removed or renamed while it was worked on")
     folder.parent.mkdir(exist_ok=True)
+    tf.get_logger().addFilter(is_other_message)
+    wait_for(folder)
     clock = Clock()
-    record: Values = {"trial": trial_id, "values": dict(values), "figures": None, "score": None, "error": None}
+    record = record | {"figures": None, "score": None, "error": None}
     try:
-        begin(project, folder, values)
-        config = configuration(space, values, folder)
-        record |= {"epochs": resolve(config).epochs, "resolution": resolve(config).arch.resolution}
-        figures = trainers.fit(config, callbacks=[clock]).figures
-        record["figures"] = figures
-        record["score"] = objective.score(figures, space.costs(values) or {}, reference)
-    except (Interrupted, KeyboardInterrupt):
-        raise
+        config = replace(make(), run_dir=str(folder), resume="auto")
+        run = resolve(config)
+        record |= {"epochs": run.epochs, "resolution": run.resolution}
+        record["figures"] = trainers.fit(config, callbacks=[clock]).figures
+        record["score"] = score(record["figures"])
     except Exception as error:
-        if of_all(error):  # nothing is wrong with the sample
+        if befalls_all(error):
             raise
-        record["error"] = " ".join(str(error).split()) or type(error).__name__
-        record["figures"] = record["score"] = None
+        record |= {"figures": None, "score": None, "error": reason(error)}
         folder.mkdir(exist_ok=True)
         if not isinstance(error, InputError):
             write_text(folder / ERROR, traceback.format_exc())
     finally:
         forget()
-    if clock.calls or record["error"] or not (folder / RECORD).exists():  # a run found finished has its record
-        before: Values = {"seconds": 0.0, "lost_seconds": 0.0}
-        with contextlib.suppress(InputError):  # one that is damaged is written anew
-            before = read_record(folder) or before  # of fewer epochs
-        record |= clock.read()
-        record |= {name: record[name] + before[name] for name in ("seconds", "lost_seconds")}
-        write_json(folder / RECORD, record)
+    if clock.calls or record["error"] or not is_whole(folder):  # a run found finished has its record
+        write_json(folder / RECORD, record | in_all(folder, clock.read()))
     return record["score"]
 
 
-def begin(project: Path, folder: Path, values: Mapping[str, Any]) -> None:
-    """Waits for whoever still holds the folder; Hyperband's promoted trials begin with their predecessor's run."""
-    if folder.exists():
-        lock = filelock.FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=WAIT)
-        except filelock.Timeout:
-            raise InputError(f"{folder} is in use by a live run") from None
-        lock.release()
-    if (past := values.get("tuner/trial_id")) and not folder.exists():
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        leave = shutil.ignore_patterns(RECORD, ERROR, ".lock")
-        shutil.copytree(inside(project, TRIALS, past), partial, ignore=leave)
-        partial.rename(folder)
+def wait_for(folder: Path) -> None:
+    """Returns once nobody holds a run's folder. Raises InputError where that takes too long."""
+    if not folder.exists():
+        return
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=WAIT_SECONDS)
+    except filelock.Timeout:
+        raise InputError(f"{folder} is in use by a live run") from None
+    lock.release()
 
 
-def not_retracing(message: logging.LogRecord) -> bool:
+def in_all(folder: Path, times: dict[str, float]) -> dict[str, float]:
+    """The times of a run with those of fewer epochs before it, where there are any."""
+    before: Record = {"seconds": 0.0, "lost_seconds": 0.0}
+    with contextlib.suppress(InputError):  # a damaged record is written anew
+        before = read_record(folder) or before
+    return times | {name: times[name] + before[name] for name in ("seconds", "lost_seconds")}
+
+
+def read_record(folder: Path) -> Record | None:
+    """What a trial's folder tells of it, once it has ended. Raises InputError for what no trial has written."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    record = named(read(path, KINDS), {}, str(path), SIZES)
+    if record["score"] is not None:
+        named(record, SIZES, str(path))
+        kinds = dict.fromkeys(FIGURES, float | None)
+        named(record["figures"], {"val_accuracy": float}, f"{path}: figures", kinds)
+    return record
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder tells of a trial that has a score."""
+    try:
+        record = read_record(folder)
+    except InputError:
+        return False
+    return record is not None and record["score"] is not None
+
+
+def befalls_all(error: BaseException) -> bool:
+    """Whether an error is that of the machine, as a full disk or a folder that is gone, and not of one trial."""
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    full = "No space left on device"  # as TensorFlow's own errors have it
+    return any(isinstance(cause, OSError) or full in str(cause) for cause in causes)
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500] or type(error).__name__
+
+
+def is_other_message(message: logging.LogRecord) -> bool:
     return RETRACING not in str(message.msg)
 
 
@@ -169,17 +179,3 @@ def forget() -> None:
     """Gives back what a network took: fifty trials need no more memory than one."""
     keras.backend.clear_session()
     gc.collect()
-
-
-def read_record(folder: Path) -> Values | None:
-    """What a trial's folder says of it, once it has ended. Raises InputError where that cannot be."""
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    record = named(KINDS, read(path, Any), str(path), {"epochs": int, "resolution": int})
-    if record["score"] is not None:
-        figures = named({"val_accuracy": float}, record["figures"], f"{path}: figures")
-        for name in FIGURES:
-            typed(float | None, figures.get(name), f"{path}: figures: {name}")
-        named({"epochs": int, "resolution": int}, record, str(path))
-    return record

@@ -4,6 +4,7 @@ import functools
 import itertools
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ import kcnn
 from kcnn.errors import InputError
 from trainers import phases
 from trainers.config import TrainConfig
+from trainers.data import Augmentation, open_data, train_batches
 from trainers.data import augment as module
-from trainers.data import open_data, train_batches
 from trainers.data.augment import AUTOAUGMENT, augment, autoaugment, erased, erased_box, randaugment, trivialaugment
 from trainers.data.operations import OPERATIONS
 from trainers.run import Run, make_plan
@@ -24,7 +25,7 @@ from trainers.settings import resolve
 
 NAMES = list(OPERATIONS)
 PHOTO = np.ascontiguousarray(load_sample_image("flower.jpg")[100:164, 200:264])
-ALL = {"policy": "randaugment", "color_jitter": 0.4, "erase": 0.5}
+ALL = Augmentation(policy="randaugment", color_jitter=0.4, erase=0.5)
 # For a strength of 0 to 1: the values that an operation of RandAugment or TrivialAugment may get.
 EITHER = {
     "rotate": (0, 30, 135), "shear_x": (0, 0.3, 0.99), "shear_y": (0, 0.3, 0.99), "color": (1, 0.9, 0.99),
@@ -122,7 +123,7 @@ def test_autoaugment_draws_the_papers_pairs():
 def test_a_policy_applies_what_it_draws(policy):
     draws = {"randaugment": lambda key: randaugment(key, 9.0), "trivialaugment": trivialaugment,
              "autoaugment": autoaugment}[policy]  # fmt: skip
-    changes = over_keys(lambda key: augment(tf.constant(PHOTO), key, policy=policy), 12)
+    changes = over_keys(lambda key: augment(tf.constant(PHOTO), key, Augmentation(policy=policy)), 12)
     drawn = over_keys(lambda key: draws(tf.random.split(key, 3)[0]), 12)
     for image, operations, values in zip(changes, *drawn, strict=True):
         expected = tf.constant(PHOTO)
@@ -132,10 +133,10 @@ def test_a_policy_applies_what_it_draws(policy):
     assert len({image.tobytes() for image in changes}) > 6
 
 
-@pytest.mark.parametrize("settings", [ALL, {"policy": "autoaugment"}])
+@pytest.mark.parametrize("settings", [ALL, Augmentation(policy="autoaugment")])
 def test_a_key_decides_all(settings):
     def change(key):
-        image = augment(tf.constant(PHOTO), key, **settings)
+        image = augment(tf.constant(PHOTO), key, settings)
         assert (image.shape, image.dtype) == (PHOTO.shape, tf.uint8)
         return image
 
@@ -148,7 +149,7 @@ def test_a_key_decides_all(settings):
 
 
 def test_nothing_is_the_default():
-    np.testing.assert_array_equal(augment(tf.constant(PHOTO), tf.constant([1, 2], tf.int64)), PHOTO)
+    np.testing.assert_array_equal(augment(tf.constant(PHOTO), tf.constant([1, 2], tf.int64), Augmentation()), PHOTO)
 
 
 def test_jitter_is_three_enhancements_in_random_order(monkeypatch):
@@ -223,7 +224,7 @@ def test_erasing_has_its_probability():
 
 
 def test_a_single_pixel_can_be_augmented():
-    images = over_keys(lambda key: augment(tf.zeros((1, 1, 3), tf.uint8), key, **ALL | {"erase": 1.0}), 30)
+    images = over_keys(lambda key: augment(tf.zeros((1, 1, 3), tf.uint8), key, replace(ALL, erase=1.0)), 30)
     assert images.shape == (30, 1, 1, 3)
 
 
@@ -231,15 +232,15 @@ def test_a_single_pixel_can_be_augmented():
     "flags, message",
     [
         ({"augment_magnitude": 11.0}, "augment-magnitude 11.0: a number from 0 to 10 is needed"),
-        ({"augment_layers": 0}, "augment-layers 0: a whole number of 1 or more is needed"),
+        ({"augment_layers": 0}, "augment-layers 0: a whole number from 1 to 100 is needed"),
         ({"augment_probability": 1.5}, "augment-probability 1.5: a probability, 0 to 1, is needed"),
         ({"augment_std": -1.0}, "augment-std -1.0: a number of 0 or more is needed"),
         ({"erase": -0.1}, "erase -0.1: a probability"),
-        ({"color_jitter": float("nan")}, "color-jitter nan: a number of 0 or more"),
+        ({"color_jitter": float("nan")}, "color-jitter nan: a number of at most 3.4e+38 is needed"),
         ({"repeats": 0}, "repeats 0: 1 to the batch's 8 images is needed"),
         ({"repeats": 9}, "repeats 9: 1 to the batch's 8 images is needed"),
         ({"mixup": -0.2}, "mixup -0.2: a number of 0 or more"),
-        ({"cutmix": float("inf")}, "cutmix inf: a number of 0 or more"),
+        ({"cutmix": float("inf")}, "cutmix inf: a number of at most 3.4e+38 is needed"),
         ({"mix_switch": 2.0}, "mix-switch 2.0: a probability"),
         ({"mix_off_epochs": 5}, "mix-off-epochs 5: at most the run's 4 epochs is needed"),
     ],
@@ -253,9 +254,9 @@ def test_flags_that_cannot_be_are_refused(flags, message):
 def test_a_run_gets_what_its_flags_say(tiny, tmp_path, monkeypatch):
     seen = []
 
-    def spy(*args, **options):
-        seen.append(options)
-        return train_batches(*args, **options)
+    def spy(split, order, resolution, augmentation, shard):
+        seen.append({"repeats": order.repeats} | vars(augmentation))
+        return train_batches(split, order, resolution, augmentation, shard)
 
     monkeypatch.setattr(phases, "train_batches", spy)
     flags = {"augment": "randaugment", "augment_magnitude": 4.0, "augment_std": 0.5, "augment_layers": 1,

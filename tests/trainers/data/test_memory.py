@@ -8,11 +8,11 @@ import pytest
 
 PASS = """
 import sys
-from trainers.data import open_data, train_batches
+from trainers.data import Order, open_data, train_batches
 def resident():  # MiB, now: a peak would count what importing took
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 split = open_data(sys.argv[1]).train
-batches = train_batches(split, batch=100, resolution=32, seed=0, epoch_size=split.size).take(split.size // 100)
+batches = train_batches(split, Order(0, split.size, 100), 32).take(split.size // 100)
 highest, seen = 0.0, 0
 for batch in batches:
     seen += len(batch["label"])

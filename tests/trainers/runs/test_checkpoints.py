@@ -54,7 +54,7 @@ class SignalAt(keras.callbacks.Callback):
             os.kill(os.getpid(), self.number)
 
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("training_only_in_this_module")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 from typing import Annotated, Any, Literal
@@ -40,27 +39,18 @@ def test_lines_are_not_appended_through_a_link(tmp_path):
     assert (tmp_path / "target").read_text() == "precious\n"
 
 
-@pytest.fixture
-def small_files():
-    """No file of this process can become larger than 100 bytes, as with `ulimit -f`."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_what_does_not_fit_leaves_what_was_there(tmp_path, small_files):
+def test_what_does_not_fit_leaves_what_was_there(tmp_path, files_of_at_most):
     path = tmp_path / "result.json"
     files.write_bytes(path, b"old")
-    with pytest.raises(InputError, match=r"cannot write .*result.json: File too large"):
+    with files_of_at_most(100), pytest.raises(InputError, match=r"cannot write .*result.json: File too large"):
         files.write_bytes(path, bytes(101))
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["result.json"]
 
 
-def test_a_line_that_does_not_fit_is_not_begun(tmp_path, small_files):
+def test_a_line_that_does_not_fit_is_not_begun(tmp_path, files_of_at_most):
     path = tmp_path / "metrics.jsonl"
     files.append_line(path, "x" * 60)
-    with pytest.raises(InputError, match=r"cannot write .*metrics.jsonl: File too large"):
+    with files_of_at_most(100), pytest.raises(InputError, match=r"cannot write .*metrics.jsonl: File too large"):
         files.append_line(path, "y" * 60)
     assert path.read_text() == "x" * 60 + "\n"
 

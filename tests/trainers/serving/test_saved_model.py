@@ -193,7 +193,7 @@ for name, given in (("serving_default", "image_bytes=bytes.npy"), ("image", "ima
 # What is refused.
 
 
-def test_an_export_that_answers_differently_is_refused(shot, tmp_path, monkeypatch):
+def test_an_export_that_answers_differently_is_refused(shot, tmp_path, monkeypatch, in_this_process):
     def changed(model, norms):
         folded = fold(model, norms)
         folded.model.get_layer("logits").kernel.assign_add(np.full((64, 2), [0.0, 0.01]))
@@ -232,16 +232,16 @@ def test_killed_in_the_middle_it_leaves_no_version(shot, tmp_path):
 
 
 @pytest.mark.slow
-def test_lost_data_is_told_and_made_up_pictures_serve(shot, tmp_path, capsys):
+def test_lost_data_is_told_and_made_up_pictures_serve(shot, tmp_path, capsys, in_this_process):
     shutil.copytree(shot.folder, tmp_path / "run")
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace("photos0", "gone").replace("/photos", "/gone"))
-    report = export_run(str(tmp_path / "run"), images=4)
+    report = export_run(str(tmp_path / "run"), images=4, seconds=0.0)
     assert report["accuracy"] is None and report["agreement"] == 1 and report["images"] == 4
     assert "made-up pictures are compared" in capsys.readouterr().err
 
 
-def test_the_command_says_what_it_did(shot, tmp_path, capsys):
+def test_the_command_says_what_it_did(shot, tmp_path, capsys, in_this_process):
     flags = ["--out", tmp_path / "served", "--checkpoint", "best", "--images", "8", "--signatures", "image", "features"]
     assert run(shot.folder, *flags, "--dtype", "bfloat16", "--tolerance", "0.5", "--json") == 0
     *lines, last = capsys.readouterr().out.splitlines()

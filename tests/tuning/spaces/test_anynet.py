@@ -10,12 +10,13 @@ from scipy import stats
 
 import kcnn
 from kcnn.builder import resolve
-from tuning.spaces import anynet
-from tuning.spaces.anynet import NAMES, draw, estimate, name, sample, space
+from tuning.spaces import sampling
+from tuning.spaces.anynet import NAMES, draw, log_uniform, name, parse_space
+from tuning.spaces.sampling import estimate, most_stages, reach, sample
 
 
 def draws(text, count=1000, stages=4):
-    rng, found, of = random.Random(0), [], space(text)
+    rng, found, of = random.Random(0), [], parse_space(text)
     while len(found) < count:
         if symbols := draw(of, rng, stages):
             found.append(symbols)
@@ -52,7 +53,7 @@ def test_a_thousand_regnets_keep_to_the_paper_s_ranges(text):
         assert s["d"] < 64 and s["w"] < 256 and s["a"] < 256 and 1.5 <= s["m"] <= 3
         assert s["w"] % 8 == 0 and s["b"] in (1, 2, 4) and s["g"] in (1, 2, 4, 8, 16, 32)
     for s in draws(text, 100):
-        arch = kcnn.get(name(space(text), s))
+        arch = kcnn.get(name(parse_space(text), s))
         assert len(arch.stages) == 4 and sum(stage.depth for stage in arch.stages) == s["d"]
         assert [stage.options["se"] for stage in arch.stages] == [0.25 if text == "regnety" else 0.0] * 4
         widths = [stage.width for stage in arch.stages]
@@ -61,9 +62,9 @@ def test_a_thousand_regnets_keep_to_the_paper_s_ranges(text):
 
 def test_draws_are_uniform_in_their_logarithm():
     rng = random.Random(0)
-    values = np.log([anynet.log_uniform(rng, (1.5, 3), 0.001) for _ in range(2000)])
+    values = np.log([log_uniform(rng, (1.5, 3), 0.001) for _ in range(2000)])
     assert stats.kstest(values, "uniform", (math.log(1.5), math.log(2))).pvalue > 0.01
-    widths = np.array([anynet.log_uniform(rng, (8, 1024), 8) for _ in range(4000)])
+    widths = np.array([log_uniform(rng, (8, 1024), 8) for _ in range(4000)])
     assert np.mean(widths <= 90) == pytest.approx(0.5, abs=0.03)  # the geometric middle of the range
 
 
@@ -88,7 +89,7 @@ BAND = (1e6, 1.2e6)
 
 @pytest.fixture(scope="module")
 def sampled():
-    return {text: list(sample(space(text), 4, BAND, finished, measure)) for text in ("anynetx-a", "regnety")}
+    return {text: list(sample(parse_space(text), 4, BAND, finished, measure)) for text in ("anynetx-a", "regnety")}
 
 
 def test_samples_are_in_the_band_different_and_the_same_again(sampled):
@@ -97,10 +98,10 @@ def test_samples_are_in_the_band_different_and_the_same_again(sampled):
         assert len(set(names)) == 4
         for n, symbols, facts in found:
             assert BAND[0] <= facts.macs <= BAND[1]
-            assert facts.macs == kcnn.facts(n, 10, resolution=16).macs and name(space(text), symbols) == n
-        again = [n for n, *_ in sample(space(text), 2, BAND, finished, measure)]
+            assert facts.macs == kcnn.facts(n, 10, resolution=16).macs and name(parse_space(text), symbols) == n
+        again = [n for n, *_ in sample(parse_space(text), 2, BAND, finished, measure)]
         assert again == names[:2]  # fewer are the first of more
-    other = sample(space("regnety"), 2, BAND, finished, measure, seed=1)
+    other = sample(parse_space("regnety"), 2, BAND, finished, measure, seed=1)
     assert [n for n, *_ in other] != [n for n, *_ in sampled["regnety"]][:2]
 
 
@@ -112,23 +113,23 @@ def test_the_estimate_is_close_enough_to_leave_nothing_out(sampled):
 
 
 def test_a_band_without_networks_says_so_at_once(monkeypatch):
-    monkeypatch.setattr(anynet, "PATIENCE", 300)
+    monkeypatch.setattr(sampling, "PATIENCE", 300)
     with pytest.raises(kcnn.InputError, match=r"have at least 260 K multiply-adds at 16 pixels, 1 to 2 are asked for"):
-        list(sample(space("anynetx-a"), 4, (1, 2), finished, measure))
+        list(sample(parse_space("anynetx-a"), 4, (1, 2), finished, measure))
     with pytest.raises(kcnn.InputError, match=r"gave only 0 of 4 networks .* 270 K multiply-adds, those .* go from"):
-        list(sample(space("anynetx-a"), 4, (270_000, 270_001), finished, measure))
+        list(sample(parse_space("anynetx-a"), 4, (270_000, 270_001), finished, measure))
     with pytest.raises(kcnn.InputError, match=r"300 draws gave only 1 of 2 networks"):  # there is but one
-        only = space("anynetx-e:d=1,w=8,g=8,b=1")
+        only = parse_space("anynetx-e:d=1,w=8,g=8,b=1")
         list(sample(only, 2, (1, 1e12), finished, measure))
 
 
 @pytest.mark.parametrize("text", ["anynetx-a", "anynety-e:w=64..128", "regnetx", "regnety:d=20..30,g=8..16,b=1"])
 def test_all_networks_of_a_space_are_within_its_reach(text):
-    of = space(text)
-    low, high = anynet.reach(of, finished("anynetx-d1x1x1x1-w8x8x8x8-g1-b1"), 4)
+    of = parse_space(text)
+    low, high = reach(of, finished("anynetx-d1x1x1x1-w8x8x8x8-g1-b1"), 4)
     found = [estimate(finished(name(of, symbols))) for symbols in draws(text, 200)]
     assert low <= min(found) and max(found) <= high
-    assert all(len(s["d"]) == 4 for s in draws(text, 1)) if "any" in text else anynet.most_stages(of) >= 4
+    assert all(len(s["d"]) == 4 for s in draws(text, 1)) if "any" in text else most_stages(of) >= 4
 
 
 def test_a_wide_space_s_draws_beyond_all_bounds_are_passed_over():
@@ -150,5 +151,5 @@ def test_a_wide_space_s_draws_beyond_all_bounds_are_passed_over():
 ])  # fmt: skip
 def test_ranges_that_make_no_sense_are_one_line(text, says):
     with pytest.raises(kcnn.InputError) as error:
-        space(text)
+        parse_space(text)
     assert says in str(error.value) and "\n" not in str(error.value)

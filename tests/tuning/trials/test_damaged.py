@@ -9,15 +9,17 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers import TrainConfig
-from tuning import compound, design_space
-from tuning.trials import search as project
-from tuning.trials import sweep
-from tuning.trials import trial as hypermodel
+from tuning import compound, design_space, search
+from tuning.trials import trial as trial_module
+from tuning.trials.engine import work
 from tuning.trials.halving import HalvingOracle, plan
-from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
-from tuning.trials.records import brief, read, typed
-from tuning.trials.space import Dimension, Limits, Ranges, Space
-from tuning.trials.workers import work
+from tuning.trials.options import Limits, Method, Ranges
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Start
+from tuning.trials.records import made, read
+from tuning.trials.search import Settings, make_oracle, open_search, read_settings
+from tuning.trials.settings import check_same
+from tuning.trials.space import Dimension, Space
+from tuning.trials.sweep import FIGURES, Job, ListOracle, Sweep, read_jobs
 
 HOSTILE = (None, True, "", "../../esc", "\ud800", "COMPLETED", -1, 10**18, 10**400, 0.5, 1e308, float("nan"),
            float("inf"), [], [None], [[]], {}, {"a": 1}, ["0", "0"])  # fmt: skip
@@ -44,8 +46,14 @@ SPACE = Quick(TrainConfig(), (Dimension("width", 0.1, 1.0), Dimension("recipe", 
 
 
 def oracle(name, path):
+    if name == "list":
+        return ListOracle(Start(path), [f"job-{i}" for i in range(5)])
     make, options = TUNERS[name]
-    return make(space=SPACE, path=path, direction="max", max_trials=5, seed=0, **options)
+    return make(Start(path, max_trials=5), SPACE, **options)
+
+
+def score(trial):
+    return trial.hyperparameters.values.get("width", 0.5)
 
 
 def places(value, at=()):
@@ -80,7 +88,7 @@ def damaged(text, rng):
     return bytes(data)
 
 
-@pytest.mark.parametrize("name", TUNERS)
+@pytest.mark.parametrize("name", [*TUNERS, "list"])
 @pytest.mark.parametrize("cases", [40, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_changed_state_is_refused_or_gone_on_with(name, cases, tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits for nobody"))
@@ -93,7 +101,7 @@ def test_a_changed_state_is_refused_or_gone_on_with(name, cases, tmp_path, monke
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        return trial.hyperparameters.values["width"]
+        return score(trial)
 
     with pytest.raises(KeyboardInterrupt):
         work(o, "a", stops)
@@ -107,7 +115,7 @@ def test_a_changed_state_is_refused_or_gone_on_with(name, cases, tmp_path, monke
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
             continue
-        work(o, "a", lambda trial: trial.hyperparameters.values["width"])
+        work(o, "a", score)
         assert len(o.trials) <= 5 + 5 * (name == "hyperband")
     assert refused > cases / 4
 
@@ -125,9 +133,9 @@ RECORD = {"trial": "0", "values": {"width": 0.5}, "figures": {"val_accuracy": 0.
 def test_a_trial_s_record_is_whole_or_named(tmp_path, text):
     (tmp_path / "trial.json").write_text(text)
     with pytest.raises(InputError, match=r"trial\.json"):
-        hypermodel.read_record(tmp_path)
+        trial_module.read_record(tmp_path)
     (tmp_path / "trial.json").write_text(json.dumps(RECORD))
-    assert hypermodel.read_record(tmp_path) == RECORD
+    assert trial_module.read_record(tmp_path) == RECORD
 
 
 def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
@@ -136,7 +144,7 @@ def test_a_file_that_is_none_or_too_large_is_not_read(tmp_path):
         file.truncate(2**40)
     for name in ("gone", "folder", "huge"):
         with pytest.raises(InputError, match=name):
-            read(tmp_path / name, dict)
+            read(tmp_path / name, {})
 
 
 JOB = {"key": "a-000", "config": {"arch": "resnet-18", "epochs": 2}, "facts": {"space": "a"}}
@@ -145,21 +153,21 @@ JOB = {"key": "a-000", "config": {"arch": "resnet-18", "epochs": 2}, "facts": {"
 @pytest.mark.parametrize("job", [
     [], {"key": "a"}, JOB | {"more": 1}, JOB | {"key": 5}, JOB | {"facts": []}, JOB | {"config": {"epochs": "many"}},
     JOB | {"config": {"no": 1}}, JOB | {"config": {"width": float("nan")}}, JOB | {"config": {"seed": 10**400}},
-    JOB | {"config": {"strategy": "cloud"}}, JOB | {"config": {"arch": None}},
+    JOB | {"config": {"strategy": "cloud"}}, JOB | {"config": {"arch": None}}, JOB | {"config": []},
 ])  # fmt: skip
 def test_a_job_is_whole_or_named_with_its_line(tmp_path, job):
     (tmp_path / "jobs.jsonl").write_text(json.dumps(JOB) + "\n")
-    [found] = sweep.read_jobs(tmp_path)
-    assert found == sweep.Job("a-000", TrainConfig(arch="resnet-18", epochs=2), {"space": "a"})
+    [found] = read_jobs(tmp_path)
+    assert found == Job("a-000", TrainConfig(arch="resnet-18", epochs=2), {"space": "a"})
     with open(tmp_path / "jobs.jsonl", "a") as file:
         file.write(json.dumps(job) + "\n")
     with pytest.raises(InputError, match=r"jobs\.jsonl, line 2"):
-        sweep.read_jobs(tmp_path)
+        read_jobs(tmp_path)
 
 
 REGNET = {"d": 5, "w": 24, "a": 20.0, "m": 2.0, "g": 8, "b": 1}
 ROW = {"key": "a-000", "space": "a", "arch": "x", "run_dir": "runs/a-000", "symbols": REGNET, "activations": 5,
-       "candidate": "base", "resolution": 16} | dict.fromkeys(sweep.FIGURES, 0.5)  # fmt: skip
+       "candidate": "base", "resolution": 16} | dict.fromkeys(FIGURES, 0.5)  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", [
@@ -177,42 +185,47 @@ def test_a_result_is_drawn_or_named_with_its_line(tmp_path, wrong, capsys, monke
     assert left.value.code == 2 and not out and "t.jsonl, line 2" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("wrong", [
-    {"val_accuracy": "0.9"}, {"val_accuracy": 7.0}, {"seconds": None}, {"macs": float("nan")}, {"key": []},
-])  # fmt: skip
-def test_results_of_a_sweep_are_whole_or_named(tmp_path, wrong):
-    (tmp_path / "results.jsonl").write_text(json.dumps(ROW) + "\n")
-    assert sweep.results(tmp_path) == {"a-000": ROW}
-    (tmp_path / "results.jsonl").write_text(json.dumps(ROW | wrong) + "\n")
-    with pytest.raises(InputError, match=r"results\.jsonl, line 1"):
-        sweep.results(tmp_path)
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps(RECORD), json.dumps(RECORD | {"score": None, "figures": None})])
+def test_a_sweep_s_result_is_that_of_its_record_or_says_what_is_wrong(tmp_path, text):
+    folder = tmp_path / "runs" / "a-000"
+    folder.mkdir(parents=True)
+    sweep = Sweep(tmp_path, {})
+    job = Job("a-000", TrainConfig(), {"space": "a"})
+    (folder / "trial.json").write_text(json.dumps(RECORD | {"figures": dict.fromkeys(FIGURES, 0.5)}))
+    assert sweep.row(job) == {"key": "a-000", "space": "a", "arch": "efficientnet-b0", "run_dir": "runs/a-000",
+                              **dict.fromkeys(FIGURES, 0.5)}  # fmt: skip
+    (folder / "trial.json").write_text(text)
+    assert sweep.row(job)["error"] and "val_accuracy" not in sweep.row(job)
+    assert sweep.row(job, "it killed three")["error"]
 
 
 def test_a_candidate_tells_what_it_is():
-    assert compound.as_row(ROW, "x") == ROW
+    assert compound.checked_row(ROW, "x") == ROW
     for wrong in ({"candidate": "a"}, {"candidate": None}, {"resolution": 0.5}):
-        with pytest.raises(InputError, match="x: "):
-            compound.as_row(ROW | wrong, "x")
+        with pytest.raises(InputError, match=r"^x(:| has)"):
+            compound.checked_row(ROW | wrong, "x")
 
 
-def test_settings_are_whole_or_named(tmp_path):
-    path = tmp_path / "settings.json"
-    for text in ("{", "[]", "{}", '{"config": 5}'):
-        path.write_text(text)
-        with pytest.raises(InputError, match=r"settings\.json"):
-            sweep.same_settings(path, {"config": {}})
+def test_settings_of_another_search_are_refused_with_what_differs():
+    had = {"band": [1.0, 2.0], "config": {"data": "digits", "run_dir": "a"}}
+    check_same(Path("f"), had, {"band": (1.0, 2.0), "config": {"data": "digits", "run_dir": "b"}})
+    with pytest.raises(InputError, match=r"f holds another search: band is \[1.0, 2.0\] there, \[1.0, 3.0\] here"):
+        check_same(Path("f"), had, had | {"band": [1.0, 3.0]})
+    with pytest.raises(InputError, match="epochs is the default there, 3 here"):
+        check_same(Path("f"), had, had | {"config": {"data": "digits", "epochs": 3}})
+    check_same(Path("f"), had, had | {"config": {"data": "digits", "keep": 3}}, free={"keep"})
 
 
 @pytest.mark.parametrize("cases", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_changed_settings_of_a_search_are_refused_or_settings(tmp_path, cases):
-    settings = project.Settings(TrainConfig(epochs=2), Ranges(width_range=(0.1, 1.0)), Limits("1M"), "grid", "x", 3, 5)
-    saved, rng, refused = project.saved(settings), random.Random(0), 0
+    settings = Settings(TrainConfig(epochs=2), Ranges(width_range=(0.1, 1.0)), Limits("1M"), Method("grid", 5))
+    saved, rng, refused = settings.to_dict(), random.Random(0), 0
     (tmp_path / "search.yaml").write_text(json.dumps(saved))
-    assert project.read_settings(tmp_path) == settings
+    assert read_settings(tmp_path) == settings
     for _ in range(cases):
         (tmp_path / "search.yaml").write_text(json.dumps(changed(saved, rng)))
         try:
-            project.read_settings(tmp_path)
+            read_settings(tmp_path)
         except InputError as error:
             refused += 1
             assert "search.yaml" in str(error)
@@ -221,10 +234,10 @@ def test_changed_settings_of_a_search_are_refused_or_settings(tmp_path, cases):
 
 def test_a_lost_record_leaves_its_trial_out(tmp_path, capsys):
     """Of three trials that have ended, one record is cut off and one is gone."""
-    config = TrainConfig(arch="resnet-18", run_dir=str(tmp_path), width=0.125, depth=0.5)
-    found = project.open_search(project.Settings(config, Ranges(resolution_range=(8, 16)), Limits(), "random",
-                                                 "val_accuracy", 3, 3))  # fmt: skip
-    o = project.make_oracle(found)
+    config = TrainConfig(arch="resnet-18", width=0.125, depth=0.5)
+    method = Method("random", max_trials=3)
+    found = open_search(Settings(config, Ranges(resolution_range=(8, 16)), Limits(), method), tmp_path)
+    o = make_oracle(found)
 
     def run(trial):
         folder = tmp_path / "trials" / trial.trial_id
@@ -236,14 +249,14 @@ def test_a_lost_record_leaves_its_trial_out(tmp_path, capsys):
         return 0.5
 
     work(o, "a", run)
-    result = project.close(found, o)
+    result = search.close(found, o)
     assert [row["score"] for row in result.trials] == [0.5, None, None] and result.best["trial"] == "0"
     err = capsys.readouterr().err
-    assert f"trial 1 is left out: {tmp_path / 'trials/1/trial.json'} is damaged" in err
+    assert f"trial 1 is left out: {tmp_path / 'trials/1/trial.json'} is not JSON" in err
     assert "trial 2 is left out: trial 2 has ended, but its trial.json is gone" in err
 
 
-def test_what_is_told_of_a_wrong_value_is_short():
-    assert len(brief("x" * 1000)) == 60
-    with pytest.raises(InputError, match=r"^place: 1 is there, a text is needed$"):
-        typed(str | None, 1, "place")
+def test_values_that_cannot_be_are_told_shortly():
+    with pytest.raises(InputError) as error:
+        made(Job, JOB | {"key": ["x" * 1000]}, "place")
+    assert str(error.value).startswith("place: key ['xxx") and len(str(error.value)) < 300

@@ -1,5 +1,6 @@
 """Oracles over a space with a bound, their trials scored by a formula instead of a training."""
 
+import contextlib
 import json
 import os
 
@@ -7,10 +8,12 @@ import pytest
 
 from kcnn.errors import InputError
 from trainers import TrainConfig
+from tuning.trials.engine import work
 from tuning.trials.halving import HalvingOracle, Rung, plan, rung_of
-from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle
-from tuning.trials.space import Ranges, make_space
-from tuning.trials.workers import work
+from tuning.trials.options import Ranges
+from tuning.trials.oracles import BayesianOracle, GridOracle, HyperbandOracle, RandomOracle, Start
+from tuning.trials.space import make_space
+from tuning.trials.sweep import ListOracle
 
 BOUND = 12e6
 SLOW = pytest.mark.slow
@@ -32,7 +35,7 @@ def space():
 
 def oracle(name, space, path, trials=9, seed=0):
     make, options = TUNERS[name]
-    return make(space=space, path=path, direction="max", max_trials=trials, seed=seed, **options)
+    return make(Start(path, max_trials=trials, seed=seed), space, **options)
 
 
 def score(trial):
@@ -153,8 +156,7 @@ def test_plans():
 
 def halving(space, path, timing, stretch=True, trials=9):
     rungs = plan(trials, 12, False)
-    return HalvingOracle(space=space, path=path, direction="max", max_trials=trials, seed=0, rungs=rungs,
-                         timing=timing, stretch=stretch)  # fmt: skip
+    return HalvingOracle(Start(path, max_trials=trials), space, rungs, timing, stretch)
 
 
 def test_the_best_of_a_rung_are_promoted(space, tmp_path):
@@ -213,3 +215,32 @@ def test_a_run_that_was_killed_after_its_last_epoch_measures_nothing(space, tmp_
     o = halving(space, tmp_path / "oracle.json", lambda trial: (0.5, 0.0 if trial.trial_id == "0" else 10.0))
     work(o, "a", score)
     assert [r.epochs for r in o.rungs] == [3, 6] and o.measured
+
+
+def take(oracle, count):
+    """The jobs of the next trials, which end at once."""
+    taken = []
+
+    def run(trial):
+        taken.append(trial.hyperparameters.values["job"])
+        if len(taken) > count:
+            raise Killed
+        return 0.5
+
+    with contextlib.suppress(Killed):
+        work(oracle, "a", run)
+    return taken[:count]
+
+
+def test_a_list_is_taken_in_order_and_goes_on_where_it_grew(tmp_path):
+    start = Start(tmp_path / "oracle.json")
+    o = ListOracle(start, ["a", "b", "c"])
+    assert take(o, 2) == ["a", "b"] and not o.is_done
+    o = ListOracle(start, ["a", "b", "c", "d"])
+    o.reload()
+    assert take(o, 9) == ["c", "d"] and o.is_done
+    o = ListOracle(start, ["a", "b", "c", "d"])
+    o.reload(is_kept=lambda trial: trial.hyperparameters.values["job"] != "b")
+    assert not o.is_done and take(o, 9) == ["b"]  # its record was lost
+    with pytest.raises(InputError, match="no job is called 'd'"):
+        ListOracle(start, ["a", "b", "c"]).reload()

@@ -1,20 +1,24 @@
 """What a folder from a stranger can do: nothing outside itself."""
 
-import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
+from trainers.distribute import supervisor
+from trainers.training import Result
 from tuning.pages import hparams
-from tuning.pages import search as report
-from tuning.trials import processes, sweep
-from tuning.trials import trial as hypermodel
+from tuning.pages.search import draw_pareto
+from tuning.trials import engine, sweep
+from tuning.trials.objective import Objective
+from tuning.trials.options import Limits, Method, Ranges
 from tuning.trials.records import inside
+from tuning.trials.search import Search, Settings
+from tuning.trials.space import Space
 
-FIT = importlib.import_module("trainers.training")
 NAMES = ("../../esc", "/esc", "..", ".", "", "a/b", "a\nb", "a\0b", "x" * 300, "..\\esc")
 
 
@@ -36,9 +40,10 @@ def folder(tmp_path, monkeypatch):
 
     def fit(config, callbacks=()):
         Path(config.run_dir, "written").touch()
-        return FIT.Result(Path(config.run_dir), dict.fromkeys(sweep.FIGURES, 0.5))
+        return Result(Path(config.run_dir), dict.fromkeys(sweep.FIGURES, 0.5))
 
-    monkeypatch.setattr(FIT, "fit", fit)
+    monkeypatch.setattr("trainers.fit", fit)
+    monkeypatch.setattr(sweep, "carry_out", lambda trials, oracle, _: engine.work_alone(trials, oracle))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "sweep").mkdir()
     yield tmp_path / "sweep"
@@ -50,26 +55,37 @@ def folder(tmp_path, monkeypatch):
 def test_a_job_s_key_does_not_lead_out_of_its_folder(folder, key):
     (folder / "jobs.jsonl").write_text(json.dumps({"key": key, "config": {}, "facts": {}}) + "\n")
     with pytest.raises(InputError, match="a plain name of a file is needed"):
-        sweep.work(folder)
+        sweep.reopened(folder)
 
 
 @pytest.mark.parametrize("link", ["runs", "runs/job-0"])
 def test_a_sweep_does_not_follow_a_link(folder, link):
-    sweep.write_jobs(folder, [sweep.Job("job-0", TrainConfig())])
     (folder / link).parent.mkdir(exist_ok=True)
     (folder / link).symlink_to(folder.parent / "elsewhere")
     with pytest.raises(InputError, match=f"{Path(link).name} is a symbolic link"):
-        sweep.work(folder)
+        sweep.train_all(folder, [sweep.Job("job-0", TrainConfig())], 1)
 
 
-@pytest.mark.parametrize("trial, values", [
-    ("../../esc", {}), ("0", {"tuner/trial_id": "../../elsewhere"}), ("linked", {}),
-])  # fmt: skip
-def test_a_trial_stays_in_its_search_s_folder(folder, trial, values):
+def search_in(folder):
+    settings = Settings(TrainConfig(), Ranges(), Limits(), Method())
+    return Search(settings, folder, Space(TrainConfig(), ()), Objective("val_accuracy"), {})
+
+
+def trial(name, **values):
+    return SimpleNamespace(trial_id=name, hyperparameters=SimpleNamespace(values=values))
+
+
+@pytest.mark.parametrize("name", ["../../esc", "linked"])
+def test_a_trial_stays_in_its_search_s_folder(folder, name):
     (folder / "trials").mkdir()
     (folder / "trials" / "linked").symlink_to(folder.parent / "elsewhere")
     with pytest.raises(InputError, match=r"plain name|symbolic link"):
-        hypermodel.begin(folder, hypermodel.place(folder, trial, values), values)
+        search_in(folder).run(trial(name))
+
+
+def test_a_promoted_trial_goes_on_with_no_run_from_outside(folder):
+    assert search_in(folder).run(trial("0", **{"tuner/trial_id": "../../elsewhere"})) is None
+    assert "a plain name of a file is needed" in (folder / "trials" / "0" / "trial.json").read_text()
 
 
 @pytest.mark.parametrize("link, key", [("hparams", "a"), ("hparams/a", "a"), (None, "../../esc")])
@@ -88,13 +104,12 @@ def test_a_file_that_is_a_link_is_replaced_or_refused_and_its_target_stays(tmp_p
     path.symlink_to(target)
     if name == "worker.log":
         with pytest.raises(OSError, match="symbolic links"):
-            processes.start(["true"], path, 0, 1)
+            supervisor.start(["true"], 0, {}, path)
     elif name == "pareto.png":
         row = {"rungs": [], "rung": 0, "macs": 1.0, "params": 1.0, "latency_ms": 1.0, "val_accuracy": 0.5}
-        report.pareto([row], row, path)
+        draw_pareto([row], row, path)
     elif name == "jobs.jsonl":
         sweep.write_jobs(tmp_path, [])
     else:
-        sweep.write_jobs(tmp_path, [])
-        sweep.append(tmp_path, {"key": "a", "arch": "x", "error": "no"})
+        sweep.write_lines(path, [{"key": "a", "arch": "x", "error": "no"}])
     assert target.read_text() == "mine"

@@ -7,9 +7,11 @@ import pytest
 import kcnn
 from kcnn.errors import InputError
 from trainers import TrainConfig
+from trainers.settings import resolve
 from tuning.trials.latency import latency_ms
 from tuning.trials.objective import Objective, parse
-from tuning.trials.space import Limits, Ranges, make_space, resolve
+from tuning.trials.options import Limits, Ranges
+from tuning.trials.space import make_space
 
 CONFIG = TrainConfig(arch="resnet-18", data="digits")
 

@@ -1,4 +1,4 @@
-"""Into a run's folder, and on from what is in it."""
+"""How a run enters its folder, and how it goes on from what is in it."""
 
 import contextlib
 import sys
@@ -18,7 +18,8 @@ from trainers.state import State
 def enter(run: Run, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] | None, str]:
     """Locks the run's folder, and makes it where there is none.
 
-    Returns the folder; the outcome of a run that has ended; what became another in its data, where that is accepted.
+    Returns the folder; the figures of a run that has ended, else None; and how its data changed, where that is
+    accepted, else ''.
     """
     source, folder = run.source, run.folder if run.config.flags.run_dir else folders.claim(run.folder)
     stack.enter_context(folders.locked(folder))
@@ -45,13 +46,13 @@ def enter(run: Run, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] |
 
 
 def first_steps_per_epoch(run: Run) -> int:
-    """Steps of an epoch of the data that was recorded in the run's folder, or else of the data that is there."""
+    """Steps of an epoch of the data that the run's folder records, or of today's data where it records none."""
     found = provenance.recorded(run.folder)
     return found["train"]["images"] // run.config.global_batch if found else run.plan.steps_per_epoch
 
 
 def go_on(run: Run, state: State) -> Position:
-    """Sets the state to the run's newest checkpoint, if it has one. Returns where in the run that is."""
+    """Sets the state to the run's newest checkpoint, if it has one. Returns the position of that checkpoint."""
     last = workers.from_chief(run.strategy, lambda: last_checkpoint(run, state))
     if last is None:
         return Position(steps_per_epoch=run.plan.steps_per_epoch)
@@ -71,11 +72,12 @@ def go_on(run: Run, state: State) -> Position:
 
 
 def last_checkpoint(run: Run, state: State) -> checkpoints.Checkpoint | None:
-    """Raises InputError where checkpoints were lost, and a start from the beginning would hide it."""
-    likeness = checkpoints.likeness(checkpoints.variables(state))
+    """The newest checkpoint that fits the state, or None. Raises InputError where the run had one and it was lost: a
+    start from the beginning would hide that."""
+    expected = checkpoints.shapes(checkpoints.variables(state))
 
     def check(path: Path, arrays: checkpoints.Arrays, extra: dict[str, Any]) -> None:
-        checkpoints.compare(likeness, arrays, path)
+        checkpoints.compare(expected, arrays, path)
         position_of(extra, int(arrays["step"]), f"checkpoint {path}")
 
     folder = run.folder / "checkpoints"
@@ -87,6 +89,6 @@ def last_checkpoint(run: Run, state: State) -> checkpoints.Checkpoint | None:
 
 
 def surely_kept(run: Run) -> int:
-    """The step after which a run has a checkpoint, with the --checkpoint-every of its start and with today's."""
+    """The step by which a run has written a checkpoint, by the --checkpoint-every of its start and by today's."""
     every = [config.checkpoint_every for config in (folders.read_config(run.folder), run.config)]
     return min(first_steps_per_epoch(run), max(checkpoint_steps(value) or sys.maxsize for value in every))
