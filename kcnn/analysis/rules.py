@@ -136,17 +136,18 @@ def nowhere(layer: Any, fields: list[Field], x: Shape, y: Shape) -> Field | None
     return None
 
 
-# What back-propagation keeps, as letters: x inputs, y outputs, h something hidden as large as the output,
-# m a mask of one byte an element; i is no tensor: the output may take the place of its input; v: it is its input.
+# What back-propagation keeps, as letters. x: the inputs; y: the outputs; h: something hidden, as large as the output;
+# m: a mask of one byte an element. Two letters keep nothing: i, where the output may take the place of an input, and v,
+# where it is the input.
 
-RECTIFIERS = {"relu": "iy", "relu6": "iy", "sigmoid": "iy", "tanh": "iy", "softmax": "iy", "elu": "iy", "selu": "iy",
-              "silu": "x", "swish": "x", "linear": "v", "leaky_relu": "x", "hard_silu": "xhh", "hard_swish": "xhh",
-              "hard_sigmoid": "ih", "gelu": "xh", "softplus": "x", "mish": "xhh"}  # fmt: skip
+ACTIVATIONS = {"relu": "iy", "relu6": "iy", "sigmoid": "iy", "tanh": "iy", "softmax": "iy", "elu": "iy", "selu": "iy",
+               "silu": "x", "swish": "x", "linear": "v", "leaky_relu": "x", "hard_silu": "xhh", "hard_swish": "xhh",
+               "hard_sigmoid": "ih", "gelu": "xh", "softplus": "x", "mish": "xhh"}  # fmt: skip
 
 
 def activation(layer: Any) -> str:
     known = layer.activation  # by its name in an outline, a function in a layer of Keras
-    return RECTIFIERS.get(known if isinstance(known, str) else getattr(known, "__name__", "linear"), "xh")
+    return ACTIVATIONS.get(known if isinstance(known, str) else getattr(known, "__name__", "linear"), "xh")
 
 
 def activated(layer: Any) -> str:
