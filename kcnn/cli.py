@@ -7,10 +7,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import cyclopts
+from cyclopts.config import Dict
 
 from kcnn import starting
 from kcnn.errors import InputError, Interrupted, shown
@@ -23,8 +25,13 @@ COMMANDS = {
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
     "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
+    "search": ("tuning.search:app", "Search the multipliers of a network under limits on its cost."),
+    "compound": ("tuning.compound:app", "Find how a network is best made larger, as EfficientNet's authors did."),
+    "design-space": ("tuning.design_space:app", "Compare spaces of networks, as RegNet's authors did."),
     "launch": ("trainers.launch:launch", "Start a training on several workers, and start it again where one fails."),
 }
+Find = Callable[[Mapping[str, str]], tuple[Path, Mapping[str, Any]] | None]
+
 LONGEST = 1000  # characters of a message
 FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
@@ -42,14 +49,9 @@ def command(name: str, argv: list[str] | None = None) -> NoReturn:
     sys.exit(main([name, *(sys.argv[1:] if argv is None else argv)]))
 
 
-def run(function: Callable[..., Any], name: str, argv: list[str] | None = None, config: Any = None) -> NoReturn:
-    """Runs a function as a command line that is none of `kcnn`'s, and leaves the process with its exit code.
-
-    `config` gives a source of further values (see cyclopts.App).
-    """
-    app = make_app(name, config=config() if config else None)
-    app.default(function)
-    sys.exit(call(app, sys.argv[1:] if argv is None else argv, name))
+def run(function: Callable[..., Any], name: str, argv: list[str] | None = None) -> NoReturn:
+    """Runs a function as a command line that is none of `kcnn`'s, and leaves the process with its exit code."""
+    sys.exit(call(make_app(name, function), sys.argv[1:] if argv is None else argv, name))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
 
 def kcnn(asked: str) -> cyclopts.App:
     """The command line `kcnn`, of which the command `asked` will be loaded."""
-    app = make_app("kcnn", "Convolutional networks: chosen, scaled, trained, understood and served.")
+    app = make_app("kcnn")
+    app.help = "Convolutional networks: chosen, scaled, trained, understood and served."
     app.version, app.version_flags = version, ("--version",)
     for command, (place, summary) in COMMANDS.items():
         # A command that was asked for has help of its own, which a summary given here would replace.
@@ -82,18 +85,38 @@ def version() -> str:
         return "a clone that is not installed"
 
 
-def make_app(name: str, about: str | None = None, **options: Any) -> cyclopts.App:
-    """A command line whose parameters are converted, and whose errors are told, as all of ours are."""
-    return cyclopts.App(
+def make_app(name: str, function: Callable[..., Any] | None = None, find: Find | None = None) -> cyclopts.App:
+    """A command line whose words are converted, and whose errors are told, as all of ours are.
+
+    Flags win over the values of the file that `find` tells; it gets the flags that were typed, each with its last word.
+    """
+    app = cyclopts.App(
         name=name,
-        help=about,
         help_format="plaintext",
         version_flags=(),
         default_parameter=cyclopts.Parameter(converter=exact),
+        config=taking(find) if find else (),
         exit_on_error=False,
         print_error=False,
-        **options,
     )
+    if function:
+        app.default(function)
+    return app
+
+
+def taking(find: Find) -> Callable[[cyclopts.App, tuple[str, ...], cyclopts.ArgumentCollection], None]:
+    """The source of further values, as cyclopts calls it, that a function tells."""
+
+    def take(app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+        typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
+        for flag in ("--config", "--resume", "--run-dir"):
+            if typed.get(flag) == "":
+                raise InputError(f"{flag} '': the name of a file or folder is needed")
+        if found := find(typed):
+            path, values = found
+            Dict(dict(values), source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+
+    return take
 
 
 def call(app: cyclopts.App, argv: Sequence[str], name: str) -> int:

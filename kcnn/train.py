@@ -1,11 +1,11 @@
 """Train a network, on the digits that come along or on images of your own."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, ArgumentCollection, Parameter
-from cyclopts.config import Dict
+from cyclopts import Parameter
 
 from kcnn import cli, starting
 from kcnn.arch import Arch
@@ -49,16 +49,12 @@ def train(
     return run(completed(config, saved, resumed=config_file is None) if saved else config)
 
 
-def saved_values(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Takes the values that --config, or the run to --resume, sets where no flag does."""
-    given = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
-    config, resume, run_dir = places = [given.get(flag) for flag in ("--config", "--resume", "--run-dir")]
-    for flag, value in zip(("--config", "--resume", "--run-dir"), places, strict=True):
-        if value == "":
-            raise InputError(f"{flag} '': the name of a file or folder is needed")
+def saved_values(typed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
+    """The file that --config, or the run to --resume, names, and the values in it."""
+    config, resume, run_dir = (typed.get(flag) for flag in ("--config", "--resume", "--run-dir"))
     path = saved_file(config, resume, run_dir)
     if path is None:
-        return
+        return None
     starting.need_tensorflow()
     from trainers.runs.folders import read_config
     from trainers.settings import read
@@ -66,8 +62,7 @@ def saved_values(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     if not config:
         read_config(path.parent)  # which names the file where its values cannot be
     values = read(path) | ({} if config else {"resume": resume})
-    values = {key: value for key, value in values.items() if not isinstance(value, Arch)}
-    Dict(values, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+    return path, {key: value for key, value in values.items() if not isinstance(value, Arch)}
 
 
 def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> Path | None:
@@ -153,8 +148,7 @@ def judged(figures: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-app = cli.make_app("train", config=saved_values)
-app.default(train)
+app = cli.make_app("train", train, saved_values)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,7 +9,12 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import io
+import signal
+import subprocess
+import sys
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +134,35 @@ def finished(tmp_path_factory, tiny):
     import trainers
 
     return trainers.fit(trainers.TrainConfig(**tiny, epochs=2, run_dir=str(tmp_path_factory.mktemp("runs") / "digits")))
+
+
+@pytest.fixture(scope="session")
+def interrupted():
+    """interrupted(words, folder, seconds=0): see interrupt."""
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("what another process has loaded is read from /proc")
+    return interrupt
+
+
+def interrupt(words, folder, seconds=0.0, loads="libtensorflow_cc"):
+    """(exit code, what it printed, its errors) of `python -m WORDS` in a folder, which gets Ctrl-C so many seconds
+    after it has begun to load a library."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        while process.poll() is None and loads not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.02)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+    finally:
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kcnn import starting
+
+starting.need_tensorflow()  # before KerasTuner loads it with all that it prints
+
 if TYPE_CHECKING:
     from tuning.search import Result, search
     from tuning.trials.options import Limits, Method, Ranges

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,9 +276,11 @@ def compound_command(
     return figures
 
 
+app = cli.make_app("compound", compound_command, values_of_file)
+
+
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    cli.run(compound_command, "python -m tuning.compound", argv, config=lambda: values_of_file(argv))
+    cli.command("compound", argv)
 
 
 if __name__ == "__main__":

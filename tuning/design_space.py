@@ -267,9 +267,11 @@ def design_space_command(
     return figures
 
 
+app = cli.make_app("design-space", design_space_command, values_of_file)
+
+
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    cli.run(design_space_command, "python -m tuning.design_space", argv, config=lambda: values_of_file(argv))
+    cli.command("design-space", argv)
 
 
 if __name__ == "__main__":

@@ -184,9 +184,11 @@ class CallableModule(types.ModuleType):
 sys.modules[__name__].__class__ = CallableModule
 
 
+app = cli.make_app("search", search_command, values_of_file)
+
+
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    cli.run(search_command, "python -m tuning.search", argv, config=lambda: values_of_file(argv))
+    cli.command("search", argv)
 
 
 if __name__ == "__main__":

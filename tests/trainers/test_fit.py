@@ -127,7 +127,7 @@ def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images.astype("float32")), atol=1e-5)
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("training_only")
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
     pair = tiny | {"batch_size": 256, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}
     result = trainers.fit(TrainConfig(**pair, epochs=1, run_dir=str(tmp_path / "two")))

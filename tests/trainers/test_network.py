@@ -14,6 +14,7 @@ from trainers.config import TrainConfig
 from trainers.evaluation import evaluate_run
 from trainers.network import read_own
 from trainers.runs import checkpoints, folders
+from trainers.settings import resolve
 
 FLAGS = {"epochs": 1, "batch_size": 128, "resolution": 16, "lr": 1e-3, "warmup_epochs": 0.0}
 
@@ -126,7 +127,8 @@ def test_a_command_goes_on_with_an_arch_of_one_s_own_and_repeats_it(tmp_path, ca
     assert "slim" in capsys.readouterr().out
     assert command("--resume", folder, "--width", 0.5) == command("--resume", folder, "--arch", "resnet-18") == 2
     # A flag at its default is a flag, too.
-    assert command("--config", folder / "config.yaml", "--stem", "small", "--run-dir", tmp_path / "small") == 0
+    flags = dataclasses.replace(folders.read_config(folder).flags, stem="small")
+    folders.create(tmp_path / "small", resolve(flags), {}, tuple("0123456789"))
     capsys.readouterr()
     assert command("--resume", tmp_path / "small", "--stem", "auto") == 2
     assert "stem 'auto': the run in" in capsys.readouterr().err

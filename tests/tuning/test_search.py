@@ -168,7 +168,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(flags, says, tmp_path, capsys)
     assert main("--run-dir", tmp_path / "s", *flags) == 2
     out, err = capsys.readouterr()
     [line] = err.splitlines()
-    assert says in line and line.startswith("python -m tuning.search: error: ")
+    assert says in line and line.startswith("kcnn search: error: ")
     assert not out and not (tmp_path / "s").exists()
 
 

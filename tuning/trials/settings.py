@@ -1,13 +1,10 @@
 """What makes a search the one it is: kept in its folder, compared when it goes on, and said as a command."""
 
-import argparse
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-
-from cyclopts.config import Dict
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
@@ -16,16 +13,14 @@ from trainers.runs.files import read_yaml
 DEFAULT = "the default"
 
 
-def values_of_file(argv: Sequence[str]) -> Dict | None:
-    """The flags that the YAML of --config sets, over which those of the command line win. Raises InputError."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--config", nargs="?")
-    path = early.parse_known_args(list(argv))[0].config
-    if path is None:
+def values_of_file(typed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
+    """The YAML file that --config names, and its values by flag. Raises InputError."""
+    if "--config" not in typed:
         return None
-    if not Path(path).exists():
+    path = Path(typed["--config"])
+    if not path.exists():
         raise InputError(f"no configuration at {str(path)!r}: a YAML file of flags is needed")
-    return Dict({name.replace("-", "_"): value for name, value in read_yaml(path).items()}, source=path)
+    return path, {name.replace("-", "_"): value for name, value in read_yaml(path).items()}
 
 
 def changed_flags(config: TrainConfig) -> dict[str, Any]:

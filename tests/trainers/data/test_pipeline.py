@@ -89,7 +89,8 @@ def test_shards_are_blocks_of_the_same_stream(digits, shards):
 
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeats_put_each_image_several_times_into_a_batch(digits, repeats):
-    batches = collect(train(digits.train, batch=16, epoch_size=64, repeats=repeats, **AUGMENTED), 8)
+    jitter = Augmentation(color_jitter=0.4)
+    batches = collect(train(digits.train, batch=16, epoch_size=64, repeats=repeats, augmentation=jitter), 8)
     images = -(-16 // repeats)
     for batch in batches:
         counts = Counter(batch["index"].tolist())

@@ -1,10 +1,12 @@
 """Flags from a file, and a configuration as a command."""
 
 import shlex
+from typing import Annotated
 
-import cyclopts
 import pytest
+from cyclopts import Parameter
 
+from kcnn import cli
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from tuning.trials.settings import changed_flags, not_given, train_command, values_of_file, words
@@ -14,13 +16,15 @@ def settings_of(argv):
     """What a command gets that has the flags of a run and one of its own."""
     found = {}
 
-    def command(*, config: TrainConfig | None = None, max_trials: int = 20):
+    def command(
+        *,
+        config: TrainConfig | None = None,
+        max_trials: int = 20,
+        config_file: Annotated[str | None, Parameter("--config")] = None,
+    ):
         found.update(config=config or TrainConfig(), max_trials=max_trials)
 
-    app = cyclopts.App(config=values_of_file(argv), result_action="return_value")
-    app.default(command)
-    file = argv.index("--config") if "--config" in argv else len(argv)
-    app([*argv[:file], *argv[file + 2 :]], exit_on_error=False, print_error=False)
+    assert cli.call(cli.make_app("command", command, values_of_file), argv, "command") == 0
     return found
 
 
@@ -41,7 +45,7 @@ def test_a_file_that_is_none_is_named(tmp_path, text, says):
     if text:
         path.write_text(text)
     with pytest.raises(InputError, match=says):
-        values_of_file(["--arch", "resnet-18", f"--config={path}"])
+        values_of_file({"--arch": "resnet-18", "--config": str(path)})
 
 
 def test_a_command_has_what_is_not_the_default():
