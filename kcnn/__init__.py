@@ -1,5 +1,7 @@
 """kcnn: convolutional networks as data, built, scaled, measured, trained and served with Keras and TensorFlow."""
 
+import sys
+
 from kcnn import starting
 
 starting.catch_ctrl_c()
@@ -24,3 +26,6 @@ __all__ = [
     "names",
     "scale",
 ]
+
+if "keras" in sys.modules:  # so that files of earlier versions, which hold our layers, can be opened by Keras
+    from kcnn import layers  # noqa: F401
