@@ -36,14 +36,15 @@ class WorkerFailed(Exception):
 
 def launch(
     *command: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="What each worker runs, after `--`: Python's arguments.")
+        str,
+        Parameter(allow_leading_hyphen=True, help="Each worker runs Python with these arguments, which follow `--`."),
     ],
-    workers: Annotated[int, Parameter(help="How many.")] = 2,
+    workers: Annotated[int, Parameter(help="Start this many workers.")] = 2,
     restarts: Annotated[
-        int, Parameter(help="How often to start all again, with --resume auto, after one of them failed.")
+        int, Parameter(help="Start all workers again at most this often, with --resume auto, after one failed.")
     ] = 0,
-    join: Annotated[float, Parameter(help="Seconds in which all must have started to listen to each other.")] = 180.0,
-    grace: Annotated[float, Parameter(help="Seconds between SIGTERM and SIGKILL.")] = 30.0,
+    join: Annotated[float, Parameter(help="All workers must listen to each other within this many seconds.")] = 180.0,
+    grace: Annotated[float, Parameter(help="A worker may take this many seconds to leave after SIGTERM.")] = 30.0,
 ) -> dict[str, Any] | None:
     """Start N workers that train as one, each with TF_CONFIG in its environment, on ports of 127.0.0.1.
 

@@ -39,7 +39,7 @@ class Settings:
     method: Method
 
     def to_dict(self) -> dict[str, Any]:
-        """As search.yaml has them."""
+        """The settings as search.yaml has them."""
         groups = {"config": plain(self.config), "ranges": asdict(self.ranges), "limits": asdict(self.limits)}
         groups["ranges"] = {k: list(v) if isinstance(v, tuple) else v for k, v in groups["ranges"].items()}
         return groups | asdict(self.method)
