@@ -36,14 +36,15 @@ class WorkerFailed(Exception):
 
 def launch(
     *command: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Each worker runs Python with these arguments, after `--`.")
+        str,
+        Parameter(allow_leading_hyphen=True, help="Each worker runs Python with these arguments, which follow `--`."),
     ],
     workers: Annotated[int, Parameter(help="Start this many workers.")] = 2,
     restarts: Annotated[
-        int, Parameter(help="Start all again this often, with --resume auto, after one has failed.")
+        int, Parameter(help="Start all workers again at most this often, with --resume auto, after one failed.")
     ] = 0,
     join: Annotated[float, Parameter(help="All workers must listen to each other within this many seconds.")] = 180.0,
-    grace: Annotated[float, Parameter(help="Wait this many seconds between SIGTERM and SIGKILL.")] = 30.0,
+    grace: Annotated[float, Parameter(help="A worker may take this many seconds to leave after SIGTERM.")] = 30.0,
 ) -> dict[str, Any] | None:
     """Start several workers on this machine that train one network together.
 

@@ -13,7 +13,7 @@ from kcnn.errors import InputError, whole
 from trainers.config import TrainConfig
 from trainers.runs import folders
 from trainers.runs.files import write_json
-from trainers.settings import resolve
+from trainers.settings import own_or_named, resolve
 from tuning.pages import hparams
 from tuning.pages import search as pages
 from tuning.trials.engine import MOST_PARALLEL, carry_out, go_on, work_for_chief
@@ -26,7 +26,7 @@ from tuning.trials.trainer import claimed, planned_folder
 
 RESULT, PICTURE = "result.json", "pareto.png"
 # Not of the network that was found: where it lies, and how long its trials were.
-PLACES = ("run_dir", "resume", "dry_run", "epochs")
+PLACES = ("arch", "run_dir", "resume", "dry_run", "epochs")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def search(
             raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")
         work_for_chief(open_search(settings, Path(config.run_dir)).run)
         return Result(Path(config.run_dir), [], {}, "", 0.0, 0.0)
-    found = open_search(settings, planned_folder(f"search-{config.arch}", config))
+    found = open_search(settings, planned_folder(f"search-{own_or_named(config.arch).name}", config))
     found = replace(found, folder=claimed(found.folder, config))
     with folders.locked(found.folder):
         write_settings(found)
@@ -127,7 +127,7 @@ def close(found: Search, oracle: Any) -> Result:
 def full_command(found: Search, best: Row) -> str:
     """What trains a trial's network in full: the run that was asked for, with what was found, as long as its recipe."""
     config = found.settings.config
-    first = {name: getattr(config, name) for name in ("arch", "data", "data_dir")}
+    first = {"arch": own_or_named(config.arch).name, "data": config.data, "data_dir": config.data_dir}
     changed = changed_flags(not_given(config, *PLACES))
     values = first | changed | {d.name: best[d.name] for d in found.space.dimensions}
     own = resolve(not_given(replace(config, recipe=values.get("recipe")), "epochs")).epochs

@@ -38,7 +38,7 @@ class Worker:
 
     @property
     def exit_code(self) -> int:
-        """As a shell gives it."""
+        """The exit code as a shell gives it."""
         code = self.process.returncode
         return code if code >= 0 else 128 - code
 

@@ -117,13 +117,13 @@ def show(figures: Mapping[str, Any]) -> None:
     heads = ["space", "networks", *(head.format(k=k) for head in ERRORS.values())]
     rows = [[s["space"], str(s["networks"]), *(f"{s[what]:.2%}" for what in ERRORS)] for s in figures["spaces"]]
     table(heads, rows)
-    lines = ["", *(f"{c['verdict']} ({evidence(c)})" for c in figures["comparisons"])]
+    notes = [f"{c['verdict']} ({evidence(c)})" for c in figures["comparisons"]]
     if figures["failed"]:
-        lines.append(f"{figures['failed']} networks failed and are left out; the page tells why")
+        notes.append(f"{figures['failed']} networks failed and are left out; the page tells why")
     best = figures["best"]
-    lines += ["", f"best  {best['arch']}, validation accuracy {best['val_accuracy']:.2%}", f"page  {figures['page']}"]
-    lines += [f"next  {figures['command']}", *([f"      {figures['next']}"] if "next" in figures else [])]
-    print("\n".join(lines))
+    places = [f"best  {best['arch']}, validation accuracy {best['val_accuracy']:.2%}", f"page  {figures['page']}"]
+    places += [f"next  {figures['command']}", *([f"      {figures['next']}"] if "next" in figures else [])]
+    print("", *notes, *([""] if notes else []), *places, sep="\n")
 
 
 def evidence(c: Mapping[str, Any]) -> str:

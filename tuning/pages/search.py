@@ -51,7 +51,7 @@ def reached(row: Row, rung: int) -> float | None:
 
 
 def pareto_front(rows: Sequence[Row], cost: str, rung: int) -> list[Row]:
-    """Of the rows that came to a rung, those that no other beats there in accuracy without costing more."""
+    """The rows that came to a rung and that no other beats there in accuracy without costing more."""
     there = [(row, accuracy) for row in rows if (accuracy := reached(row, rung)) is not None]
     return [there[i][0] for i in front([row[cost] for row, _ in there], [accuracy for _, accuracy in there])]
 

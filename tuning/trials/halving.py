@@ -154,7 +154,7 @@ class HalvingOracle(Bounded, keras_tuner.Oracle):
         return True
 
     def score_trial(self, trial: Trial) -> None:
-        """By the rung reached last: those of other rungs are not comparable."""
+        """Scores a trial by the rung that it reached last, as the scores of other rungs are not comparable."""
         last = trial.metrics.get_history("score")[-1]
         trial.score, trial.best_step = last.mean(), last.step
 

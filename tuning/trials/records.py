@@ -11,8 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from kcnn.arch import number
+from kcnn.arch import Arch, number
 from kcnn.errors import InputError, shown
+from kcnn.notation import from_data
 from trainers.runs.files import read_json, read_json_lines
 from trainers.runs.typed import checked
 
@@ -62,7 +63,7 @@ def made(kind: type[T], values: Any, place: str) -> T:
 
     A field whose default is None may be None, whatever its type says; lists become tuples where it says so.
     """
-    kinds = get_type_hints(kind, include_extras=True)
+    kinds = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     values = named(values, dict.fromkeys(needed, Any), place)
@@ -72,11 +73,20 @@ def made(kind: type[T], values: Any, place: str) -> T:
             raise InputError(f"{place}: {shown(name)} is not known there")
         if dataclasses.is_dataclass(kinds[name]):
             value = made(kinds[name], value, f"{place}: {name}")  # type: ignore[arg-type]
+        elif isinstance(value, dict) and Arch in get_args(kinds[name]):
+            value = architecture(value, f"{place}: {name}")
         elif value is not None or fields[name].default is not None:
             value = tuple(value) if isinstance(value, list) and holds_tuple(kinds[name]) else value
             checked({name: value}, {name: kinds[name]}, place)
         given[name] = value
     return kind(**given)
+
+
+def architecture(value: dict[str, Any], place: str) -> Arch:
+    try:
+        return from_data(value)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def holds_tuple(kind: Any) -> bool:

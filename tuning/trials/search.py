@@ -12,7 +12,7 @@ from kcnn.builder import smallest, which_stem
 from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.runs.files import read_yaml, write_text
-from trainers.settings import own_or_named, resolve
+from trainers.settings import own_or_named, plain, resolve
 from tuning.trials.halving import HalvingOracle, plan, rung_of
 from tuning.trials.objective import Objective, parse
 from tuning.trials.options import Limits, Method, Ranges
@@ -39,8 +39,8 @@ class Settings:
     method: Method
 
     def to_dict(self) -> dict[str, Any]:
-        """As search.yaml has them."""
-        groups = {"config": asdict(self.config), "ranges": asdict(self.ranges), "limits": asdict(self.limits)}
+        """The settings as search.yaml has them."""
+        groups = {"config": plain(self.config), "ranges": asdict(self.ranges), "limits": asdict(self.limits)}
         groups["ranges"] = {k: list(v) if isinstance(v, tuple) else v for k, v in groups["ranges"].items()}
         return groups | asdict(self.method)
 

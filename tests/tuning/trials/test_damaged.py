@@ -3,10 +3,13 @@
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+import kcnn
 from kcnn.errors import InputError
 from trainers import TrainConfig
 from tuning import compound, design_space, search
@@ -214,6 +217,17 @@ def test_settings_of_another_search_are_refused_with_what_differs():
     with pytest.raises(InputError, match="epochs is the default there, 3 here"):
         check_same(Path("f"), had, had | {"config": {"data": "digits", "epochs": 3}})
     check_same(Path("f"), had, had | {"config": {"data": "digits", "keep": 3}}, free={"keep"})
+
+
+def test_a_search_of_a_network_of_one_s_own_is_read_again(tmp_path):
+    own = replace(kcnn.get("resnet-18"), name="mine")
+    settings = Settings(TrainConfig(arch=own), Ranges(), Limits(), Method())
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(settings.to_dict()))
+    assert read_settings(tmp_path) == settings
+    path.write_text(path.read_text().replace("stages:", "stairs:"))
+    with pytest.raises(InputError, match=r"search\.yaml: config: arch: this is no architecture"):
+        read_settings(tmp_path)
 
 
 @pytest.mark.parametrize("cases", [200, pytest.param(2000, marks=pytest.mark.slow)])
