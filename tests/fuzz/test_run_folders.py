@@ -74,7 +74,7 @@ def built_once():
 
     def remembered(config, classes):
         key = (
-            config.arch,
+            repr(config.arch),  # its options are dicts, which have no hash
             config.own_network,
             classes,
             config.drop,
