@@ -73,7 +73,15 @@ def built_once():
     network, known = checkpoints.network, {}
 
     def remembered(config, classes):
-        key = repr((config.arch, classes, config.drop, config.drop_path, config.weights)), in_stateless_scope()
+        key = (
+            repr(config.arch),  # its options are dicts, which have no hash
+            config.own_network,
+            classes,
+            config.drop,
+            config.drop_path,
+            config.weights,
+            in_stateless_scope(),
+        )
         if key not in known:
             known[key] = network(config, classes)
         return known[key]
