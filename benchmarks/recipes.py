@@ -47,8 +47,11 @@ def compare(name: str, flags: dict, epochs: int, seeds: int, folder: Path) -> No
         gains.append(100 * (accuracy[flags["recipe"]] - accuracy["bare"]))
         print(f"{name}, seed {seed}:", "  ".join(f"{side} {value:.2%}" for side, value in accuracy.items()), flush=True)
     spread = np.std(gains, ddof=1) if seeds > 1 else math.nan
-    print(f"{name}: {flags['recipe']} is {np.mean(gains):+.2f} points over bare, standard deviation {spread:.2f} "
-          f"over {seeds} seeds", flush=True)  # fmt: skip
+    print(
+        f"{name}: {flags['recipe']} is {np.mean(gains):+.2f} points over bare, standard deviation {spread:.2f} "
+        f"over {seeds} seeds",
+        flush=True,
+    )
 
 
 def draw_pictures(root: Path, train: int = 80, val: int = 100) -> None:

@@ -29,8 +29,19 @@ def run_kcnn(network: str, folder: str, batch: int, resolution: int, steps: int,
 
     with tempfile.TemporaryDirectory() as out:
         flags: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0} | more
-        fit(TrainConfig(arch=network, data=folder, batch_size=batch, resolution=resolution, stem="standard", epochs=1,
-                        run_dir=f"{out}/run", **flags), callbacks=[callback])  # fmt: skip
+        fit(
+            TrainConfig(
+                arch=network,
+                data=folder,
+                batch_size=batch,
+                resolution=resolution,
+                stem="standard",
+                epochs=1,
+                run_dir=f"{out}/run",
+                **flags,
+            ),
+            callbacks=[callback],
+        )
 
 
 def run_keras(network: str, folder: str, batch: int, resolution: int, steps: int, callback: Any) -> None:

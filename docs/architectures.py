@@ -50,8 +50,9 @@ def row(arch: kcnn.Arch) -> str:
 
 def published() -> dict[tuple[str, int], tuple[float, str]]:
     found = json.loads(REFERENCE.read_text())
-    return {(r["arch"], r["resolution"]): (r["top1"], r["top1_source"])
-            for r in found if "top1" in r and r["width"] == 1}  # fmt: skip
+    return {
+        (r["arch"], r["resolution"]): (r["top1"], r["top1_source"]) for r in found if "top1" in r and r["width"] == 1
+    }
 
 
 def drawing(arch: kcnn.Arch) -> str:

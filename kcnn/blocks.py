@@ -27,8 +27,16 @@ def basic(b: Scope, x: Tensor, *, identity: bool = True) -> Tensor:
     return b.act(b.residual(b.shortcut(x, b.width, b.stride), f) if identity else f)
 
 
-def bottleneck(b: Scope, x: Tensor, *, ratio: float = 0.25, groups: int = 1,
-               group_width: int = 0, se: float = 0.0, stride_first: bool = False) -> Tensor:  # fmt: skip
+def bottleneck(
+    b: Scope,
+    x: Tensor,
+    *,
+    ratio: float = 0.25,
+    groups: int = 1,
+    group_width: int = 0,
+    se: float = 0.0,
+    stride_first: bool = False,
+) -> Tensor:
     """act(x + f(x)), f = 1x1 to ratio * width -> 3x3 in groups -> SE -> 1x1.
 
     The 3x3 has the stride, or the first 1x1. Groups are given by their number (ResNeXt) or their width (RegNet),
@@ -75,8 +83,17 @@ def dense(b: Scope, x: Tensor, *, ratio: int = 4, keep: float = 0.5) -> Tensor:
     return b.join([x, f])
 
 
-def inverted(b: Scope, x: Tensor, *, kernel: int = 3, expand: float = 6, se: float = 0.0,
-             se_expanded: float = 0.0, gate: str = "sigmoid", act: str | bool = True) -> Tensor:  # fmt: skip
+def inverted(
+    b: Scope,
+    x: Tensor,
+    *,
+    kernel: int = 3,
+    expand: float = 6,
+    se: float = 0.0,
+    se_expanded: float = 0.0,
+    gate: str = "sigmoid",
+    act: str | bool = True,
+) -> Tensor:
     """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1.
 
     MobileNetV2 (https://arxiv.org/abs/1801.04381). Squeeze-and-excite narrows to `se` of the block's input, or, with
@@ -113,8 +130,7 @@ def extreme(b: Scope, x: Tensor) -> Tensor:
     return b.residual(b.shortcut(x, b.width[-1], b.stride), f)
 
 
-def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...],
-              padding: str | None = "same") -> Tensor:  # fmt: skip
+def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...], padding: str | None = "same") -> Tensor:
     """Joins paths that stand side by side. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1".
 
     A step HxW is a convolution, which takes the next of the path's widths; avg and max are 3x3 pools; 1x3|3x1 are two
@@ -126,8 +142,7 @@ def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...],
     return b.join(branches(b, x, paths, padding or b.style.padding))
 
 
-def inception_residual(b: Scope, x: Tensor, *, paths: tuple[str, ...], share: float,
-                       act: bool = True) -> Tensor:  # fmt: skip
+def inception_residual(b: Scope, x: Tensor, *, paths: tuple[str, ...], share: float, act: bool = True) -> Tensor:
     """act(x + share * f(x)), f = paths as in `inception` -> linear 1x1. Inception-ResNet."""
     f = b.join(branches(b, x, paths, "same"))
     f = b.linear.but(norm=False, bias=True).conv(f, x.shape[-1], 1, 1, "expand")
@@ -166,8 +181,7 @@ def branches(b: Scope, x: Tensor, paths: tuple[str, ...], padding: str) -> list[
 # Blocks of stems and heads
 
 
-def conv(b: Scope, x: Tensor, *, kernel: int = 1, padding: str | None = None,
-         raw: bool = False) -> Tensor:  # fmt: skip
+def conv(b: Scope, x: Tensor, *, kernel: int = 1, padding: str | None = None, raw: bool = False) -> Tensor:
     """act(norm(convolution)), or the convolution alone where its readers normalize (`raw`)."""
     b = b.but(padding=padding or b.style.padding)
     return (b.bare if raw else b).conv(x, b.width, kernel, b.stride)
@@ -178,8 +192,7 @@ def separable_layer(b: Scope, x: Tensor) -> Tensor:
     return separable(b, x, between=False)
 
 
-def max_pool(b: Scope, x: Tensor, *, kernel: int = 3, padding: str | None = None,
-             signed: bool = False) -> Tensor:  # fmt: skip
+def max_pool(b: Scope, x: Tensor, *, kernel: int = 3, padding: str | None = None, signed: bool = False) -> Tensor:
     """Takes the largest value of each window. Zeros pad the image, as it follows an activation that has none below.
 
     signed: the image has values below 0, so nothing may pad it: all windows are taken, then every `stride`-th of them.

@@ -50,15 +50,26 @@ def budget(
     print(table(original.name, before, found, bounds, batch))
     print(f"\n{command}")
     shares = {what: found.costs[what] / bound for what, bound in bounds.items()}
-    return {"arch": original.name, "width": found.width, "depth": found.depth, "resolution": found.resolution,
-            "original": dict(before.costs), "scaled": dict(found.costs), "budget": bounds, "share": shares,
-            "batch": batch, "command": command}  # fmt: skip
+    return {
+        "arch": original.name,
+        "width": found.width,
+        "depth": found.depth,
+        "resolution": found.resolution,
+        "original": dict(before.costs),
+        "scaled": dict(found.costs),
+        "budget": bounds,
+        "share": shares,
+        "batch": batch,
+        "command": command,
+    }
 
 
 def table(name: str, before: Candidate, found: Candidate, bounds: dict[str, float], batch: int) -> str:
     lines = [("", name, "scaled", "budget", "")]
-    lines += [(what, f"{getattr(before, what):g}", f"{getattr(found, what):g}", "", "")
-              for what in ("width", "depth", "resolution")]  # fmt: skip
+    lines += [
+        (what, f"{getattr(before, what):g}", f"{getattr(found, what):g}", "", "")
+        for what in ("width", "depth", "resolution")
+    ]
     for what, old in before.costs.items():
         bound = bounds.get(what)
         how = ("", "") if bound is None else (short(bound), f"{found.costs[what] / bound:.1%} of it")

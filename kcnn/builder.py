@@ -23,10 +23,20 @@ MOST_CLASSES = 10_000_000
 Stem = Literal["auto", "standard", "small"]
 
 
-def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
-          resolution: int | None = None, dropout: float | None = None, drop_path: float | None = None,
-          weights: str | None = None, channels: int = 3, stem: Stem = "auto",
-          aux: bool = False) -> "keras.Model":  # fmt: skip
+def build(
+    arch: Arch | str,
+    classes: int = 1000,
+    *,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+    weights: str | None = None,
+    channels: int = 3,
+    stem: Stem = "auto",
+    aux: bool = False,
+) -> "keras.Model":
     """Builds a network of the architecture, from pixels to logits.
 
     Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
@@ -60,8 +70,16 @@ def build(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: f
         return assemble(layers, arch, ends)
 
 
-def draw(arch: Arch | str, classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
-         resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> outline.Model:  # fmt: skip
+def draw(
+    arch: Arch | str,
+    classes: int = 1000,
+    *,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+    channels: int = 3,
+    stem: Stem = "auto",
+) -> outline.Model:
     """Draws the outline of the network that `build` makes of the same arguments. This takes neither Keras nor memory.
 
     Raises InputError as `build` does, but for weights beyond the memory.
@@ -81,8 +99,15 @@ class Ends:
     aux: bool = False
 
     @classmethod
-    def of(cls, arch: Arch, classes: int, channels: int, dropout: float | None = None, drop_path: float | None = None,
-           aux: bool = False) -> "Ends":  # fmt: skip
+    def of(
+        cls,
+        arch: Arch,
+        classes: int,
+        channels: int,
+        dropout: float | None = None,
+        drop_path: float | None = None,
+        aux: bool = False,
+    ) -> "Ends":
         """Checks the values; None takes the architecture's own. Raises InputError for what is no such number."""
         return cls(
             whole("classes", classes, MOST_CLASSES),
@@ -143,8 +168,9 @@ def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop
     return x
 
 
-def resolve(arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None,
-            stem: Stem = "auto") -> Arch:  # fmt: skip
+def resolve(
+    arch: Arch | str, width: float = 1.0, depth: float = 1.0, resolution: int | None = None, stem: Stem = "auto"
+) -> Arch:
     """Returns the architecture just as it will be built: scaled, at its resolution, with the stem that fits."""
     arch = scale(arch if isinstance(arch, Arch) else get(arch), width, depth)
     if resolution is not None:

@@ -34,13 +34,13 @@ def export(
     ] = True,
     signatures: Annotated[
         tuple[Signature, ...],
-        Parameter(group=SAVED_MODEL, consume_multiple=True, negative="",
-                  help="Offer these signatures beside serving_default."),
+        Parameter(
+            group=SAVED_MODEL, consume_multiple=True, negative="", help="Offer these signatures beside serving_default."
+        ),
     ] = ("image", "image_uint8", "classify", "predict", "features"),
     top: Annotated[int, Parameter(group=SAVED_MODEL, help="Name this many of the likeliest classes in an answer.")] = 5,
-    max_pixels: Annotated[
-        int, Parameter(group=SAVED_MODEL, help="Refuse larger pictures before they are decoded.")
-    ] = 2**26,
+    max_pixels: Annotated[int, Parameter(group=SAVED_MODEL, help="Refuse larger pictures before they are decoded.")] = 2
+    ** 26,
     images: Annotated[
         int, Parameter(group=CHECKS, help="Compare on this many validation images, drawn from all classes.")
     ] = 100,
@@ -55,7 +55,7 @@ def export(
     ] = 0.01,
     json: cli.Json = False,
     seed: cli.Unused = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write the network of a run as RUN/FORMAT/<version>/: pictures in, classes out.
 
     A SavedModel needs neither Keras nor this package. Its signature
@@ -73,9 +73,19 @@ def export(
     from trainers.serving.exports import export_run
 
     result = export_run(
-        run, out=out, checkpoint=checkpoint, format=format, dtype=dtype, fold_bn=fold_bn, signatures=signatures,
-        top=top, max_pixels=max_pixels, images=images, data=data, tolerance=tolerance,
-    )  # fmt: skip
+        run,
+        out=out,
+        checkpoint=checkpoint,
+        format=format,
+        dtype=dtype,
+        fold_bn=fold_bn,
+        signatures=signatures,
+        top=top,
+        max_pixels=max_pixels,
+        images=images,
+        data=data,
+        tolerance=tolerance,
+    )
     print(text(result))
     return result
 
@@ -84,8 +94,11 @@ def text(result: dict[str, Any]) -> str:
     """A few lines for a person."""
     why = " (they follow no convolution alone)" if result["folded"] else ""
     kept = f", {result['kept']} kept{why}" if result["kept"] else ""
-    accuracy = "" if result["accuracy"] is None else (
-        f", top-1 {result['accuracy_before']:.2%} before and {result['accuracy']:.2%} after")  # fmt: skip
+    accuracy = (
+        ""
+        if result["accuracy"] is None
+        else (f", top-1 {result['accuracy_before']:.2%} before and {result['accuracy']:.2%} after")
+    )
     lines = {
         "exported": f"{result['path']} ({result['format']} {result['dtype']}, {result['bytes'] / 2**20:.1f} MiB)",
         "signatures": ", ".join(result.get("signatures", ())),

@@ -131,13 +131,36 @@ def stem_of(arch: Arch, stem: Stem, **scaling: Any) -> str:
 
 def show(f: Facts, stem: str, memory: Mapping[str, Mapping[str, int]], step: str) -> None:
     rows = [
-        (s.name, f"{s.resolution}", f"{s.width}", f"{s.blocks or ''}", short(s.params), short(s.macs),
-         short(s.activations), pixels(s.receptive_field), pixels(s.stride), pixels(s.centre), short(s.kept, "B"),
-         f"{s.intensity:.1f}")
+        (
+            s.name,
+            f"{s.resolution}",
+            f"{s.width}",
+            f"{s.blocks or ''}",
+            short(s.params),
+            short(s.macs),
+            short(s.activations),
+            pixels(s.receptive_field),
+            pixels(s.stride),
+            pixels(s.centre),
+            short(s.kept, "B"),
+            f"{s.intensity:.1f}",
+        )
         for s in f.stages
-    ]  # fmt: skip
-    total = ("total", "", "", "", short(f.params), short(f.macs), short(f.activations), pixels(f.receptive_field), "",
-             "", short(sum(s.kept for s in f.stages), "B"), f"{f.intensity:.1f}")  # fmt: skip
+    ]
+    total = (
+        "total",
+        "",
+        "",
+        "",
+        short(f.params),
+        short(f.macs),
+        short(f.activations),
+        pixels(f.receptive_field),
+        "",
+        "",
+        short(sum(s.kept for s in f.stages), "B"),
+        f"{f.intensity:.1f}",
+    )
     heads = ("stage", "pixels", "width", "blocks", "parameters", "multiply-adds", "activations", "sees", "stride",
              "centre", "kept", "macs/byte")  # fmt: skip
     print(f"{f.name}, images of {f.resolution} pixels, {stem}")
@@ -155,20 +178,37 @@ def compare(found: Sequence[Facts], memory: Mapping[str, Sequence[Mapping[str, i
     heads = ("network", "pixels", "parameters", "multiply-adds", "activations", "sees", "macs/byte", "training",
              "inference")  # fmt: skip
     rows = [
-        (f.name, f"{f.resolution}", short(f.params), short(f.macs), short(f.activations), pixels(f.receptive_field),
-         f"{f.intensity:.1f}", short(training["total"], "B"), short(inference["total"], "B"))
+        (
+            f.name,
+            f"{f.resolution}",
+            short(f.params),
+            short(f.macs),
+            short(f.activations),
+            pixels(f.receptive_field),
+            f"{f.intensity:.1f}",
+            short(training["total"], "B"),
+            short(inference["total"], "B"),
+        )
         for f, training, inference in zip(found, memory["training"], memory["inference"], strict=True)
-    ]  # fmt: skip
+    ]
     table(heads, rows)
     print(f"training, inference: memory for {step}")
 
 
 def show_layers(f: Facts) -> None:
     rows = [
-        (c.name, c.kind, " x ".join(map(str, c.shape)), short(c.params), short(c.macs), short(c.activations),
-         pixels(c.receptive_field), pixels(c.stride))
+        (
+            c.name,
+            c.kind,
+            " x ".join(map(str, c.shape)),
+            short(c.params),
+            short(c.macs),
+            short(c.activations),
+            pixels(c.receptive_field),
+            pixels(c.stride),
+        )
         for c in f.layers
-    ]  # fmt: skip
+    ]
     print(f"\n{f.name}")
     table(("layer", "kind", "output", "parameters", "multiply-adds", "activations", "sees", "stride"), rows)
 
@@ -187,8 +227,11 @@ def draw(found: Sequence[Facts], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(3, 1, figsize=(8, 9), layout="constrained")
-    sums = {"multiply-adds (G)": ("macs", 1e9), "parameters (M)": ("params", 1e6),
-            "kept for back-propagation (MB an image)": ("kept", 1e6)}  # fmt: skip
+    sums = {
+        "multiply-adds (G)": ("macs", 1e9),
+        "parameters (M)": ("params", 1e6),
+        "kept for back-propagation (MB an image)": ("kept", 1e6),
+    }
     for panel, (title, (what, unit)) in zip(panels, sums.items(), strict=True):
         for f in found:
             values = [row[what] / unit for row in f.layer_dicts() if row["macs"] or row["params"] or row["kept"]]

@@ -66,8 +66,15 @@ def predict(
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")
     if not images:
         raise InputError("no images: name image files, or folders of them, after the run")
-    where = client.parse("localhost" if server is None else server, protocol, model=model, version=model_version,
-                         label=version_label, timeout=timeout, retries=retries)  # fmt: skip
+    where = client.parse(
+        "localhost" if server is None else server,
+        protocol,
+        model=model,
+        version=model_version,
+        label=version_label,
+        timeout=timeout,
+        retries=retries,
+    )
     paths = find_images(images)
     if server is not None:
         _, _, classes = open_run(run)

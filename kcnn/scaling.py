@@ -35,8 +35,15 @@ class Candidate:
         return max((math.log(max(self.costs[what], 1) / bound), what) for what, bound in budget.items())
 
 
-def fit(arch: Arch | str, budget: Mapping[str, float], along: Axis = "compound", *, classes: int = 1000,
-        batch: int = 1, dtype: str = "float32") -> Candidate:  # fmt: skip
+def fit(
+    arch: Arch | str,
+    budget: Mapping[str, float],
+    along: Axis = "compound",
+    *,
+    classes: int = 1000,
+    batch: int = 1,
+    dtype: str = "float32",
+) -> Candidate:
     """Finds the multipliers whose network comes closest under every bound, and never over one.
 
     budget: bounds by name: params, macs, activations (elements for one image), memory (bytes of a training step of

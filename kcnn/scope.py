@@ -62,30 +62,41 @@ class Scope:
         """Returns the name of a layer: "stage1_block2_conv1" for the label "conv1"."""
         return f"{self.name}_{label}" if label else self.name
 
-    def conv(self, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 1, label: str = "",
-             groups: int = 1) -> Tensor:  # fmt: skip
+    def conv(
+        self, x: Tensor, width: int, kernel: Kernel = 1, stride: int = 1, label: str = "", groups: int = 1
+    ) -> Tensor:
         """act(norm(convolution)), each of the three as the style has it."""
         if kernel == 1 and stride > 1 and x.shape[-1] <= 8:
             # Places first, then channels: oneDNN's gradient of so narrow a strided 1x1 writes past its memory (2.21).
             x, stride = self.layers.MaxPooling2D(1, stride, "valid", name=f"{self.at(label)}_places")(x), 1
         x, padding = self.pad(x, kernel, stride, label)
-        x = self.layers.Conv2D(width, kernel, stride, padding, groups=groups, use_bias=self.style.bias,
-                               kernel_initializer=KERNEL, name=self.at(label))(x)  # fmt: skip
+        x = self.layers.Conv2D(
+            width,
+            kernel,
+            stride,
+            padding,
+            groups=groups,
+            use_bias=self.style.bias,
+            kernel_initializer=KERNEL,
+            name=self.at(label),
+        )(x)
         return self.norm_act(x, label)
 
     def depthwise(self, x: Tensor, kernel: int = 3, stride: int = 1, label: str = "") -> Tensor:
         """act(norm(one convolution for each channel))."""
         x, padding = self.pad(x, kernel, stride, label)
-        x = self.layers.DepthwiseConv2D(kernel, stride, padding, use_bias=self.style.bias,
-                                        depthwise_initializer=KERNEL, name=self.at(label))(x)  # fmt: skip
+        x = self.layers.DepthwiseConv2D(
+            kernel, stride, padding, use_bias=self.style.bias, depthwise_initializer=KERNEL, name=self.at(label)
+        )(x)
         return self.norm_act(x, label)
 
     def norm_act(self, x: Tensor, label: str = "") -> Tensor:
         """act(norm(x)), both as the style has them."""
         style = self.style
         if style.norm:
-            x = self.layers.BatchNormalization(momentum=style.bn_momentum, epsilon=style.bn_epsilon,
-                                               name=f"{self.at(label)}_bn")(x)  # fmt: skip
+            x = self.layers.BatchNormalization(
+                momentum=style.bn_momentum, epsilon=style.bn_epsilon, name=f"{self.at(label)}_bn"
+            )(x)
         return self.act(x, label)
 
     def act(self, x: Tensor, label: str = "") -> Tensor:

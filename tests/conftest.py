@@ -149,11 +149,15 @@ def interrupt(words, folder, seconds=0.0, loads="libtensorflow_cc"):
     after it has begun to load a library."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": path},
         # A shell's background jobs ignore Ctrl-C, and so would all that they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     try:
         while process.poll() is None and loads not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.02)

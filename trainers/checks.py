@@ -57,8 +57,11 @@ def check(config: TrainConfig) -> None:
         lambda v: (checkpoint_steps(v) or checkpoint_seconds(v) or 0) > 0,
         "a whole number of steps, or minutes like 10m,",
     )
-    need("progressive", lambda v: v and v == sorted(set(v)) and v[0] >= 1 and v[-1] < (config.resolution or math.inf),
-         f"resolutions in ascending order below the last stage's, {config.resolution},")  # fmt: skip
+    need(
+        "progressive",
+        lambda v: v and v == sorted(set(v)) and v[0] >= 1 and v[-1] < (config.resolution or math.inf),
+        f"resolutions in ascending order below the last stage's, {config.resolution},",
+    )
     epochs = config.epochs or 0
     need("progressive", lambda v: len(v) < epochs, f"an epoch or more for each stage, of {config.epochs},")
     need("worker_timeout", lambda v: 5 <= v <= 1e6, "a number of seconds from 5 to a million")
@@ -76,8 +79,11 @@ def check(config: TrainConfig) -> None:
     need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
     if config.schedule == "one-cycle":
         need("warmup_epochs", lambda v: not v, "0 with the schedule one-cycle, which rises by itself,")
-    need("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)),
-         "one number above 0, or several in ascending order,")  # fmt: skip
+    need(
+        "step_epochs",
+        lambda v: v and v[0] > 0 and v == sorted(set(v)),
+        "one number above 0, or several in ascending order,",
+    )
     most = MOST_MILESTONES
     need("step_epochs", lambda v: len(v) > 1 or epochs / v[0] <= most, f"at most {most:,} steps in the run")
     if config.schedule == "exponential":

@@ -92,9 +92,15 @@ VIEWS: dict[str, Callable[..., list[tf.Tensor]]] = {
 TEN_CROP = 0.875  # largest share of the square's side that a crop takes
 
 
-def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split: Split, classes: int,
-              config: RunConfig, strategy: tf.distribute.Strategy, tta: str = "none"
-              ) -> Callable[[], Evaluation]:  # fmt: skip
+def evaluator(
+    model: keras.Model,
+    averages: list[tuple[Any, tf.Variable]],
+    split: Split,
+    classes: int,
+    config: RunConfig,
+    strategy: tf.distribute.Strategy,
+    tta: str = "none",
+) -> Callable[[], Evaluation]:
     """A function, compiled once, that evaluates the split with the current weights, or with their `averages`."""
     function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
     replicas = strategy.num_replicas_in_sync
@@ -104,8 +110,13 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
     if tta == "ten-crop":  # from the square that the central crop would be cut from
         side, crop = round(side / min(crop, TEN_CROP)), 1.0
     # One iterator for all evaluations: TensorFlow may need up to a minute to end one.
-    feed = iter(distribute(strategy, size, lambda batch, shard: eval_batches(
-        split, batch=batch, resolution=side, crop=crop, shard=shard).repeat()))  # fmt: skip
+    feed = iter(
+        distribute(
+            strategy,
+            size,
+            lambda batch, shard: eval_batches(split, batch=batch, resolution=side, crop=crop, shard=shard).repeat(),
+        )
+    )
 
     def evaluate() -> Evaluation:
         with naming_broken(split, lambda: (split.once(), None)):
@@ -116,8 +127,9 @@ def evaluator(model: keras.Model, averages: list[tuple[Any, tf.Variable]], split
     return evaluate
 
 
-def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config: RunConfig, images: int = SAMPLE
-                          ) -> Evaluation:  # fmt: skip
+def evaluate_train_sample(
+    model: keras.Model, split: Split, classes: int, config: RunConfig, images: int = SAMPLE
+) -> Evaluation:
     """The evaluation of a network on training images that are prepared as those of validation are, not augmented.
 
     At most `images` of them are evaluated, drawn from all classes; every run draws the same ones.
@@ -126,8 +138,15 @@ def evaluate_train_sample(model: keras.Model, split: Split, classes: int, config
     return evaluator(model, [], sample(split, images, classes), classes, config, one_device)()
 
 
-def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None, checkpoint: str = "last",
-                 batch_size: int | None = None, tta: str = "none") -> dict[str, Any]:  # fmt: skip
+def evaluate_run(
+    run: str,
+    *,
+    data: str | None = None,
+    split: Part | None = None,
+    checkpoint: str = "last",
+    batch_size: int | None = None,
+    tta: str = "none",
+) -> dict[str, Any]:
     """Evaluates a run's network and returns the figures. Raises InputError.
 
     For `data` and `split` see `open_held_out`. Each evaluation leaves evaluation.json and confusion.png in a folder of
@@ -142,8 +161,14 @@ def evaluate_run(run: str, *, data: str | None = None, split: Part | None = None
         strategy = make_strategy("one-device")
         result = evaluator(model, [], held_out.split, len(classes), config, strategy, tta)()
         need_finite(result.loss, f"the loss on {held_out.place}", checkpoint)
-        figures = {"run": run, "data": held_out.data, "split": held_out.part, "place": held_out.place,
-                   "checkpoint": checkpoint, "tta": tta} | result.to_dict(classes)  # fmt: skip
+        figures = {
+            "run": run,
+            "data": held_out.data,
+            "split": held_out.part,
+            "place": held_out.place,
+            "checkpoint": checkpoint,
+            "tta": tta,
+        } | result.to_dict(classes)
         figures["picture"] = str(folder / PICTURE)
         picture = confusion_png(result.confusion, classes)
         for place in (folder, Path(run)):

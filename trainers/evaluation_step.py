@@ -15,9 +15,13 @@ Sums = dict[str, tf.Tensor]
 Views = Callable[[tf.Tensor], list[tf.Tensor]]
 
 
-def eval_function(model: keras.Model, averages: list[tuple[Any, tf.Variable]], classes: int,
-                  strategy: tf.distribute.Strategy, views: Views | None = None
-                  ) -> Callable[[Any, tf.Tensor], Sums]:  # fmt: skip
+def eval_function(
+    model: keras.Model,
+    averages: list[tuple[Any, tf.Variable]],
+    classes: int,
+    strategy: tf.distribute.Strategy,
+    views: Views | None = None,
+) -> Callable[[Any, tf.Tensor], Sums]:
     """(iterator, n) -> sums over n batches: loss, top5, and confusion (classes, classes) by [label, prediction].
 
     Each example counts with its weight: 1, or 0 for padding. `averages` are pairs of a weight and the variable that is

@@ -47,8 +47,9 @@ class Training:
         self.speed = Speed(run.config.global_batch)
         self.received: list[int] = []  # signals to stop
         averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
-        self.evaluate = evaluator(state.plain, averages, run.source.val, len(run.source.classes), run.config,
-                                  run.strategy)  # fmt: skip
+        self.evaluate = evaluator(
+            state.plain, averages, run.source.val, len(run.source.classes), run.config, run.strategy
+        )
         self.measure_statistics = statistics_function(run, state)
         self.phase: RunConfig | None = None
         self.run_steps: Callable[[tf.Tensor], Any] | None = None
@@ -193,8 +194,10 @@ def refuse_nan(series: dict[str, Any], position: Position, run: Run) -> None:
         at, name = min(bad, key=lambda pair: pair[0])
         good = checkpoints.found(run.folder / "checkpoints")
         where = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-        raise BlowUp(f"the {names[name]} is {series[name][at]} at step {position.step + int(at) + 1}: {where}; "
-                     "try a lower --lr, --clip-norm 1, --recover 3 or --precision float32")  # fmt: skip
+        raise BlowUp(
+            f"the {names[name]} is {series[name][at]} at step {position.step + int(at) + 1}: {where}; "
+            "try a lower --lr, --clip-norm 1, --recover 3 or --precision float32"
+        )
 
 
 def phase_function(run: Run, state: State, phase: RunConfig) -> Callable[..., Any]:

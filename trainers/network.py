@@ -25,8 +25,15 @@ def network(config: RunConfig, classes: int, aux: bool = False) -> keras.Model:
     """The network of a run, with random weights; `aux`: with its auxiliary heads (see kcnn.build)."""
     if config.own_network:
         return read_own(config.own_network, classes)
-    return kcnn.build(config.arch, classes, dropout=config.drop, drop_path=config.drop_path, weights=config.weights,
-                      stem="standard", aux=aux)  # fmt: skip
+    return kcnn.build(
+        config.arch,
+        classes,
+        dropout=config.drop,
+        drop_path=config.drop_path,
+        weights=config.weights,
+        stem="standard",
+        aux=aux,
+    )
 
 
 def networks(config: RunConfig, classes: int) -> tuple[keras.Model, keras.Model]:

@@ -142,8 +142,9 @@ def make_class_weights(config: RunConfig, source: Source) -> tuple[float, ...] |
     if config.class_weights == "auto":
         counts = source.train.class_counts
         if not counts or not all(counts):
-            raise InputError(f"class-weights auto: {source.name} does not tell how many images each class has; "
-                             "give NAME=WEIGHT,...")  # fmt: skip
+            raise InputError(
+                f"class-weights auto: {source.name} does not tell how many images each class has; give NAME=WEIGHT,..."
+            )
         return tuple(sum(counts) / (len(counts) * n) for n in counts)
     given: dict[str, float] = {}
     for part in config.class_weights.split(","):

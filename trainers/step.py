@@ -162,16 +162,21 @@ def forward_backward_function(
     loss_of, aux_weights = loss_function(config), [a.weight for a in config.arch.aux]
     weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
-    def forward_backward(images: tf.Tensor, labels: tf.Tensor, keys: Tensors, statistics: Tensors, weights: Tensors
-                         ) -> Gradients:  # fmt: skip
+    def forward_backward(
+        images: tf.Tensor, labels: tf.Tensor, keys: Tensors, statistics: Tensors, weights: Tensors
+    ) -> Gradients:
         *draws, key = keys
-        images, targets = mix(images, one_hot(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix,
-                              switch=config.mix_switch)  # fmt: skip
+        images, targets = mix(
+            images, one_hot(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix, switch=config.mix_switch
+        )
         share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.linalg.matvec(targets, weight_of)
         targets = smooth(targets, config.label_smoothing) if config.label_smoothing else targets
         # Inside the scope layers read all variables from the mapping and leave new statistics in it.
-        mapping = [*zip(variables.seed_states, draws, strict=True), *zip(variables.statistics, statistics, strict=True),
-                   *zip(variables.weights, weights, strict=True)]  # fmt: skip
+        mapping = [
+            *zip(variables.seed_states, draws, strict=True),
+            *zip(variables.statistics, statistics, strict=True),
+            *zip(variables.weights, weights, strict=True),
+        ]
         with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
             tape.watch(weights)
             outputs = graph(images, training=True)
@@ -228,8 +233,12 @@ def loss_scale(optimizer: keras.Optimizer) -> tf.Tensor:
     return tf.cast(optimizer.dynamic_scale, tf.float32) if scaled else tf.constant(1.0)
 
 
-def write(context: Any, variables: Sequence[Any], values: list[Any],
-          how: Callable[[Any, Any], Any] = lambda old, new: old.assign(new)) -> None:  # fmt: skip
+def write(
+    context: Any,
+    variables: Sequence[Any],
+    values: list[Any],
+    how: Callable[[Any, Any], Any] = lambda old, new: old.assign(new),
+) -> None:
     """how(variable, value) on every device; the values are the same on all replicas."""
     targets = [v.value if isinstance(v, keras.Variable) else v for v in variables]
 

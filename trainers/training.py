@@ -94,8 +94,15 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 {plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
 
 {plan_text(run.config, plan.steps_per_epoch)}""")
-    return {"config": plain(flags), "params": facts.params, "macs": facts.macs, "memory": memory, "steps": plan.steps,
-            "steps_per_epoch": plan.steps_per_epoch, "run_dir": str(run.folder)}  # fmt: skip
+    return {
+        "config": plain(flags),
+        "params": facts.params,
+        "macs": facts.macs,
+        "memory": memory,
+        "steps": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "run_dir": str(run.folder),
+    }
 
 
 def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tuple[RunConfig, Path]:
@@ -131,8 +138,13 @@ def prepare(config: RunConfig, folder: Path) -> Run:
     """Opens all that a run needs. Raises InputError for anything that is wrong with it, before anything is written."""
     strategy = make_strategy(config.strategy, config.replicas, config.worker_timeout)
     check_devices(config, strategy.num_replicas_in_sync)
-    source = open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt)  # fmt: skip
+    source = open_data(
+        config.data,
+        data_dir=config.data_dir,
+        val_split=config.val_split,
+        seed=config.seed,
+        on_corrupt=config.on_corrupt,
+    )
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
     check_stages(config, len(source.classes))
@@ -146,8 +158,10 @@ def check_devices(config: RunConfig, replicas: int) -> None:
     if config.batch_size % replicas:
         raise InputError(f"batch-size {config.batch_size}: a multiple of the {replicas} replicas is needed")
     if (config.mixup or config.cutmix) and config.batch_size == replicas:
-        raise InputError(f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
-                         f"{2 * replicas} in all")  # fmt: skip
+        raise InputError(
+            f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
+            f"{2 * replicas} in all"
+        )
     if config.flags.jit == "on" and config.sync_bn and replicas > 1:
         raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
 
@@ -168,9 +182,11 @@ def check_memory(run: Run) -> None:
     local = replicas // workers.count(run.strategy)
     needed = run.facts.memory(config.batch_size // replicas, config.precision, training=True) * local
     if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
-        raise InputError(f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
-                         f"about {needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
-                         "a smaller batch, width or resolution is needed, or --accumulate-steps")  # fmt: skip
+        raise InputError(
+            f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
+            f"about {needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
+            "a smaller batch, width or resolution is needed, or --accumulate-steps"
+        )
 
 
 def make(run: Run, model: keras.Model | None = None) -> State:

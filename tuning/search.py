@@ -166,8 +166,10 @@ def search_command(
         lost = result.lost_seconds / max(1e-9, result.seconds)
         advice = "" if lost < 1 / 3 else ": more --epochs would lose less"
         pages.show_trials(result.trials, result.best)
-        print(f"\ntime       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s ({lost:.0%}) "
-              f"went into building and compiling{advice}")  # fmt: skip
+        print(
+            f"\ntime       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s ({lost:.0%}) "
+            f"went into building and compiling{advice}"
+        )
         print(f"picture    {result.folder / PICTURE}")
         print(f"dashboard  tensorboard --logdir {result.folder}")
         print(f"winner     {result.command}")

@@ -51,8 +51,9 @@ def opened(folder: Path) -> Trials:
         return search.reopened(folder)
     if (folder / sweep.JOBS).is_file():
         return sweep.reopened(folder)
-    raise InputError(f"{str(folder)!r} holds neither {search.SETTINGS} nor {sweep.JOBS}: the folder of a search or a "
-                     "sweep is needed")  # fmt: skip
+    raise InputError(
+        f"{str(folder)!r} holds neither {search.SETTINGS} nor {sweep.JOBS}: the folder of a search or a sweep is needed"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

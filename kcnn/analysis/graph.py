@@ -89,8 +89,21 @@ class Record:
         seen = known.see(layer, [f for i in inputs if (f := self.fields[i]) is not None], x, y)
         trainable, other = weights(layer, self.counted)
         made = [self.new(shape, seen) for shape in outputs]
-        self.calls.append(LayerFacts(name, type(layer).__name__, y, trainable, other, macs, activations, seen,
-                                     known.keeps(layer), tuple(inputs), tuple(made)))  # fmt: skip
+        self.calls.append(
+            LayerFacts(
+                name,
+                type(layer).__name__,
+                y,
+                trainable,
+                other,
+                macs,
+                activations,
+                seen,
+                known.keeps(layer),
+                tuple(inputs),
+                tuple(made),
+            )
+        )
         return made
 
     def graph(self, inputs: Iterable[int], outputs: Iterable[int]) -> Graph:
@@ -132,8 +145,9 @@ def walk(model: "keras.Model", resolution: int | None = None) -> Graph:
                 outputs = enter(layer, inputs, f"{name}/")
             else:
                 made = tensors_of(node, place)
-                outputs = list(zip(record.call(layer, name, [i for i, _ in inputs], [plain(t) for t in made]), made,
-                                   strict=True))  # fmt: skip
+                outputs = list(
+                    zip(record.call(layer, name, [i for i, _ in inputs], [plain(t) for t in made]), made, strict=True)
+                )
             place |= {id(x): t for x, t in zip(node.outputs, outputs, strict=True)}
         return [place[id(x)] for x in function.outputs]
 

@@ -44,8 +44,9 @@ class Heap:
             self.live -= self.size[buffer]
 
 
-def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
-                 ) -> dict[str, int]:  # fmt: skip
+def memory_parts(
+    graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
+) -> dict[str, int]:
     """Returns bytes by name: weights, gradients, optimizer, ahead, activations, and total, the most in use at once.
 
     Against TensorFlow's allocator on CPU it was right within 15 % (tests/kcnn/analysis/test_memory.py says how). It
@@ -68,13 +69,25 @@ def memory_parts(graph: Graph, batch: int, dtype: str = "float32", training: boo
     if not training:
         orders = (graph.calls, tuple(depth_first(graph)))
         live = min(rehearse(graph, order, batch * item, training=False)[0] for order in orders)
-        return {"weights": weights, "gradients": 0, "optimizer": 0, "ahead": 0, "activations": live,
-                "total": weights + live}  # fmt: skip
+        return {
+            "weights": weights,
+            "gradients": 0,
+            "optimizer": 0,
+            "ahead": 0,
+            "activations": live,
+            "total": weights + live,
+        }
     step, kept = rehearse(graph, graph.calls, batch * item, training=True)
     gradients = trainable * MASTER
     optimizer, ahead = gradients * slots, gradients * min(slots, 1)
-    return {"weights": weights, "gradients": gradients, "optimizer": optimizer, "ahead": ahead,
-            "activations": sum(kept), "total": weights + optimizer + ahead + max(step, gradients)}  # fmt: skip
+    return {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "ahead": ahead,
+        "activations": sum(kept),
+        "total": weights + optimizer + ahead + max(step, gradients),
+    }
 
 
 def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> tuple[int, list[int]]:
@@ -118,8 +131,15 @@ def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: boo
     return heap.peak, owned
 
 
-def backward(graph: Graph, calls: list[LayerFacts], item: int, active: set[int], heap: Heap, place: dict[int, int],
-             hidden: list[list[int]]) -> None:  # fmt: skip
+def backward(
+    graph: Graph,
+    calls: list[LayerFacts],
+    item: int,
+    active: set[int],
+    heap: Heap,
+    place: dict[int, int],
+    hidden: list[list[int]],
+) -> None:
     slope = {i: heap.new(math.prod(graph.shapes[i]) * item, 1) for i in graph.outputs if i in active}
     for call, extra in reversed(list(zip(calls, hidden, strict=True))):
         if not passes(call, active):

@@ -95,8 +95,16 @@ class Facts:
         ]
 
 
-def facts(model: "Arch | str | keras.Model", classes: int = 1000, *, width: float = 1.0, depth: float = 1.0,
-          resolution: int | None = None, channels: int = 3, stem: Stem = "auto") -> Facts:  # fmt: skip
+def facts(
+    model: "Arch | str | keras.Model",
+    classes: int = 1000,
+    *,
+    width: float = 1.0,
+    depth: float = 1.0,
+    resolution: int | None = None,
+    channels: int = 3,
+    stem: Stem = "auto",
+) -> Facts:
     """Returns the facts of a network: of a name or an Arch with these arguments of `build`, for which Keras is not
     even imported; or of any functional Keras model, where `resolution` serves one whose input leaves its size open.
 

@@ -47,8 +47,9 @@ V3_SMALL: tuple = (
 def v3(size: str, rows: tuple, last: int, features: int) -> Arch:
     stages = tuple(stage("inverted", len(t), c, s, kernel=k, expand=Each(t), **options) for k, t, c, s, options in rows)
     head = (block("conv", last, kernel=1), block("average"), block("dense_layer", features, widen="grow"))
-    return Arch(f"mobilenet-v3-{size}", "mobilenet-v3", 224, V3_STEM, stages, (*head, block("dropout")), V3_STYLE,
-                dropout=0.2)  # fmt: skip
+    return Arch(
+        f"mobilenet-v3-{size}", "mobilenet-v3", 224, V3_STEM, stages, (*head, block("dropout")), V3_STYLE, dropout=0.2
+    )
 
 
 def deeper_v2(size: str) -> Arch:

@@ -62,8 +62,15 @@ Y_ROWS = {
 FORMS = {"regnet": "d13-w24-a36.44-m2.49-g8-b1", "anynet": "d1x1x4x7-w24x56x152x368-g8-b1"}
 
 
-def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: tuple[float, ...] | float = 1.0,
-           group_widths: tuple[int, ...] | int = 8, se: float = 0.0, family: str = "anynet") -> Arch:  # fmt: skip
+def anynet(
+    name: str,
+    depths: tuple[int, ...],
+    widths: tuple[int, ...],
+    ratios: tuple[float, ...] | float = 1.0,
+    group_widths: tuple[int, ...] | int = 8,
+    se: float = 0.0,
+    family: str = "anynet",
+) -> Arch:
     """Returns stages of bottlenecks, each of which halves the image.
 
     ratios: of a block's inner to its outer width; these and the group widths are given for each stage, or once for
@@ -86,8 +93,10 @@ def anynet(name: str, depths: tuple[int, ...], widths: tuple[int, ...], ratios: 
                 f"and at most {MOST_BLOCKS:,} blocks and {MOST_CHANNELS:,} channels"
             )
         if round(width * ratio) % min(group, round(width * ratio) or 1):
-            raise InputError(f"group width {group} does not divide the inner width {round(width * ratio)} "
-                             f"(width {width}, ratio {ratio})")  # fmt: skip
+            raise InputError(
+                f"group width {group} does not divide the inner width {round(width * ratio)} "
+                f"(width {width}, ratio {ratio})"
+            )
     stages = tuple(
         stage("bottleneck", depth, width, 2, ratio=ratio, group_width=min(group, round(width * ratio)), se=se)
         for depth, width, ratio, group in zip(depths, widths, ratios, group_widths, strict=True)

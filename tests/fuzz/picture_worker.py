@@ -105,8 +105,16 @@ def as_pillow_has_it(call, data):
             return None
         image.load()
         pixels, ours = np.asarray(image.convert("RGB")), call(data).numpy()
-    except (AssertionError, OSError, ValueError, SyntaxError, struct.error, IndexError, Image.DecompressionBombError,
-            tf.errors.InvalidArgumentError):  # fmt: skip
+    except (
+        AssertionError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        struct.error,
+        IndexError,
+        Image.DecompressionBombError,
+        tf.errors.InvalidArgumentError,
+    ):
         return None
     alike = "16" not in image.mode
     if image.format == "GIF":

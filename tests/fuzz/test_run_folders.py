@@ -45,8 +45,17 @@ SNIPPETS = [b"*a", b"&a ", b"!!python/name:os.system ", b"!!binary ", b"? ", b"<
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of two epochs, of which the second is over: (folder, started, state)."""
-    config = TrainConfig(arch="resnet-18", width=0.0625, depth=0.25, resolution=16, batch_size=480, epochs=3, ema=0.9,
-                         optimizer="sgd", run_dir=str(tmp_path_factory.mktemp("fuzz") / "run"))  # fmt: skip
+    config = TrainConfig(
+        arch="resnet-18",
+        width=0.0625,
+        depth=0.25,
+        resolution=16,
+        batch_size=480,
+        epochs=3,
+        ema=0.9,
+        optimizer="sgd",
+        run_dir=str(tmp_path_factory.mktemp("fuzz") / "run"),
+    )
     started = fitting.prepare(*fitting.new_or_resumed(config))
     with contextlib.ExitStack() as stack:
         resuming.enter(started, stack)
@@ -186,12 +195,18 @@ def change_header(draws, members):
     content = members[draws.randrange(len(members))][1]
     end = content.index(b"\n")
     header = content[10:end].rstrip().decode("latin1")
-    new = draws.choice([
-        lambda: header.replace("<f4", draws.choice(["<f8", "<i4", "|O", ">f4", "<f2", "|V4", "<U1", "<c8", "<M8[s]"])),
-        lambda: header.replace("False", "True"),
-        lambda: header.split("'shape'")[0] + f"'shape': {draws.choice(SHAPES)}, }}",
-        lambda: draws.choice(["", "{}", "[" * 90, "__import__('os')", "{'descr': []}", "1", header[:-1], header + "x"]),
-    ])()  # fmt: skip
+    new = draws.choice(
+        [
+            lambda: header.replace(
+                "<f4", draws.choice(["<f8", "<i4", "|O", ">f4", "<f2", "|V4", "<U1", "<c8", "<M8[s]"])
+            ),
+            lambda: header.replace("False", "True"),
+            lambda: header.split("'shape'")[0] + f"'shape': {draws.choice(SHAPES)}, }}",
+            lambda: draws.choice(
+                ["", "{}", "[" * 90, "__import__('os')", "{'descr': []}", "1", header[:-1], header + "x"]
+            ),
+        ]
+    )()
     content[10:end] = new.encode("latin1").ljust(end - 10)[: end - 10]
 
 
@@ -344,15 +359,18 @@ def uses_of(name, folder, started, state):
         assert left.value.code == 0 or (left.value.code == 2 and len(said.getvalue().splitlines()) == 1)
 
     return {
-        folders.CONFIG: [lambda: fitting.new_or_resumed(TrainConfig(resume=str(folder))),
-                      lambda: checkpoints.load_run(folder), parse],
+        folders.CONFIG: [
+            lambda: fitting.new_or_resumed(TrainConfig(resume=str(folder))),
+            lambda: checkpoints.load_run(folder),
+            parse,
+        ],
         folders.CLASSES: [go_on, lambda: folders.open_run(folder)],
         folders.METRICS: [rewind],
         folders.RESULT: [go_on, lambda: about_run(folder)],
         provenance.DATA: [go_on],
         folders.FACTS: [lambda: about_run(folder)],
         "evaluation.json": [lambda: about_run(folder)],
-    }[name]  # fmt: skip
+    }[name]
 
 
 @pytest.mark.slow

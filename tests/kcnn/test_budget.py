@@ -64,7 +64,14 @@ def test_what_cannot_be_met_is_said_in_one_line(budget, along, says):
 
 def test_quantities():
     assert [quantity("macs", text) for text in ("600M", "1.5g", "7", "2 K", "1e6", "3B", "1T")] == [
-        600e6, 1.5e9, 7, 2000, 1e6, 3e9, 1e12]  # fmt: skip
+        600e6,
+        1.5e9,
+        7,
+        2000,
+        1e6,
+        3e9,
+        1e12,
+    ]
     assert memory_at("8GB@64") == (8e9, 64) and memory_at("512MiB@1") == (pytest.approx(512 * 2**20), 1)
     assert [short(x) for x in (3e9, 1234567, 999.9, 999999)] == ["3 G", "1.23 M", "1 K", "1 M"]
 

@@ -227,6 +227,11 @@ def test_all_works_without_onednn(tmp_path, monkeypatch):
         tf.saved_model.save(served, str(tmp_path / name), signatures=call.get_concrete_function(spec))
         np.save(tmp_path / f"{name}.npy", served(images))
     environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_ONEDNN, str(tmp_path)], env=environment, capture_output=True,
-                          text=True, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ONEDNN, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -7,8 +7,9 @@ import pytest
 import kcnn
 from kcnn.families.regnet import X_ROWS, Y_ROWS, point
 
-PUBLISHED = {f"regnet{kind}-{size}": (kind, row) for kind, rows in (("x", X_ROWS), ("y", Y_ROWS))
-             for size, row in rows.items()}  # fmt: skip
+PUBLISHED = {
+    f"regnet{kind}-{size}": (kind, row) for kind, rows in (("x", X_ROWS), ("y", Y_ROWS)) for size, row in rows.items()
+}
 
 
 # Depths, widths and group width of the published networks, read off those of timm 1.0.31.

@@ -40,8 +40,9 @@ def test_widths_lose_at_most_a_tenth_and_fit_their_groups(name, by):
     arch = kcnn.get(name)
     scaled = kcnn.scale(arch, width=by)
     assert len(widths(scaled)) == len(widths(arch))
-    for before, after in zip((*arch.stem, *arch.stages, *arch.head), (*scaled.stem, *scaled.stages, *scaled.head),
-                             strict=True):  # fmt: skip
+    for before, after in zip(
+        (*arch.stem, *arch.stages, *arch.head), (*scaled.stem, *scaled.stages, *scaled.head), strict=True
+    ):
         for old, new in zip(flat(before.width), flat(after.width), strict=True):
             assert new >= 0.9 * old * by or before.widen == "fixed"
             assert new % 8 == 0 or new == old

@@ -72,8 +72,15 @@ def examples(log):
 @pytest.mark.parametrize("workers, replicas, kills", [(1, None, 20), (2, None, 10), (1, 2, 3)],
                          ids=["one worker", "two workers", "two replicas"])  # fmt: skip
 def test_killed_again_and_again_a_run_ends_the_same(tmp_path, tiny, same_run, capsys, workers, replicas, kills):
-    flags = tiny | {"drop": 0.2, "drop_path": 0.1, "ema": 0.9, "deterministic": True,
-                    "checkpoint_every": 4, "sync_bn": (replicas or workers) > 1, "replicas": replicas}  # fmt: skip
+    flags = tiny | {
+        "drop": 0.2,
+        "drop_path": 0.1,
+        "ema": 0.9,
+        "deterministic": True,
+        "checkpoint_every": 4,
+        "sync_bn": (replicas or workers) > 1,
+        "replicas": replicas,
+    }
     whole, *_ = run(tmp_path / "whole", workers, [], **flags)
     result, logs, killed = run(tmp_path / "killed", workers, drawn_kills(0, kills, workers), **flags)
     same_run(result, whole)
@@ -90,6 +97,9 @@ def test_killed_again_and_again_a_run_ends_the_same(tmp_path, tiny, same_run, ca
         skipped += PER_EPOCH * BATCH - len(counts)
     resumes = sum("attempt" in line for line in logs[0]) - 1
     with capsys.disabled():
-        print(f"\n{workers} workers, {replicas or 1} replicas each: {killed} kills, {resumes} resumes, "
-              f"samples repeated: {repeated}, samples skipped: {skipped}; bitwise equal", end=" ")  # fmt: skip
+        print(
+            f"\n{workers} workers, {replicas or 1} replicas each: {killed} kills, {resumes} resumes, "
+            f"samples repeated: {repeated}, samples skipped: {skipped}; bitwise equal",
+            end=" ",
+        )
     assert (killed, resumes, repeated, skipped) == (kills, kills, 0, 0)

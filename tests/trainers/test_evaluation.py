@@ -56,8 +56,9 @@ def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
     monkeypatch.setattr(evaluation.time, "strftime", lambda *_: "20261121-120000")  # all in one second
     first, second = evaluate_run(str(run)), evaluate_run(str(run), checkpoint="best")
     third = evaluate_run(str(run), data=str(photos / "train"))
-    folders = [run / "evaluations" / name for name in ("val-20261121-120000", "val-20261121-120000-1",
-                                                       "train-20261121-120000")]  # fmt: skip
+    folders = [
+        run / "evaluations" / name for name in ("val-20261121-120000", "val-20261121-120000-1", "train-20261121-120000")
+    ]
     for folder, figures in zip(folders, (first, second, third), strict=True):
         assert {p.name for p in folder.iterdir()} == {"evaluation.json", "confusion.png"}
         assert json.loads((folder / "evaluation.json").read_text()) == figures

@@ -31,9 +31,16 @@ STEPS = 22  # an epoch's: 1,442 digits by 64
 def test_the_folder_tells_all_of_the_run(finished, tiny):
     names = {p.name for p in finished.folder.iterdir()}
     assert names >= {
-        "config.yaml", "facts.json", "classes.json", "metrics.jsonl", "result.json", "model.keras", "checkpoints",
-        "train", "validation",
-    }  # fmt: skip
+        "config.yaml",
+        "facts.json",
+        "classes.json",
+        "metrics.jsonl",
+        "result.json",
+        "model.keras",
+        "checkpoints",
+        "train",
+        "validation",
+    }
     assert not [n for n in names if "partial" in n]
     result = json.loads((finished.folder / "result.json").read_text())
     assert result == finished.figures
@@ -44,7 +51,10 @@ def test_the_folder_tells_all_of_the_run(finished, tiny):
     assert json.loads((finished.folder / "facts.json").read_text())["params"] == facts.params
     assert result["val_accuracy"] > 0.2  # it learns
     assert sorted(p.name for p in (finished.folder / "checkpoints").iterdir()) == [
-        "best.npz", "step-000000022.npz", "step-000000044.npz"]  # fmt: skip
+        "best.npz",
+        "step-000000022.npz",
+        "step-000000044.npz",
+    ]
 
 
 def test_the_saved_config_is_the_whole_run(finished, tiny):
@@ -109,7 +119,9 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
     again = evaluate_run(str(finished.folder), data=None, split="val", checkpoint="last", batch_size=50)
     np.testing.assert_allclose(
         [again["loss"], again["accuracy"], again["top5"]],
-        [finished.figures[k] for k in ("val_loss", "val_accuracy", "val_top5")], rtol=1e-5)  # fmt: skip
+        [finished.figures[k] for k in ("val_loss", "val_accuracy", "val_top5")],
+        rtol=1e-5,
+    )
     assert again["images"] == sum(row["count"] for row in again["per_class"]) == 355
     assert np.trace(again["confusion"]) / 355 == pytest.approx(again["accuracy"])
     assert json.loads((finished.folder / "evaluation.json").read_text()) == again
@@ -119,8 +131,10 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
 def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
     images = next(iter(eval_batches(open_data("digits").val, batch=16, resolution=16, crop=1.0)))["image"].numpy()
     np.save(tmp_path / "images.npy", images)
-    code = ("import sys, numpy, keras; model = keras.saving.load_model(sys.argv[1]);"
-            "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))")  # fmt: skip
+    code = (
+        "import sys, numpy, keras; model = keras.saving.load_model(sys.argv[1]);"
+        "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))"
+    )
     files = (finished.folder / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
     model, *_ = checkpoints.load_run(finished.folder)

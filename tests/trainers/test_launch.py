@@ -36,8 +36,10 @@ def outcome(capsys, monkeypatch):
 
 def script(tmp_path, text):
     path = tmp_path / "worker.py"
-    path.write_text("import json, os, signal, socket, sys, time\n"
-                    "task = json.loads(os.environ['TF_CONFIG'])\nnumber = task['task']['index']\n" + text)  # fmt: skip
+    path.write_text(
+        "import json, os, signal, socket, sys, time\n"
+        "task = json.loads(os.environ['TF_CONFIG'])\nnumber = task['task']['index']\n" + text
+    )
     return path
 
 
@@ -61,9 +63,11 @@ def test_when_one_fails_all_are_stopped(tmp_path, outcome):
 
 
 def test_all_are_started_again_to_go_on(tmp_path, outcome):
-    flaky = ("print(sys.argv[1:])\nsys.stdout.flush()\n"
-             "if number == 1 and '--resume' not in sys.argv: os.kill(os.getpid(), signal.SIGKILL)\n"
-             "time.sleep(0.5)")  # fmt: skip
+    flaky = (
+        "print(sys.argv[1:])\nsys.stdout.flush()\n"
+        "if number == 1 and '--resume' not in sys.argv: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "time.sleep(0.5)"
+    )
     code, out, err = outcome("--workers", 2, "--restarts", 1, "--grace", 1, "--", script(tmp_path, flaky), "--lr", 1)
     assert code == 0
     assert "worker 1: killed by SIGKILL; starting all again, 1 of 1 restarts left" in err
@@ -81,8 +85,10 @@ def test_bad_input_is_not_tried_again(tmp_path, outcome):
 
 
 def test_one_that_does_not_join_ends_the_job(tmp_path, outcome):
-    listens = ("host, port = task['cluster']['worker'][0].split(':')\n"
-               "if number == 0: server = socket.create_server((host, int(port)))\ntime.sleep(999)")  # fmt: skip
+    listens = (
+        "host, port = task['cluster']['worker'][0].split(':')\n"
+        "if number == 0: server = socket.create_server((host, int(port)))\ntime.sleep(999)"
+    )
     code, _, err = outcome("--workers", 2, "--join", 2, "--grace", 1, "--", script(tmp_path, listens))
     assert code == 1 and "worker 1 has not joined within 2 s" in err
 
@@ -90,9 +96,11 @@ def test_one_that_does_not_join_ends_the_job(tmp_path, outcome):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_goes_to_all_and_is_told_by_the_exit_code(tmp_path, outcome, number):
     ready = [tmp_path / f"ready-{i}" for i in range(2)]
-    saves = ("def save(*_): print('saved', flush=True); sys.exit(75)\n"
-             "signal.signal(signal.SIGTERM, save)\n"
-             f"open({str(tmp_path / 'ready-')!r} + str(number), 'w').close()\ntime.sleep(999)")  # fmt: skip
+    saves = (
+        "def save(*_): print('saved', flush=True); sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        f"open({str(tmp_path / 'ready-')!r} + str(number), 'w').close()\ntime.sleep(999)"
+    )
 
     def tell():
         while not all(path.exists() for path in ready):
@@ -184,8 +192,16 @@ def test_a_worker_that_vanishes_stops_the_others_in_time(tmp_path, tiny):
         task = {"cluster": {"worker": [f"127.0.0.1:{p}" for p in ports]}, "task": {"type": "worker", "index": i}}
         command = [sys.executable, "-m", "kcnn.train", "--checkpoint-every", "3"]
         command += [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
-        workers.append(subprocess.Popen(command, env=os.environ | {"TF_CONFIG": json.dumps(task)}, cwd=ROOT,
-                                        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))  # fmt: skip
+        workers.append(
+            subprocess.Popen(
+                command,
+                env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
+        )
     try:
         deadline = time.monotonic() + 240
         while not checkpoints.found(tmp_path / "run" / "checkpoints"):

@@ -102,9 +102,11 @@ def test_network_json_of_a_stranger_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     data = json.loads(own().to_json())
     layer = next(x for x in data["config"]["layers"] if x["class_name"] == "Conv2D")
-    for part in ({"module": "evil", "class_name": "Payload", "registered_name": None, "config": {}},
-                 {"module": "keras.utils", "class_name": "get_file", "registered_name": None, "config": {}},
-                 {"module": "builtins", "class_name": "eval", "registered_name": None, "config": "1"}):  # fmt: skip
+    for part in (
+        {"module": "evil", "class_name": "Payload", "registered_name": None, "config": {}},
+        {"module": "keras.utils", "class_name": "get_file", "registered_name": None, "config": {}},
+        {"module": "builtins", "class_name": "eval", "registered_name": None, "config": "1"},
+    ):
         layer["config"]["kernel_initializer"] = part
         with pytest.raises(
             kcnn.InputError, match=r"network.json, cannot be read: it names (evil|keras.utils|builtins)"

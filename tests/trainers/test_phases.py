@@ -19,8 +19,18 @@ def test_a_plain_run_has_one_phase():
 
 
 def test_stages_grow_in_resolution_and_strength():
-    config = resolve(TrainConfig(epochs=9, resolution=64, progressive=[32, 48], augment="randaugment", mixup=0.3,
-                                augment_magnitude=9.0, erase=0.3, mix_off_epochs=1))  # fmt: skip
+    config = resolve(
+        TrainConfig(
+            epochs=9,
+            resolution=64,
+            progressive=[32, 48],
+            augment="randaugment",
+            mixup=0.3,
+            augment_magnitude=9.0,
+            erase=0.3,
+            mix_off_epochs=1,
+        )
+    )
     rows = [(start, p.resolution, p.augment_magnitude, p.erase, p.mixup) for start, p in phases(config)]
     np.testing.assert_allclose(
         rows, [(0, 32, 3, 0.1, 0.1), (3, 48, 6, 0.2, 0.2), (6, 64, 9, 0.3, 0.3), (8, 64, 9, 0.3, 0)]
@@ -51,14 +61,26 @@ class Crash(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
     flags = tiny | {"epochs": 3}
-    flags |= {"progressive": [12], "mixup": 0.2, "mix_off_epochs": 1, "ema": 0.9,
-                    "precise_bn": 2, "repeats": 2, "augment": "randaugment"}  # fmt: skip
+    flags |= {
+        "progressive": [12],
+        "mixup": 0.2,
+        "mix_off_epochs": 1,
+        "ema": 0.9,
+        "precise_bn": 2,
+        "repeats": 2,
+        "augment": "randaugment",
+    }
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         data = trainers.loop.training_data
         for module in (trainers.loop, trainers.phases):  # the first images are shown by the latter
-            patch.setattr(module, "training_data", lambda run, phase, step: (
-                seen.append((step, phase.resolution, phase.mixup)), data(run, phase, step))[1])  # fmt: skip
+            patch.setattr(
+                module,
+                "training_data",
+                lambda run, phase, step: (seen.append((step, phase.resolution, phase.mixup)), data(run, phase, step))[
+                    1
+                ],
+            )
         whole = trainers.fit(TrainConfig(**flags, run_dir=str(tmp_path / "whole")))
     strip, first, measured, second, *_ = seen
     assert first == strip == (0, 12, 0.1) and measured[1] == 16 and second == (22, 16, 0.2)
@@ -70,8 +92,7 @@ def test_a_run_grows_and_goes_on_from_a_crash(tmp_path, tiny, same_run):
 
 @pytest.mark.usefixtures("training_only")
 def test_patience_comes_to_an_end(tmp_path, tiny):
-    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9}, epochs=9, patience=2,
-                                      run_dir=str(tmp_path / "run")))  # fmt: skip
+    result = trainers.fit(TrainConfig(**tiny | {"lr": 1e-9}, epochs=9, patience=2, run_dir=str(tmp_path / "run")))
     history = [line["val_accuracy"] for line in folders.read_metrics(result.folder) if "val_accuracy" in line]
     assert len(history) < 9 and result.figures["epochs"] == len(history)
     assert history.index(max(history)) == len(history) - 3
@@ -108,5 +129,4 @@ def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkey
 @pytest.mark.usefixtures("training_only")
 def test_a_blow_up_stops_the_run_by_default(tmp_path, tiny):
     with pytest.raises(InputError, match="--recover"):
-        trainers.fit(TrainConfig(**tiny | {"lr": 1e9, "optimizer": "sgd"}, epochs=2,
-                                 run_dir=str(tmp_path / "run")))  # fmt: skip
+        trainers.fit(TrainConfig(**tiny | {"lr": 1e9, "optimizer": "sgd"}, epochs=2, run_dir=str(tmp_path / "run")))

@@ -107,8 +107,7 @@ def test_a_broken_image_is_told_and_the_others_are_predicted(shot, album, capsys
     assert command(shot.folder, album, "--json", "--format", format) == 2
     out, err = capsys.readouterr()
     last = json.loads(out.splitlines()[-1])
-    assert [row["image"] for row in last["predictions"]] == [
-        str(album / n) for n in ("a.jpg", "b.JPG", "deep/c.png")]  # fmt: skip
+    assert [row["image"] for row in last["predictions"]] == [str(album / n) for n in ("a.jpg", "b.JPG", "deep/c.png")]
     assert len(last["errors"]) == 2
     lines = err.splitlines()
     assert len(lines) == 3 and str(album / "aa.jpg") in lines[0] and str(album / "ab.png") in lines[1]
@@ -156,8 +155,9 @@ def test_test_time_augmentation_is_the_mean_over_views(shot, tta, count):
         for path in sorted((Path(config.data) / "val" / name).iterdir()):
             image = eval_image(path.read_bytes(), side, crop=crop).numpy().astype("float32")
             e = side - 32
-            crops = {0: (image,)}.get(e) or [image[t : t + 32, s : s + 32] for t, s in
-                                             ((0, 0), (0, e), (e, 0), (e, e), (e // 2, e // 2))]  # fmt: skip
+            crops = {0: (image,)}.get(e) or [
+                image[t : t + 32, s : s + 32] for t, s in ((0, 0), (0, e), (e, 0), (e, e), (e // 2, e // 2))
+            ]
             views = [v for c in crops for v in ((c, c[:, ::-1]) if tta != "none" else (c,))]
             assert len(views) == count
             logits = model(np.stack(views)).numpy()

@@ -22,8 +22,11 @@ from trainers.step import draw_key, train_function
 def test_draws_differ_by_all_that_names_them():
     keys = {
         tuple(draw_key(seed, layer, tf.constant(replica), tf.constant(step, tf.int64)).numpy())
-        for seed in (0, 1, 2**31 - 1) for layer in (0, 1, 500) for replica in (0, 1) for step in (0, 1, 10**7)
-    }  # fmt: skip
+        for seed in (0, 1, 2**31 - 1)
+        for layer in (0, 1, 500)
+        for replica in (0, 1)
+        for step in (0, 1, 10**7)
+    }
     assert len(keys) == 3 * 3 * 2 * 3
 
 
@@ -41,9 +44,16 @@ def smooth(tiny):
 def run(steps=10, replicas=1, arch="smooth", resolution=16, class_weights=None, **flags):
     """Weights, averages and losses after some steps on fixed data."""
     config = TrainConfig(
-        arch=arch, width=0.125, resolution=resolution, sync_bn=True, bn_momentum=0.9, recipe="digits",
-        strategy="mirrored" if replicas > 1 else "one-device", replicas=replicas,
-        **{"batch_size": 16, "epochs": 5, "lr": 0.01, "drop": 0.0, "drop_path": 0.0, **flags})  # fmt: skip
+        arch=arch,
+        width=0.125,
+        resolution=resolution,
+        sync_bn=True,
+        bn_momentum=0.9,
+        recipe="digits",
+        strategy="mirrored" if replicas > 1 else "one-device",
+        replicas=replicas,
+        **{"batch_size": 16, "epochs": 5, "lr": 0.01, "drop": 0.0, "drop_path": 0.0, **flags},
+    )
     config = resolve(config)
     strategy = make_strategy(config.strategy, config.replicas)
     keras.utils.set_random_seed(1)
@@ -68,8 +78,11 @@ def run(steps=10, replicas=1, arch="smooth", resolution=16, class_weights=None, 
 
 
 SGD = {"optimizer": "sgd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-3}
-TWO, PARTS, BOTH = ({"replicas": 2}, {"batch_size": 4, "accumulate_steps": 4},
-                    {"replicas": 2, "batch_size": 8, "accumulate_steps": 2})  # fmt: skip
+TWO, PARTS, BOTH = (
+    {"replicas": 2},
+    {"batch_size": 4, "accumulate_steps": 4},
+    {"replicas": 2, "batch_size": 8, "accumulate_steps": 2},
+)
 
 
 @pytest.mark.slow
@@ -117,8 +130,9 @@ def test_an_average_follows_its_formula():
 
 
 def test_the_gradient_is_clipped_after_it_is_summed():
-    clipped, series = run(steps=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=0.5, schedule="constant",
-                          warmup_epochs=0.0)  # fmt: skip
+    clipped, series = run(
+        steps=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=0.5, schedule="constant", warmup_epochs=0.0
+    )
     keras.utils.set_random_seed(1)
     before = network(resolve(TrainConfig(arch="smooth", width=0.125, resolution=16)), 10)
     moved = [
@@ -220,8 +234,9 @@ def test_sam_takes_the_gradient_where_the_loss_is_highest_nearby():
 
     def gradient():
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(
-                labels, model(images, training=True), from_logits=True))  # fmt: skip
+            loss = tf.reduce_mean(
+                keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True), from_logits=True)
+            )
         return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
     before = [v.numpy() for v in model.trainable_variables]

@@ -37,8 +37,17 @@ def written(path, errors):
         for i, error in enumerate(values):
             symbols = {"d": 5 + i % 20, "w": 24, "a": 20.0 + i, "m": 2.0, "g": 8, "b": 1}
             arch = f"regnetx-d{5 + i % 20}-w24-a{20 + i}-m2-g8-b1"
-            rows.append({"key": f"{space}-{i}", "space": space, "arch": arch, "symbols": symbols,
-                         "val_accuracy": 1 - error, "macs": 10**6 + i, "params": 5000 + i})  # fmt: skip
+            rows.append(
+                {
+                    "key": f"{space}-{i}",
+                    "space": space,
+                    "arch": arch,
+                    "symbols": symbols,
+                    "val_accuracy": 1 - error,
+                    "macs": 10**6 + i,
+                    "params": 5000 + i,
+                }
+            )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
@@ -86,8 +95,10 @@ def test_failed_networks_are_left_out_and_told(here, capsys):
 def test_what_to_look_at_next_lies_within_the_best_ranges():
     ranges = {"depth": (12.0, 15.0, 28.0), "w0": (24.0, 24.0, 24.0), "wa": (8.5, 9.0, 30.1), "wm": (2.0, 2.1, 2.5),
               "group width": (8.0, 8.0, 16.0), "bottleneck ratio": (1.0, 1.0, 1.0)}  # fmt: skip
-    spaces = [{"space": "regnety:b=1", "smallest_errors": 0.2, "ranges": ranges},
-              {"space": "regnetx", "smallest_errors": 0.3, "ranges": ranges}]  # fmt: skip
+    spaces = [
+        {"space": "regnety:b=1", "smallest_errors": 0.2, "ranges": ranges},
+        {"space": "regnetx", "smallest_errors": 0.3, "ranges": ranges},
+    ]
     assert narrowed(spaces) == ["regnety:b=1", "regnety:d=12..28,w=24,a=8.5..30.1,m=2..2.5,g=8..16,b=1"]
     assert narrowed([{"space": "anynetx-a", "smallest_errors": 0.1, "ranges": {"depth": (1, 2, 3)}}]) == []
 

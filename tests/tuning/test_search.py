@@ -94,8 +94,10 @@ def test_the_winners_command_trains_it_in_full(done, capsys):
 
 def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypatch):
     monkeypatch.setattr("trainers.fit", lambda *_, **__: pytest.fail("it trains"))
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in
-             (("arch", "resnet-18"), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))]  # fmt: skip
+    flags = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in (("arch", "resnet-18"), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))
+    ]
     for name in ("width", "depth", "resolution"):
         flags += [f"--{name}-range", *map(str, getattr(RANGES, f"{name}_range"))]
     assert main(*flags, "--max-macs", "4M", "--max-trials", 3, "--json") == 0

@@ -23,17 +23,29 @@ RANDAUGMENT: Table = {
 }  # fmt: skip
 # The paper moves by up to 32 pixels; here it is the same share of any image as 32 of 224.
 TRIVIALAUGMENT: Table = RANDAUGMENT | {
-    "rotate": (0, 135, True), "color": (1, 0.99, True), "posterize": (8, -6, False), "contrast": (1, 0.99, True),
-    "brightness": (1, 0.99, True), "sharpness": (1, 0.99, True), "shear_x": (0, 0.99, True),
-    "shear_y": (0, 0.99, True), "translate_x": (0, 32 / 224, True), "translate_y": (0, 32 / 224, True),
-}  # fmt: skip
+    "rotate": (0, 135, True),
+    "color": (1, 0.99, True),
+    "posterize": (8, -6, False),
+    "contrast": (1, 0.99, True),
+    "brightness": (1, 0.99, True),
+    "sharpness": (1, 0.99, True),
+    "shear_x": (0, 0.99, True),
+    "shear_y": (0, 0.99, True),
+    "translate_x": (0, 32 / 224, True),
+    "translate_y": (0, 32 / 224, True),
+}
 
 # What a level of 10 does to AutoAugment's operations. Other than above, solarize and posterize are strongest at level
 # 0, and a factor grows from 0.1 to 1.9: on this scale the policy was found.
 _LEVELS: Table = RANDAUGMENT | {
-    "invert": (0, 0, False), "solarize": (0, 256, False), "posterize": (4, 4, False), "color": (0.1, 1.8, False),
-    "contrast": (0.1, 1.8, False), "brightness": (0.1, 1.8, False), "sharpness": (0.1, 1.8, False),
-}  # fmt: skip
+    "invert": (0, 0, False),
+    "solarize": (0, 256, False),
+    "posterize": (4, 4, False),
+    "color": (0.1, 1.8, False),
+    "contrast": (0.1, 1.8, False),
+    "brightness": (0.1, 1.8, False),
+    "sharpness": (0.1, 1.8, False),
+}
 # The pairs that the paper lists for ImageNet: each operation with its probability and level.
 AUTOAUGMENT: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)), (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),

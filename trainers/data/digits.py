@@ -19,8 +19,13 @@ def open_digits() -> Source:
         rank[members] = np.arange(members.sum())
 
     def part(name: str, chosen: np.ndarray) -> Split:
-        return indexed_split(images[chosen], labels[chosen], 10, lambda index, _: f"example {index} of digits/{name}",
-                             covered=lambda png: tf.io.decode_png(png).numpy().tobytes())  # fmt: skip
+        return indexed_split(
+            images[chosen],
+            labels[chosen],
+            10,
+            lambda index, _: f"example {index} of digits/{name}",
+            covered=lambda png: tf.io.decode_png(png).numpy().tobytes(),
+        )
 
     held_out = rank % 5 == 4
     return Source("digits", tuple(map(str, range(10))), part("train", ~held_out), part("val", held_out))

@@ -75,8 +75,10 @@ def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = Fals
     root = _existing(name)
     found = subfolders(root)
     if unknown := sorted(set(found) - set(classes)):
-        raise InputError(f"the data's {len(found)} classes are not the {len(classes)} of the run: {root!r} has class "
-                         f"folders that the run does not know, {_some(unknown)}")  # fmt: skip
+        raise InputError(
+            f"the data's {len(found)} classes are not the {len(classes)} of the run: {root!r} has class "
+            f"folders that the run does not know, {_some(unknown)}"
+        )
     if not found:
         raise InputError(f"data folder {root!r} has no class folders; give a folder with one subfolder per class")
     corrupt: list[str] = []
@@ -120,9 +122,14 @@ def _split(files: Files, root: str) -> Split:
         return _described(path, root, every)
 
     return indexed_split(
-        paths, labels, len(files), lambda _, path: shown(path), tf.io.read_file,
-        covered=lambda path: repr(described(path)).encode(), files=lambda: [described(path) for path in paths],
-    )  # fmt: skip
+        paths,
+        labels,
+        len(files),
+        lambda _, path: shown(path),
+        tf.io.read_file,
+        covered=lambda path: repr(described(path)).encode(),
+        files=lambda: [described(path) for path in paths],
+    )
 
 
 def _described(path: bytes, root: str, every: int) -> tuple[str, int, str]:

@@ -127,14 +127,16 @@ def _gif(data: tf.Tensor, head: tf.Tensor) -> Read:
         """Bytes of the colour table that these flags announce."""
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
-    def step(at: tf.Tensor, inside: tf.Tensor, count: tf.Tensor, first: tf.Tensor, sizes: tf.Tensor
-             ) -> tuple[tf.Tensor, ...]:  # fmt: skip
+    def step(
+        at: tf.Tensor, inside: tf.Tensor, count: tf.Tensor, first: tf.Tensor, sizes: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         """A block's lead, or, inside a block, some of its data: pieces that tell their size, up to one of size 0."""
         lead = tf.cast(content[at : at + 10], tf.int32)
         frame, extension, flags = ~inside & (lead[0] == 0x2C), ~inside & (lead[0] == 0x21), lead[9]
         sides = tf.cast(tf.where(frame, lead[7:4:-2] + 256 * lead[8:5:-2], 0), tf.int64)  # height, width
-        sizes = tf.concat([tf.where(first < 0, sides, sizes[:2]), tf.maximum(sides, sizes[2:4]),
-                           sizes[4:] + tf.reduce_prod(sides)], 0)  # fmt: skip
+        sizes = tf.concat(
+            [tf.where(first < 0, sides, sizes[:2]), tf.maximum(sides, sizes[2:4]), sizes[4:] + tf.reduce_prod(sides)], 0
+        )
         ahead = at
         for _ in range(_HOPS):
             size = tf.cast(tf.gather(content, ahead), tf.int32)
@@ -142,14 +144,24 @@ def _gif(data: tf.Tensor, head: tf.Tensor) -> Read:
         more = tf.gather(content, ahead) > 0
         ahead = ahead + tf.cast(~more, tf.int32)
         after = tf.where(frame, at + 11 + table(flags), tf.where(extension, at + 2, tf.where(inside, ahead, length)))
-        return (tf.minimum(after, length), tf.where(inside, more, True), count + 1 + tf.where(inside, _HOPS, 0),
-                tf.where((first < 0) & frame, at, first), sizes)  # fmt: skip
+        return (
+            tf.minimum(after, length),
+            tf.where(inside, more, True),
+            count + 1 + tf.where(inside, _HOPS, 0),
+            tf.where((first < 0) & frame, at, first),
+            sizes,
+        )
 
     # Of the first frame its height and width, of all the greatest height and width, and their pixels.
     start = (tf.minimum(13 + table(tf.cast(head[10], tf.int32)), length), False, 0, -1, tf.zeros(5, tf.int64))
     at, _, _, first, sizes = tf.while_loop(lambda at, _, count, *__: (at < length) & (count < most), step, start)
-    moved = tf.strings.join([tf.strings.substr(data, 0, first + 1), b"\0" * 4,
-                             tf.strings.substr(data, tf.minimum(first + 5, length), length)])  # fmt: skip
+    moved = tf.strings.join(
+        [
+            tf.strings.substr(data, 0, first + 1),
+            b"\0" * 4,
+            tf.strings.substr(data, tf.minimum(first + 5, length), length),
+        ]
+    )
     canvas = tf.maximum(sizes[2:3] * sizes[3:4], sizes[4:])
     fault = tf.where(at < length, " is a GIF in too many pieces", "")
     return tf.concat([sizes[:2], canvas], 0), tf.where(first < 0, data, moved), fault
@@ -157,8 +169,9 @@ def _gif(data: tf.Tensor, head: tf.Tensor) -> Read:
 
 def _bmp(data: tf.Tensor, head: tf.Tensor) -> Read:
     """The decoder looks at nothing but the sizes, and wants no byte behind the pixels."""
-    first, header, width, height, bits, compression, *masks = _numbers(head, *(
-        range(at, at + (2 if at == 28 else 4)) for at in (10, 14, 18, 22, 28, 30, 54, 58, 62)))  # fmt: skip
+    first, header, width, height, bits, compression, *masks = _numbers(
+        head, *(range(at, at + (2 if at == 28 else 4)) for at in (10, 14, 18, 22, 28, 30, 54, 58, 62))
+    )
     height = tf.minimum(height, 2**32 - height)  # a negative one: upside down
     plain = (compression == 0) & tf.reduce_any(bits == [8, 24, 32])
     usual = (compression == 3) & (bits == 32) & tf.reduce_all(tf.stack(masks) == [0xFF0000, 0xFF00, 0xFF])

@@ -28,8 +28,9 @@ class HeldOut:
     place: str
 
 
-def open_held_out(config: RunConfig, classes: tuple[str, ...], run: str, data: str | None = None,
-                  part: Part | None = None) -> HeldOut:  # fmt: skip
+def open_held_out(
+    config: RunConfig, classes: tuple[str, ...], run: str, data: str | None = None, part: Part | None = None
+) -> HeldOut:
     """A part of the run's data (by default its validation split), or of other data.
 
     A folder other than the run's is taken whole if it holds the class folders itself; with parts, its val/ or else its
@@ -47,9 +48,14 @@ def open_held_out(config: RunConfig, classes: tuple[str, ...], run: str, data: s
             split = open_whole(folder, classes, skip_corrupt=config.on_corrupt == "skip")
             return HeldOut(split, name, chosen, f"all of {os.path.abspath(os.path.expanduser(folder))}")
     # The run may be a stranger's, and so the archives in a folder that it names.
-    source = open_data(name, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                       on_corrupt=config.on_corrupt if is_folder(name) else "error",
-                       prepare=config.data_dir is None)  # fmt: skip
+    source = open_data(
+        name,
+        data_dir=config.data_dir,
+        val_split=config.val_split,
+        seed=config.seed,
+        on_corrupt=config.on_corrupt if is_folder(name) else "error",
+        prepare=config.data_dir is None,
+    )
     same_classes(classes, source.classes, run)
     chosen = part or "val"
     if chosen == "test" and source.test is None:

@@ -76,8 +76,14 @@ def train_image(
     return tf.cond(tf.random.stateless_uniform([], seeds[1]) < 0.5, lambda: image[:, ::-1], lambda: image)
 
 
-def eval_image(data: tf.Tensor, resolution: int, crop: float = 0.875, *, max_pixels: int = MAX_PIXELS,
-               who: tf.Tensor | str = "the picture") -> tf.Tensor:  # fmt: skip
+def eval_image(
+    data: tf.Tensor,
+    resolution: int,
+    crop: float = 0.875,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    who: tf.Tensor | str = "the picture",
+) -> tf.Tensor:
     """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized.
 
     Raises InvalidArgumentError as `decode` does.

@@ -46,8 +46,9 @@ def class_images(root: str, classes: list[str], other: Other, skip: bool, corrup
         found = sorted(_walk(folder, label, other))
         odd = [shown(path) for path, kind in found if kind == "other"]
         if odd and not skip:
-            raise InputError(f"'{odd[0]}' is a pipe, a socket or a device, not an image: remove it, or use "
-                             "--on-corrupt skip")  # fmt: skip
+            raise InputError(
+                f"'{odd[0]}' is a pipe, a socket or a device, not an image: remove it, or use --on-corrupt skip"
+            )
         corrupt += odd
         images.append([path for path, kind in found if kind == "file"])
         if not images[-1]:
@@ -68,8 +69,10 @@ def _walk(folder: str, label: str, other: Other) -> Iterator[tuple[bytes, str]]:
             continue
         seen.add(real)
         if stranger := other(real, label):
-            raise InputError(f"'{shown(place)}' of class {label!r} leads to images of class {stranger!r}: one image "
-                             "can have one class; remove the link")  # fmt: skip
+            raise InputError(
+                f"'{shown(place)}' of class {label!r} leads to images of class {stranger!r}: one image "
+                "can have one class; remove the link"
+            )
         for entry in sorted(_scan(place), key=lambda entry: entry.name, reverse=True):
             kind = _kind(entry)
             if kind == "folder":

@@ -69,8 +69,10 @@ def beta(key: tf.Tensor, alpha: float) -> tf.Tensor:
     cubed = tf.maximum(root, 1e-6) ** 3
     log = tf.math.log(cubed)
     # A uniform of 0 would be infinite as a logarithm.
-    u, v = (tf.math.log(tf.random.stateless_uniform(shape, k, 1e-30, 1.0)) for shape, k in (
-        ([2, tries], keys[1]), ([2], keys[2])))  # fmt: skip
+    u, v = (
+        tf.math.log(tf.random.stateless_uniform(shape, k, 1e-30, 1.0))
+        for shape, k in (([2, tries], keys[1]), ([2], keys[2]))
+    )
     accepted = (u < 0.5 * x**2 + d * (1 - cubed + log)) & (root > 0)
     first = tf.argmax(tf.cast(accepted, tf.int32), -1, tf.int32)
     a, b = tf.unstack(tf.gather(log, first, batch_dims=1) + v / alpha)

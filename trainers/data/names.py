@@ -22,5 +22,7 @@ def check_classes(names: Iterable[str], where: str) -> None:
     """Raises InputError for a name that no label file, table or picture could show."""
     for name in names:
         if not name or any(unicodedata.category(c) in _UNFIT for c in name):
-            raise InputError(f"class name '{shown(name)}' in {where}: a name in UTF-8 without line breaks and control "
-                             "characters is needed; rename it")  # fmt: skip
+            raise InputError(
+                f"class name '{shown(name)}' in {where}: a name in UTF-8 without line breaks and control "
+                "characters is needed; rename it"
+            )

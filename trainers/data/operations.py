@@ -107,9 +107,24 @@ def translate_y(image: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 
 OPERATIONS: dict[str, Operation] = {
     f.__name__: f
-    for f in (identity, autocontrast, equalize, invert, solarize, posterize, brightness, contrast, color, sharpness,
-              rotate, shear_x, shear_y, translate_x, translate_y)
-}  # fmt: skip
+    for f in (
+        identity,
+        autocontrast,
+        equalize,
+        invert,
+        solarize,
+        posterize,
+        brightness,
+        contrast,
+        color,
+        sharpness,
+        rotate,
+        shear_x,
+        shear_y,
+        translate_x,
+        translate_y,
+    )
+}
 
 
 def apply(
@@ -152,5 +167,10 @@ def _moved(image: tf.Tensor, x: tuple[tf.Tensor, ...], y: tuple[tf.Tensor, ...])
     """Each pixel from the nearest to where (a, b, c) times (column, row, 1) points, measured from pixels' centres."""
     rows = [tf.stack([a, b, c + (a + b) / 2 - 0.5]) for a, b, c in (x, y)]
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None], transforms=tf.concat([*rows, [0.0, 0.0]], 0)[None], output_shape=image.shape[:2],
-        interpolation="NEAREST", fill_mode="CONSTANT", fill_value=_FILL)[0]  # fmt: skip
+        images=image[None],
+        transforms=tf.concat([*rows, [0.0, 0.0]], 0)[None],
+        output_shape=image.shape[:2],
+        interpolation="NEAREST",
+        fill_mode="CONSTANT",
+        fill_value=_FILL,
+    )[0]

@@ -82,8 +82,10 @@ def _check_size(part: Any, name: str) -> None:
     """Raises InputError where a part's files are too small for the examples that it claims to hold."""
     size = sum(tf.io.gfile.stat(path).length for path in part.filepaths)
     if part.num_examples > size:
-        raise InputError(f"data set {name!r} should have {part.num_examples} examples in {part.name!r}, but its files "
-                         f"have {size} bytes; prepare it again")  # fmt: skip
+        raise InputError(
+            f"data set {name!r} should have {part.num_examples} examples in {part.name!r}, but its files "
+            f"have {size} bytes; prepare it again"
+        )
 
 
 @contextlib.contextmanager
@@ -100,8 +102,10 @@ def _own_features() -> Iterator[None]:
 
     def own(cls: Any, name: str) -> Any:
         if not name.startswith("tensorflow_datasets."):
-            raise InputError(f"a file of the data set names the feature class {name!r}, which is not one of TensorFlow "
-                             "Datasets and is not imported: remove it, or choose other data")  # fmt: skip
+            raise InputError(
+                f"a file of the data set names the feature class {name!r}, which is not one of TensorFlow "
+                "Datasets and is not imported: remove it, or choose other data"
+            )
         return found(cls, name)
 
     connector.cls_from_name = classmethod(own)
@@ -151,8 +155,10 @@ def _prepare(builder: Any, name: str, allowed: bool) -> None:
     root = Path(builder.data_dir).parents[builder.info.full_name.count("/")]
     advice = f"prepare it where there is a network and give that folder as data_dir (now {str(root)!r}), or use digits"
     if not allowed:
-        raise InputError(f"data set {name!r} is not prepared in {str(root)!r}; if you trust what is there, "
-                         f"`kcnn train --data tfds:{name} --data-dir {root} --dry-run` prepares it")  # fmt: skip
+        raise InputError(
+            f"data set {name!r} is not prepared in {str(root)!r}; if you trust what is there, "
+            f"`kcnn train --data tfds:{name} --data-dir {root} --dry-run` prepares it"
+        )
     # TFDS itself tries for minutes. Archives already at hand, by whatever route, need no network.
     if not (root / "downloads").exists() and not _online():
         raise InputError(f"data set {name!r} is not there and there is no network to download it; {advice}")
@@ -193,8 +199,13 @@ def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
 
     def record(epoch: tf.Tensor, index: tf.Tensor, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         label = features[prepared.label]
-        message = tf.strings.join([f"an example of {name}/{part} has the label ", tf.as_string(label), f"; {classes} "
-                                   "classes are numbered from 0"])  # fmt: skip
+        message = tf.strings.join(
+            [
+                f"an example of {name}/{part} has the label ",
+                tf.as_string(label),
+                f"; {classes} classes are numbered from 0",
+            ]
+        )
         known = tf.raw_ops.Assert(condition=(label >= 0) & (label < classes), data=[message])
         with tf.control_dependencies([known]):
             label = tf.cast(label, tf.int32)
@@ -221,8 +232,9 @@ def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
         what = (builder.info.full_name, part, begin, end, info.shard_lengths, info.num_bytes)
         return digest([repr(what).encode()])
 
-    return Split(size, None, stream, once, lambda index: f"example {begin + index} of {name}/{part}",
-                 fingerprint=fingerprint)  # fmt: skip
+    return Split(
+        size, None, stream, once, lambda index: f"example {begin + index} of {name}/{part}", fingerprint=fingerprint
+    )
 
 
 def _line(error: BaseException) -> str:

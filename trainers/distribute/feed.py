@@ -10,8 +10,9 @@ from kcnn.errors import InputError
 from trainers.data import READ_ERRORS, Split, broken_files, reason
 
 
-def distribute(strategy: tf.distribute.Strategy, global_batch: int,
-               make: Callable[[int, tuple[int, int]], tf.data.Dataset]) -> Any:  # fmt: skip
+def distribute(
+    strategy: tf.distribute.Strategy, global_batch: int, make: Callable[[int, tuple[int, int]], tf.data.Dataset]
+) -> Any:
     """An endless dataset of global batches, each split over the replicas in order.
 
     make(batch, (w, W)) gives worker w of W its share of each global batch, without end.
@@ -22,8 +23,11 @@ def distribute(strategy: tf.distribute.Strategy, global_batch: int,
         local = context.num_replicas_in_sync // workers
         batches = make(global_batch // workers, (context.input_pipeline_id, workers))
         if local > 1:
-            batches = batches.flat_map(lambda batch: tf.data.Dataset.from_tensor_slices(
-                {k: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for k, x in batch.items()}))  # fmt: skip
+            batches = batches.flat_map(
+                lambda batch: tf.data.Dataset.from_tensor_slices(
+                    {k: tf.reshape(x, (local, x.shape[0] // local, *x.shape[1:])) for k, x in batch.items()}
+                )
+            )
         # Workers that might run out of data at different times would lose their static shapes.
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -35,9 +39,15 @@ def naming_broken(split: Split, records: Callable[[], tuple[tf.data.Dataset, int
     """Turns an input pipeline's failure into an InputError that names the broken files among `records`."""
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.PermissionDeniedError,
-            tf.errors.UnknownError, tf.errors.FailedPreconditionError, tf.errors.DataLossError,
-            UnicodeDecodeError) as error:  # fmt: skip
+    except (
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+        tf.errors.UnknownError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.DataLossError,
+        UnicodeDecodeError,
+    ) as error:
         try:
             broken = broken_files(split, *records())
         except READ_ERRORS as damage:

@@ -56,13 +56,17 @@ def multi_worker(timeout: float) -> tf.distribute.Strategy:
     elif "SLURM_PROCID" in os.environ:
         resolver = slurm()
     else:
-        raise InputError("strategy 'multi-worker': TF_CONFIG or SLURM's variables must name the workers; "
-                         "`python -m trainers.launch --workers N -- ...` starts some on this machine")  # fmt: skip
+        raise InputError(
+            "strategy 'multi-worker': TF_CONFIG or SLURM's variables must name the workers; "
+            "`python -m trainers.launch --workers N -- ...` starts some on this machine"
+        )
     cluster = resolver.cluster_spec()
     jobs = [job for job in ("chief", "worker") if job in cluster.jobs]
     if resolver.task_type not in jobs or resolver.task_id >= cluster.num_tasks(resolver.task_type):
-        raise InputError(f"TF_CONFIG's task is {resolver.task_type} {resolver.task_id}: one of its cluster is needed, "
-                         f"{cluster.as_dict()}")  # fmt: skip
+        raise InputError(
+            f"TF_CONFIG's task is {resolver.task_type} {resolver.task_id}: one of its cluster is needed, "
+            f"{cluster.as_dict()}"
+        )
     print(f"{resolver.task_type} {resolver.task_id} waits for all of {cluster.as_dict()}", file=sys.stderr, flush=True)
     context.context().configure_coordination_service(
         service_type="standalone",
@@ -102,8 +106,10 @@ def tpu(name: str) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
-        raise InputError(f"strategy 'tpu': no TPU answers to the name {name!r} ({str(error).splitlines()[0]}); "
-                         "set TPU_NAME, or run on a TPU VM") from error  # fmt: skip
+        raise InputError(
+            f"strategy 'tpu': no TPU answers to the name {name!r} ({str(error).splitlines()[0]}); "
+            "set TPU_NAME, or run on a TPU VM"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 

@@ -63,11 +63,18 @@ def start(command: Sequence[str], number: int, environment: Mapping[str, str], l
     variables = {**os.environ, **environment}
     if log:
         with open(log, "ab", opener=_without_links) as file:
-            process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=file, stderr=file,
-                                       start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(
+                command, env=variables, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
+            )
         return Worker(number, process, log)
-    process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     pumps = [
         threading.Thread(target=_pass_on, args=(source, sink, f"[{number}] "), daemon=True)
         for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))

@@ -37,9 +37,15 @@ def findings(config: RunConfig, source: Source, history: History, sample: Evalua
 
     settings = plain(config.flags) | {"bn_momentum": config.arch.style.bn_momentum}
     prior = sample.confusion.sum(1)  # images of each class
-    found = verdict(history, train_accuracy=sample.accuracy, train_images=int(prior.sum()), val_images=source.val.size,
-                    chance=float(prior.max() / prior.sum()), guess_loss=float(entropy(prior)),
-                    settings=settings)  # fmt: skip
+    found = verdict(
+        history,
+        train_accuracy=sample.accuracy,
+        train_images=int(prior.sum()),
+        val_images=source.val.size,
+        chance=float(prior.max() / prior.sum()),
+        guess_loss=float(entropy(prior)),
+        settings=settings,
+    )
     return {
         "verdict": found.kind,
         "evidence": list(found.evidence),
@@ -109,16 +115,29 @@ def figures(result: Mapping[str, Any]) -> str:
     plain = wilson(result["plain_train_accuracy"], result["plain_train_images"])
     top5 = wilson(result["val_top5"], result["val_images"])
     rows = [
-        ("validation", result["val_images"], result["val_loss"],
-         f"{result['val_accuracy']:.2%}, {span(result['val_accuracy_interval'])}",
-         f"{result['val_top5']:.2%}, {span(top5)}"),
-        ("training, not augmented", result["plain_train_images"], result["plain_train_loss"],
-         f"{result['plain_train_accuracy']:.2%}, {span(plain)}", ""),
+        (
+            "validation",
+            result["val_images"],
+            result["val_loss"],
+            f"{result['val_accuracy']:.2%}, {span(result['val_accuracy_interval'])}",
+            f"{result['val_top5']:.2%}, {span(top5)}",
+        ),
+        (
+            "training, not augmented",
+            result["plain_train_images"],
+            result["plain_train_loss"],
+            f"{result['plain_train_accuracy']:.2%}, {span(plain)}",
+            "",
+        ),
         ("training, as trained on, last epoch", "all", result["train_loss"], f"{result['train_accuracy']:.2%}", ""),
-    ]  # fmt: skip
-    return table(("images", "how many", "loss", "top-1", "top-5"), [
-        (name, f"{size:,}" if isinstance(size, int) else size, f"{loss:.4f}", top, five)
-        for name, size, loss, top, five in rows])  # fmt: skip
+    ]
+    return table(
+        ("images", "how many", "loss", "top-1", "top-5"),
+        [
+            (name, f"{size:,}" if isinstance(size, int) else size, f"{loss:.4f}", top, five)
+            for name, size, loss, top, five in rows
+        ],
+    )
 
 
 def repeat(folder: Path, config: RunConfig) -> str:
@@ -127,13 +146,17 @@ def repeat(folder: Path, config: RunConfig) -> str:
     command = ["python", "-m", "kcnn.train", "--config", str(folder / folders.CONFIG)]
     if saved.epochs != config.epochs:
         command += ["--epochs", str(config.epochs)]
-        promise = (f"It was started for {count(saved.epochs, 'epoch')} and resumed for {config.epochs}: its "
-                   "learning rate took another course than a repetition's will.")  # fmt: skip
+        promise = (
+            f"It was started for {count(saved.epochs, 'epoch')} and resumed for {config.epochs}: its "
+            "learning rate took another course than a repetition's will."
+        )
     elif config.deterministic:
         promise = "On the same machine, with the same versions and data, it ends with the same weights to the bit."
     else:
-        promise = ("It ends with weights like these. To the bit they are the same only in runs with "
-                   "`--deterministic`, on the same machine, with the same versions and data.")  # fmt: skip
+        promise = (
+            "It ends with weights like these. To the bit they are the same only in runs with "
+            "`--deterministic`, on the same machine, with the same versions and data."
+        )
     return f"```sh\n{shlex.join(command)}\n```\n\n{promise} The seed was {config.seed}. It gets a folder of its own."
 
 
@@ -165,12 +188,16 @@ def data(source: Source, result: Mapping[str, Any]) -> str:
     names = ", ".join(f"`{name}`" for name in source.classes[:SHOWN])
     more = f" and {len(source.classes) - SHOWN} more (`classes.json`)" if len(source.classes) > SHOWN else ""
     prints = result["fingerprint"]
-    rows = [("training", f"{source.train.size:,}", f"`{prints['train']}`"),
-            ("validation", f"{source.val.size:,}", f"`{prints['val']}`")]  # fmt: skip
+    rows = [
+        ("training", f"{source.train.size:,}", f"`{prints['train']}`"),
+        ("validation", f"{source.val.size:,}", f"`{prints['val']}`"),
+    ]
     left_out = f" {len(source.corrupt)} broken ones were left out (`corrupt.txt`)." if source.corrupt else ""
     counts = table(("images", "how many", "fingerprint"), rows)
-    changes = [f"From epoch {change['epoch']} on, the data was another, and that was accepted: {change['what']}."
-               for change in result.get("data_changes", ())]  # fmt: skip
+    changes = [
+        f"From epoch {change['epoch']} on, the data was another, and that was accepted: {change['what']}."
+        for change in result.get("data_changes", ())
+    ]
     return "\n\n".join([counts, f"{len(source.classes)} classes: {names}{more}.{left_out}", *changes])
 
 
@@ -214,8 +241,10 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-                platform.processor() or platform.machine())  # fmt: skip
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
 
 
 def duration(seconds: float) -> str:
@@ -233,5 +262,7 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-                     for row in (head, ("---",) * len(head), *rows))  # fmt: skip
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in (head, ("---",) * len(head), *rows)
+    )

@@ -32,8 +32,16 @@ class Verdict:
     advice: tuple[str, ...]
 
 
-def verdict(history: History, *, train_accuracy: float, train_images: int, val_images: int, chance: float,
-            guess_loss: float, settings: Mapping[str, Any] | None = None) -> Verdict:  # fmt: skip
+def verdict(
+    history: History,
+    *,
+    train_accuracy: float,
+    train_images: int,
+    val_images: int,
+    chance: float,
+    guess_loss: float,
+    settings: Mapping[str, Any] | None = None,
+) -> Verdict:
     """The verdict on a run with this history: one mapping an epoch, as Keras's History has them.
 
     train_accuracy: the accuracy of the final weights on `train_images` training images that are prepared as those of
@@ -66,18 +74,26 @@ def verdict(history: History, *, train_accuracy: float, train_images: int, val_i
         return concluded("overfit", turn)
     if gap_low > OVERFIT_GAP and gap >= 1 - train_accuracy:
         share = gap / (1 - last["val_accuracy"])
-        return concluded("overfit", f"The gap is {percent(share)} of the validation error: what it learnt does not "
-                         "carry over.")  # fmt: skip
+        return concluded(
+            "overfit", f"The gap is {percent(share)} of the validation error: what it learnt does not carry over."
+        )
     if skill(trained[1], chance) >= UNDERFIT_SKILL:
         return concluded("fine")
     if last["accuracy"] - trained[1] > LAG:
-        return concluded("underfit", f"Of the same training images it had {percent(last['accuracy'])} right while it "
-                         "was in training: what evaluation uses instead, batch normalization's moving statistics or "
-                         "the weights' moving average, has not caught up.", why="lagging")  # fmt: skip
+        return concluded(
+            "underfit",
+            f"Of the same training images it had {percent(last['accuracy'])} right while it "
+            "was in training: what evaluation uses instead, batch normalization's moving statistics or "
+            "the weights' moving average, has not caught up.",
+            why="lagging",
+        )
     if epochs < TREND_EPOCHS:
         return concluded("still improving", f"After {epochs} epoch{'s' * (epochs != 1)} it is too early for more.")
-    return concluded("underfit", f"It does not even fit what it was trained on: {percent(skill(trained[1], chance))} "
-                     f"of the way from guessing ({percent(chance)} right) to perfect at best.")  # fmt: skip
+    return concluded(
+        "underfit",
+        f"It does not even fit what it was trained on: {percent(skill(trained[1], chance))} "
+        f"of the way from guessing ({percent(chance)} right) to perfect at best.",
+    )
 
 
 def diverged(history: History, val_images: int, chance: float, guess_loss: float) -> str | None:
@@ -95,8 +111,10 @@ def diverged(history: History, val_images: int, chance: float, guess_loss: float
     if lost and loss[-1] > DIVERGED * loss[low] and loss[-1] >= loss[0]:
         return f"Training loss was {loss[low]:.4g} in epoch {low + 1} and is {loss[-1]:.4g} now.{steep}"
     if lost and skill(accuracy[-1], chance) < COLLAPSED * skill(accuracy[high], chance) and val[-1] < val[high]:
-        return (f"Training accuracy was {percent(accuracy[high])} in epoch {high + 1} and is {percent(accuracy[-1])} "
-                f"now.{steep}")  # fmt: skip
+        return (
+            f"Training accuracy was {percent(accuracy[high])} in epoch {high + 1} and is {percent(accuracy[-1])} "
+            f"now.{steep}"
+        )
     wrong = history[-1]["val_loss"]
     if len(val) >= TREND_EPOCHS and blind and accuracy[-1] < chance + LAG and wrong > DIVERGED * guess_loss:
         return (
@@ -126,8 +144,10 @@ def improving(history: History, val_images: int) -> str | None:
         floor = noise(values[-1], val_images) if sign > 0 else 0.0
         if rises(sign * values[-tail:]) and promise >= PAYS * left > 0 and promise > floor:
             what, by = ("accuracy rose", f"{100 * pace:.2g} points") if sign > 0 else ("loss fell", f"{pace:.2g}")
-            return (f"Validation {what} by {by} an epoch in the last {tail} of {epochs} epochs: half as many again "
-                    f"would take away {percent(min(1.0, promise / left))} of what is left at that pace.")  # fmt: skip
+            return (
+                f"Validation {what} by {by} an epoch in the last {tail} of {epochs} epochs: half as many again "
+                f"would take away {percent(min(1.0, promise / left))} of what is left at that pace."
+            )
     return None
 
 
@@ -138,8 +158,10 @@ def turned(history: History) -> str | None:
     low = int(smooth.argmin())
     if not (rises(val[low:]) and smooth[-1] > TURNED * smooth[low] and loss[-1] < loss[low]):
         return None
-    return (f"Validation loss was lowest about epoch {low + 1}, {smooth[low]:.4g}, and rose to {smooth[-1]:.4g}, while "
-            f"training loss fell from {loss[low]:.4g} to {loss[-1]:.4g}.")  # fmt: skip
+    return (
+        f"Validation loss was lowest about epoch {low + 1}, {smooth[low]:.4g}, and rose to {smooth[-1]:.4g}, while "
+        f"training loss fell from {loss[low]:.4g} to {loss[-1]:.4g}."
+    )
 
 
 def wilson(share: float, n: int) -> Interval:

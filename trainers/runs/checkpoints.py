@@ -125,8 +125,9 @@ def compare(expected: Shapes, arrays: Arrays, path: Path) -> None:
     for key, (shape, dtype) in expected.items():
         array = arrays[key]
         if (array.shape, array.dtype.name) != (shape, dtype):
-            raise InputError(f"checkpoint {path}: {key!r} is {array.shape} of {array.dtype.name}, this run has "
-                             f"{shape} of {dtype}")  # fmt: skip
+            raise InputError(
+                f"checkpoint {path}: {key!r} is {array.shape} of {array.dtype.name}, this run has {shape} of {dtype}"
+            )
 
 
 def restore(state: State, arrays: Arrays, path: Path) -> None:

@@ -168,8 +168,11 @@ def _refuse_nested(text: str) -> None:
         if token[0] in "[{":
             depth, nodes = depth + 1, nodes + 1
             if depth > DEEPEST or nodes > MOST_NODES:
-                raise ValueError(f"it has more than {MOST_NODES:,} lists and objects" if depth <= DEEPEST else
-                                 f"lists and objects are more than {DEEPEST} deep in each other")  # fmt: skip
+                raise ValueError(
+                    f"it has more than {MOST_NODES:,} lists and objects"
+                    if depth <= DEEPEST
+                    else f"lists and objects are more than {DEEPEST} deep in each other"
+                )
         elif token[0] in "]}":
             depth -= 1
 

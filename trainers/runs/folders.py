@@ -126,8 +126,13 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     result = read_json(path, dict)
     told = {"evidence": list[str], "advice": list[str]} if "verdict" in result else {}
-    checked(result, dict.fromkeys(("steps", "planned", "epochs"), int) | told
-            | dict.fromkeys(("val_accuracy", "val_loss", "seconds"), float), str(path))  # fmt: skip
+    checked(
+        result,
+        dict.fromkeys(("steps", "planned", "epochs"), int)
+        | told
+        | dict.fromkeys(("val_accuracy", "val_loss", "seconds"), float),
+        str(path),
+    )
     return result
 
 
@@ -166,8 +171,10 @@ def same_classes(classes: tuple[str, ...], found: tuple[str, ...], run: Path | s
     """Raises InputError where the data's classes are not the run's."""
     if tuple(classes) != tuple(found):
         new, gone = sorted(set(found) - set(classes)), sorted(set(classes) - set(found))
-        raise InputError(f"the data's {len(found)} classes are not the {len(classes)} that {run} was trained on: "
-                         f"new {brief(new[:5])}, missing {brief(gone[:5])}")  # fmt: skip
+        raise InputError(
+            f"the data's {len(found)} classes are not the {len(classes)} that {run} was trained on: "
+            f"new {brief(new[:5])}, missing {brief(gone[:5])}"
+        )
 
 
 def as_asked(saved: TrainConfig, config: TrainConfig) -> TrainConfig:

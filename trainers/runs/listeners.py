@@ -135,9 +135,12 @@ class Terminal(Listener):
 
     def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         self.reporter.step(
-            f"epoch {epoch + 1}/{self.run.plan.epochs}", training.position.step, running["loss"],
-            running["accuracy"], training.speed.recent,
-        )  # fmt: skip
+            f"epoch {epoch + 1}/{self.run.plan.epochs}",
+            training.position.step,
+            running["loss"],
+            running["accuracy"],
+            training.speed.recent,
+        )
 
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
         self.reporter.say(

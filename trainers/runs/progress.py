@@ -18,11 +18,15 @@ class Reporter:
         self.steps, self.last = steps, time.monotonic()
         self.started, self.first = time.monotonic(), done
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}"),
             TextColumn("{task.fields[rate]:.0f} images/s"),
-            TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal,
-        )  # fmt: skip
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
         self.task = self.bar.add_task("", total=steps, completed=done, loss=float("nan"), accuracy=0.0, rate=0.0)
 
     def __enter__(self) -> "Reporter":
@@ -39,8 +43,10 @@ class Reporter:
         if not self.console.is_terminal and now - self.last > PLAIN_SECONDS:
             self.last = now
             left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
-            self.say(f"{epoch}: step {step}/{self.steps}  loss {loss:.4f}  accuracy {accuracy:.2%}  "
-                     f"{rate:.0f} images/s  {left:.0f} s left")  # fmt: skip
+            self.say(
+                f"{epoch}: step {step}/{self.steps}  loss {loss:.4f}  accuracy {accuracy:.2%}  "
+                f"{rate:.0f} images/s  {left:.0f} s left"
+            )
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -38,8 +38,11 @@ def record(folder: Path, source: Source, changes: Changes) -> None:
 
 def summary(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
     counts = split.class_counts
-    return {"images": split.size, "fingerprint": split.fingerprint(),
-            "classes": dict(zip(classes, counts, strict=True)) if counts else {}}  # fmt: skip
+    return {
+        "images": split.size,
+        "fingerprint": split.fingerprint(),
+        "classes": dict(zip(classes, counts, strict=True)) if counts else {},
+    }
 
 
 def recorded(folder: Path) -> dict[str, Any] | None:
@@ -106,8 +109,10 @@ def names(folder: Path, part: str, split: Split, images: int) -> Iterator[str]:
     for found, what in ((gone, "gone"), (list(new), "new"), (other, "of other contents")):
         if found:
             more = ", ..." if len(found) > SHOWN else ""
-            yield (f"{len(found):,} file{'s are' if len(found) > 1 else ' is'} {what} "
-                   f"({', '.join(map(repr, found[:SHOWN]))}{more})")  # fmt: skip
+            yield (
+                f"{len(found):,} file{'s are' if len(found) > 1 else ' is'} {what} "
+                f"({', '.join(map(repr, found[:SHOWN]))}{more})"
+            )
 
 
 def old_files(folder: Path, part: str) -> Iterator[tuple[str, int, str]]:

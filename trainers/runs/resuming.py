@@ -37,8 +37,10 @@ def enter(run: Run, stack: contextlib.ExitStack) -> tuple[Path, dict[str, Any] |
     folders.same_classes(folders.read_classes(folder), source.classes, folder)
     changed = provenance.difference(folder, source)
     if changed and run.config.flags.data_changed == "refuse":
-        raise InputError(f"the data of {folder} is not what the run began with: {changed}. Put back what it was, or "
-                         "go on with --data-changed accept")  # fmt: skip
+        raise InputError(
+            f"the data of {folder} is not what the run began with: {changed}. Put back what it was, or "
+            "go on with --data-changed accept"
+        )
     (folder / folders.RESULT).unlink(missing_ok=True)  # of fewer epochs
     if provenance.recorded(folder) is None:  # an earlier version began the run
         provenance.record(folder, source, [])
@@ -83,8 +85,10 @@ def last_checkpoint(run: Run, state: State) -> checkpoints.Checkpoint | None:
     folder = run.folder / "checkpoints"
     last = checkpoints.newest(folder, check)
     if last is None and (steps := folders.last_step(run.folder)) > surely_kept(run):
-        raise InputError(f"{run.folder} has figures up to step {steps}, and {folder} has no checkpoint: put it back, "
-                         f"or remove {run.folder / folders.METRICS} to begin the run anew")  # fmt: skip
+        raise InputError(
+            f"{run.folder} has figures up to step {steps}, and {folder} has no checkpoint: put it back, "
+            f"or remove {run.folder / folders.METRICS} to begin the run anew"
+        )
     return last
 
 

@@ -26,8 +26,10 @@ def check(server: Server) -> Server:
     """The server itself. Raises InputError for settings that no request can have."""
     timeout, retries, version, label = server.timeout, server.retries, server.version, server.label
     if not 0 < timeout <= DAY or not 0 <= retries <= MOST:
-        raise InputError(f"timeout {timeout}, retries {retries}: a time above 0 and up to {DAY:g} seconds, and 0 to "
-                         f"{MOST} retries are needed")  # fmt: skip
+        raise InputError(
+            f"timeout {timeout}, retries {retries}: a time above 0 and up to {DAY:g} seconds, and 0 to "
+            f"{MOST} retries are needed"
+        )
     if version is not None and label is not None:
         raise InputError(f"model-version {version}, version-label {label!r}: only one can be asked for")
     if version is not None and not 0 <= version <= HIGHEST:
@@ -58,8 +60,10 @@ def connect(server: Server) -> Ask:
         server.refuse(str(error))
     if "AVAILABLE" not in states.values():
         some = [f"version {version} is {state}" for version, state in list(states.items())[:5]]
-        raise InputError(f"server {server.address}: model {server.model!r} is not ready "
-                         f"({', '.join(some) or 'no version is loaded'})")  # fmt: skip
+        raise InputError(
+            f"server {server.address}: model {server.model!r} is not ready "
+            f"({', '.join(some) or 'no version is loaded'})"
+        )
     return lambda pictures: checked(server, patiently(server, lambda: ask(pictures)), len(pictures))
 
 
@@ -70,8 +74,10 @@ def patiently(server: Server, call: Callable[[], Any]) -> Any:
             return call()
         except Transient as error:
             if i == server.retries:
-                raise InputError(f"no answer from {server.protocol} server {server.address} in {i + 1} "
-                                 f"{'tries' if i else 'try'}: {error}") from error  # fmt: skip
+                raise InputError(
+                    f"no answer from {server.protocol} server {server.address} in {i + 1} "
+                    f"{'tries' if i else 'try'}: {error}"
+                ) from error
             # Pauses of random lengths, or clients that failed together would come back together.
             time.sleep(min(LONGEST, 0.25 * 2 ** min(i, 10)) * random.uniform(0.5, 1))
     raise AssertionError
@@ -91,8 +97,12 @@ def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.nda
     for total in (sums := shares.sum(-1))[abs(sums - 1) > SUM][:1]:
         server.refuse(f"its answer is malformed: the probabilities of a picture add up to {total:g}, not to 1")
     labels = answer[1]
-    if not (isinstance(labels, list) and len(labels) == count and all(isinstance(row, list) and row for row in labels)
-            and all(isinstance(name, str) for row in labels for name in row)):  # fmt: skip
+    if not (
+        isinstance(labels, list)
+        and len(labels) == count
+        and all(isinstance(row, list) and row for row in labels)
+        and all(isinstance(name, str) for row in labels for name in row)
+    ):
         server.refuse(f"its answer is malformed: labels must be names, a row for each of the {count} pictures")
     return shares, labels
 
@@ -113,8 +123,10 @@ def predict(
             best = np.argsort(-shares, kind="stable")[:top]
             place = classes.index(labels[0]) if labels[0] in classes else -1
             if len(shares) != len(classes) or place < 0 or shares[place] < shares.max():
-                raise InputError(f"the server's model has other classes than the run: it answers {told(labels[0])!r} "
-                                 f"with {len(shares)} probabilities, the run has {len(classes)} classes")  # fmt: skip
+                raise InputError(
+                    f"the server's model has other classes than the run: it answers {told(labels[0])!r} "
+                    f"with {len(shares)} probabilities, the run has {len(classes)} classes"
+                )
             rows.append({"image": path, "top": [{"class": classes[i], "probability": float(shares[i])} for i in best]})
     return rows, errors
 

@@ -17,19 +17,31 @@ from trainers.serving.saved_model import ExportRequest
 from trainers.serving.versions import publish, workplace
 
 WRITERS: dict[str, Callable[[ExportRequest, Path], dict[str, Any]]] = {
-    "saved_model": saved_model.save, "litert": formats.save_litert, "onnx": formats.save_onnx,
-}  # fmt: skip
+    "saved_model": saved_model.save,
+    "litert": formats.save_litert,
+    "onnx": formats.save_onnx,
+}
 DTYPES = {
-    "saved_model": ("float32", "bfloat16"), "litert": ("float32", "float16", "int8"), "onnx": ("float32",),
-}  # fmt: skip
+    "saved_model": ("float32", "bfloat16"),
+    "litert": ("float32", "float16", "int8"),
+    "onnx": ("float32",),
+}
 CALIBRATION = 200  # training images on which int8's ranges are measured
 MADE_UP = 32
 MOST = 2**31 - 1  # pixels, images or classes: TensorFlow's tensors have no more elements
 
 
-def export_run(run: str, *, out: str | None = None, checkpoint: str = "last", format: str = "saved_model",
-               dtype: str = "float32", images: int = 100, data: str | None = None,
-               **options: Any) -> dict[str, Any]:  # fmt: skip
+def export_run(
+    run: str,
+    *,
+    out: str | None = None,
+    checkpoint: str = "last",
+    format: str = "saved_model",
+    dtype: str = "float32",
+    images: int = 100,
+    data: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """Writes the next version of a run's network and returns its figures. Raises InputError.
 
     images: how many images of the validation split are compared. data: other data than the run's, from which these

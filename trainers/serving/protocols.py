@@ -83,15 +83,24 @@ def rest(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
     return status, ask
 
 
-def request(server: Server, pool: urllib3.HTTPConnectionPool, method: str, path: str, body: Any = None
-            ) -> dict[str, Any]:  # fmt: skip
+def request(
+    server: Server, pool: urllib3.HTTPConnectionPool, method: str, path: str, body: Any = None
+) -> dict[str, Any]:
     """The JSON object that the server answers with. Raises Transient, Refused or InputError for anything else."""
     encoded = json.dumps(body).encode() if body else None
 
     def fetch() -> tuple[int, str, bytes]:
         # A compressed answer could be small here and without end once it is unpacked: it is left as it is.
-        response = pool.urlopen(method, path, encoded, {"Content-Type": "application/json"}, retries=False,
-                                redirect=False, preload_content=False, decode_content=False)  # fmt: skip
+        response = pool.urlopen(
+            method,
+            path,
+            encoded,
+            {"Content-Type": "application/json"},
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
         try:
             return response.status, response.reason or "", response.read(LARGEST + 1)
         finally:

@@ -112,8 +112,10 @@ def verify(request: ExportRequest, folded: bool, place: Path) -> dict[str, Any]:
     for key, values in answers.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             signature, output = key.split("/")
-            raise InputError(f"not all {output} that the export's signature {signature} gives are finite numbers: "
-                             f"{request.dtype} has not the range that this network needs")  # fmt: skip
+            raise InputError(
+                f"not all {output} that the export's signature {signature} gives are finite numbers: "
+                f"{request.dtype} has not the range that this network needs"
+            )
     differences = {
         name: difference(answers, name, of_pixels if "image" in name else reference.probabilities, request.classes)
         for name in sorted(names - {"features"})
@@ -172,7 +174,10 @@ def accuracies(request: ExportRequest, shares: np.ndarray) -> dict[str, Any]:
     agreement = float(np.mean(shares.argmax(-1) == reference.probabilities.argmax(-1)))
     loss = 1 - agreement if before is None or after is None else before - after
     if not loss <= request.tolerance:
-        what = f"top-1 falls by {loss:.1%} on {len(shares)} images" if before is not None else (
-            f"the likeliest class is another on {loss:.1%} of {len(shares)} pictures")  # fmt: skip
+        what = (
+            f"top-1 falls by {loss:.1%} on {len(shares)} images"
+            if before is not None
+            else (f"the likeliest class is another on {loss:.1%} of {len(shares)} pictures")
+        )
         raise InputError(f"{request.dtype}: {what}, more than the tolerance of {request.tolerance:.1%}")
     return {"images": len(shares), "accuracy_before": before, "accuracy": after, "agreement": agreement}

@@ -20,8 +20,15 @@ METHODS = {"classify": "tensorflow/serving/classify"}
 Outputs = dict[str, tf.Tensor]
 
 
-def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, ...], names: tuple[str, ...], *,
-                    top: int = 5, max_pixels: int = MAX_PIXELS) -> tuple[tf.Module, dict[str, Any]]:  # fmt: skip
+def make_signatures(
+    model: keras.Model,
+    config: RunConfig,
+    classes: tuple[str, ...],
+    names: tuple[str, ...],
+    *,
+    top: int = 5,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[tf.Module, dict[str, Any]]:
     """The arguments of `tf.saved_model.save`: a module that owns the weights, and its functions by signature.
 
     serving_default, predict: image_bytes, (batch,) encoded pictures, cropped and resized as in evaluation.
@@ -42,8 +49,12 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
     def answer(pixels: tf.Tensor) -> Outputs:
         _, probabilities = network(pixels)
         scores, ids = tf.math.top_k(probabilities, top)
-        return {"probabilities": probabilities, "classes": tf.cast(ids, tf.int64), "labels": tf.gather(labels, ids),
-                "scores": scores}  # fmt: skip
+        return {
+            "probabilities": probabilities,
+            "classes": tf.cast(ids, tf.int64),
+            "labels": tf.gather(labels, ids),
+            "scores": scores,
+        }
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
         return answer(from_bytes(image_bytes, config, max_pixels))
@@ -70,8 +81,11 @@ def make_signatures(model: keras.Model, config: RunConfig, classes: tuple[str, .
     }
     owner = tf.Module()
     owner.network, owner.weights = network, [v.value for v in both.weights]
-    chosen = {name: tf.function(function, input_signature=[spec])
-              for name, (function, spec) in takes.items() if name in ("serving_default", *names)}  # fmt: skip
+    chosen = {
+        name: tf.function(function, input_signature=[spec])
+        for name, (function, spec) in takes.items()
+        if name in ("serving_default", *names)
+    }
     return owner, chosen
 
 

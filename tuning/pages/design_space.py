@@ -173,10 +173,18 @@ def comparison_section(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     heads = ("spaces", "area between EDFs", "p", "difference of means", "its p", "means of least", "", "its p")
     rows = [
-        (f"{c['a']} and {c['b']}", percent(c["area"]), precise(c["p"]), percent(c["mean_difference"]),
-         precise(c["p_mean"]), percent(c["smallest_a"]), percent(c["smallest_b"]), precise(c["p_smallest"]))
+        (
+            f"{c['a']} and {c['b']}",
+            percent(c["area"]),
+            precise(c["p"]),
+            percent(c["mean_difference"]),
+            precise(c["p_mean"]),
+            percent(c["smallest_a"]),
+            percent(c["smallest_b"]),
+            precise(c["p_smallest"]),
+        )
         for c in comparisons
-    ]  # fmt: skip
+    ]
     return [
         html.heading("Which space is better"),
         *(html.paragraph(f"{c['verdict']}.") for c in comparisons),

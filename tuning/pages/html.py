@@ -65,8 +65,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
     words = [any(isinstance(v, str) and v[:1].isalpha() for v in column) for column in zip(*rows, strict=True)]
     body = "\n".join(line("td", row) for row in rows)
-    return (f'<div class="scroll"><table><thead>{line("th", heads)}</thead><tbody>\n{body}\n'
-            "</tbody></table></div>\n")  # fmt: skip
+    return f'<div class="scroll"><table><thead>{line("th", heads)}</thead><tbody>\n{body}\n</tbody></table></div>\n'
 
 
 def picture(figure: Any, description: str) -> str:

@@ -33,8 +33,12 @@ def distributions(errors: Mapping[str, Sequence[float]]) -> Figure:
         axes.fill_between(100 * grid, low, high, step="post", color=color(i), alpha=0.18, linewidth=0)
         label = f"{space}: {len(values)} networks, {100 * min(values):.1f} | {100 * np.mean(values):.1f}"
         axes.step(100 * grid, edf(values, grid), where="post", color=color(i), label=label)
-    axes.set(xlabel="validation error, %", ylabel="share of the networks with at most this error", ylim=(0, 1.02),
-             xlim=(100 * grid[0], 100 * grid[-1]))  # fmt: skip
+    axes.set(
+        xlabel="validation error, %",
+        ylabel="share of the networks with at most this error",
+        ylim=(0, 1.02),
+        xlim=(100 * grid[0], 100 * grid[-1]),
+    )
     axes.grid(alpha=0.3)
     figure.legend(title="least error | mean error, %", loc="outside lower left", frameon=False)
     return figure
@@ -95,8 +99,15 @@ def pareto(
             steps = [rows[i][key] for i in kept], [100 * rows[i]["val_accuracy"] for i in kept]
             panel.step(*steps, where="post", color=shade, linewidth=1, zorder=0)
         if best:
-            panel.scatter([best[key]], [100 * best["val_accuracy"]], s=120, facecolors="none", edgecolors="black",
-                          linewidths=1.5, label="best")  # fmt: skip
+            panel.scatter(
+                [best[key]],
+                [100 * best["val_accuracy"]],
+                s=120,
+                facecolors="none",
+                edgecolors="black",
+                linewidths=1.5,
+                label="best",
+            )
         panel.set_xlabel(label)
         if log:
             panel.set_xscale("log", base=2)

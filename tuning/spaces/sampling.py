@@ -16,8 +16,15 @@ PATIENCE = 30_000  # draws without a network, until a space is taken to have no 
 MARGIN = 1.05  # of the estimate, by which a band is widened before facts have the word
 
 
-def sample(space: DesignSpace, count: int, band: Range, finished: Callable[[str], Arch], measure: Callable[[Arch], Any],
-           seed: int = 0, stages: int = 4) -> Iterator[tuple[str, dict[str, Any], Any]]:  # fmt: skip
+def sample(
+    space: DesignSpace,
+    count: int,
+    band: Range,
+    finished: Callable[[str], Arch],
+    measure: Callable[[Arch], Any],
+    seed: int = 0,
+    stages: int = 4,
+) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """The first `count` different networks of a seed whose multiply-adds are in a band: names, symbols and facts.
 
     finished: the architecture of a name just as it will be built; measure: its facts. Raises InputError where the
@@ -55,15 +62,19 @@ def check_band(space: DesignSpace, band: Range, finished: Callable[[str], Arch],
     smallest = finished(point(f"anynet{space.kind[-1]}", d=(1,) * stages, w=(8,) * stages, g=1, b=1))
     pixels = smallest.resolution
     if stages > (most := math.ceil(math.log2(pixels)) + 1):
-        raise InputError(f"stages {stages}: {most - 1} stages halve an image of {pixels} pixels to a single one, "
-                         f"so at most {most} are needed")  # fmt: skip
+        raise InputError(
+            f"stages {stages}: {most - 1} stages halve an image of {pixels} pixels to a single one, "
+            f"so at most {most} are needed"
+        )
     if stages > (most := most_stages(space)):
         raise InputError(f"stages {stages}: networks of the space {space.name} have at most {most}")
     low, high = reach(space, smallest, stages)
     if low > band[1] * MARGIN or high < band[0] / MARGIN:
         side = f"at least {short(low)}" if low > band[1] else f"at most {short(high)}"
-        raise InputError(f"space {space.name}: networks of {stages} stages have {side} multiply-adds at {pixels} "
-                         f"pixels, {short(band[0])} to {short(band[1])} are asked for")  # fmt: skip
+        raise InputError(
+            f"space {space.name}: networks of {stages} stages have {side} multiply-adds at {pixels} "
+            f"pixels, {short(band[0])} to {short(band[1])} are asked for"
+        )
 
 
 def most_stages(space: DesignSpace) -> int:

@@ -47,8 +47,9 @@ def parse(text: str) -> Objective:
     for term in terms:
         match = re.fullmatch(r"(\w+)\^([+-]?\d*\.?\d+)", term)
         if not match or match[1] not in COSTS:
-            raise InputError(f"objective {text!r}: {term!r} is no cost to a power, as macs^-0.07 is; "
-                             f"costs are {', '.join(COSTS)}")  # fmt: skip
+            raise InputError(
+                f"objective {text!r}: {term!r} is no cost to a power, as macs^-0.07 is; costs are {', '.join(COSTS)}"
+            )
         exponents.append((match[1], float(match[2])))
         if not 0 < abs(exponents[-1][1]) <= MOST:
             raise InputError(f"objective {text!r}: an exponent of at most {MOST} is needed, and none of 0")

@@ -206,8 +206,10 @@ class HyperbandOracle(Bounded, oracles.HyperbandOracle):
     """Hyperband of Li et al., 2018 (https://arxiv.org/abs/1603.06560), which ends after so many trials."""
 
     state: ClassVar[dict[str, Any]] = STATE | {
-        "brackets": list[dict[str, Any]], "current_bracket": int, "current_iteration": int
-    }  # fmt: skip
+        "brackets": list[dict[str, Any]],
+        "current_bracket": int,
+        "current_iteration": int,
+    }
     marks: ClassVar[dict[str, Any]] = BANDS
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -200,10 +200,15 @@ def row(search: Search, trial: Trial) -> Row:
     made |= {"rung": rung_of(trial), "epochs": record.get("epochs"), "trained_resolution": record.get("resolution")}
     made |= {what: sum(r[what] for r in past) for what in ("seconds", "lost_seconds")}
     made["rungs"] = [
-        {"rung": int(r["values"].get("tuner/rung", 0)), "epochs": r["epochs"], "resolution": r["resolution"],
-         "val_accuracy": r["figures"]["val_accuracy"]}
-        for r in past if r["figures"]
-    ]  # fmt: skip
+        {
+            "rung": int(r["values"].get("tuner/rung", 0)),
+            "epochs": r["epochs"],
+            "resolution": r["resolution"],
+            "val_accuracy": r["figures"]["val_accuracy"],
+        }
+        for r in past
+        if r["figures"]
+    ]
     failed = trial.message if trial.status == "FAILED" else None
     return made | {"run_dir": figures.get("run_dir"), "error": lost or record.get("error") or failed}
 

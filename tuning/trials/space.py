@@ -167,8 +167,10 @@ class Space:
         if what == "resolution":
             raise InputError(f"the smallest network ({multipliers}) cannot be built: a higher resolution is needed")
         cost = (self.costs(least) or {})[what]
-        raise InputError(f"max-{what.replace('_', '-')} {short(self.bounds[what])}: no network of the space is within, "
-                         f"the smallest ({multipliers}) has {short(cost)}")  # fmt: skip
+        raise InputError(
+            f"max-{what.replace('_', '-')} {short(self.bounds[what])}: no network of the space is within, "
+            f"the smallest ({multipliers}) has {short(cost)}"
+        )
 
 
 def make_space(

@@ -13,8 +13,13 @@ from trainers.training import prepare, writable
 
 def open_source(config: TrainConfig) -> Source:
     """The images of a configuration. Raises InputError where there are none."""
-    return open_data(config.data, data_dir=config.data_dir, val_split=config.val_split, seed=config.seed,
-                     on_corrupt=config.on_corrupt)  # fmt: skip
+    return open_data(
+        config.data,
+        data_dir=config.data_dir,
+        val_split=config.val_split,
+        seed=config.seed,
+        on_corrupt=config.on_corrupt,
+    )
 
 
 def check_run(config: TrainConfig) -> Source:

@@ -38,8 +38,15 @@ def test_each_tensor_is_kept_once():
         facts = kcnn.facts(keras.Model(x, y))
     kept = {row["kind"]: row["kept"] for row in facts.layer_dicts()}
     big, small = 4 * 8 * 8 * 4, 4 * 4 * 4 * 4
-    assert kept == {"Conv2D": big, "BatchNormalization": 0, "ReLU": 0, "MaxPooling2D": small,
-                    "Dropout": small + small // 4, "Flatten": 0, "Dense": 0} | {"BatchNormalization": big}  # fmt: skip
+    assert kept == {
+        "Conv2D": big,
+        "BatchNormalization": 0,
+        "ReLU": 0,
+        "MaxPooling2D": small,
+        "Dropout": small + small // 4,
+        "Flatten": 0,
+        "Dense": 0,
+    } | {"BatchNormalization": big}
 
 
 STEP = """

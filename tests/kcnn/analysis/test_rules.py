@@ -138,8 +138,9 @@ def test_fields_of_long_and_of_growing_windows():
 def test_a_gate_does_not_count():
     """Squeeze-and-excite sees the whole image; its field is that of the network without it."""
     arch = kcnn.get("efficientnet-b0")
-    plain = replace(arch, stages=tuple(replace(s, options={k: v for k, v in s.options.items() if k != "se"})
-                                       for s in arch.stages))  # fmt: skip
+    plain = replace(
+        arch, stages=tuple(replace(s, options={k: v for k, v in s.options.items() if k != "se"}) for s in arch.stages)
+    )
     assert kcnn.facts(plain).receptive_field == kcnn.facts(arch).receptive_field == 851
 
 

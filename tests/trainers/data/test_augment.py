@@ -121,8 +121,11 @@ def test_autoaugment_draws_the_papers_pairs():
 
 @pytest.mark.parametrize("policy", ["randaugment", "trivialaugment", "autoaugment"])
 def test_a_policy_applies_what_it_draws(policy):
-    draws = {"randaugment": lambda key: randaugment(key, 9.0), "trivialaugment": trivialaugment,
-             "autoaugment": autoaugment}[policy]  # fmt: skip
+    draws = {
+        "randaugment": lambda key: randaugment(key, 9.0),
+        "trivialaugment": trivialaugment,
+        "autoaugment": autoaugment,
+    }[policy]
     changes = over_keys(lambda key: augment(tf.constant(PHOTO), key, Augmentation(policy=policy)), 12)
     drawn = over_keys(lambda key: draws(tf.random.split(key, 3)[0]), 12)
     for image, operations, values in zip(changes, *drawn, strict=True):

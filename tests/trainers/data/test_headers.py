@@ -77,9 +77,12 @@ def png_header(width, height):
 
 def bmp(width, height, *, bits=24, compression=0, header=40, between=b"", rows=b"", after=b""):
     first = 14 + header + len(between)
-    return b"BM" + struct.pack("<IHHI", 0, 0, 0, first) + struct.pack(
-        "<IiiHHIIiiII", header, width, height, 1, bits, compression, 0, 0, 0, 0, 0).ljust(header, b"\0") + (
-        between + rows + after)  # fmt: skip
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 0, 0, 0, first)
+        + struct.pack("<IiiHHIIiiII", header, width, height, 1, bits, compression, 0, 0, 0, 0, 0).ljust(header, b"\0")
+        + (between + rows + after)
+    )
 
 
 # Sizes.

@@ -44,8 +44,13 @@ def test_auto_takes_all_gpus(monkeypatch):
 
 
 def test_slurm_s_tasks_become_a_cluster(monkeypatch):
-    for key, value in {"PROCID": "2", "STEP_NUM_TASKS": "4", "STEP_NODELIST": "n[1-2]", "STEP_TASKS_PER_NODE": "2(x2)",
-                       "JOB_ID": "10007"}.items():  # fmt: skip
+    for key, value in {
+        "PROCID": "2",
+        "STEP_NUM_TASKS": "4",
+        "STEP_NODELIST": "n[1-2]",
+        "STEP_TASKS_PER_NODE": "2(x2)",
+        "JOB_ID": "10007",
+    }.items():
         monkeypatch.setenv(f"SLURM_{key}", value)
     resolver = strategy.slurm()
     spec = resolver.cluster_spec().as_dict()
@@ -126,8 +131,18 @@ def test_no_family_is_forgotten():
 def tpu_step(arch):
     """(the step of a small network as one XLA program, a batch for it), under mixed_bfloat16, as on a TPU."""
     size = 75 if "inception" in arch else 32
-    config = resolve(TrainConfig(arch=arch, width=0.125, depth=0.1, resolution=size, batch_size=2, ema=0.9,
-                                 clip_norm=1.0, precision="mixed_bfloat16"))  # fmt: skip
+    config = resolve(
+        TrainConfig(
+            arch=arch,
+            width=0.125,
+            depth=0.1,
+            resolution=size,
+            batch_size=2,
+            ema=0.9,
+            clip_norm=1.0,
+            precision="mixed_bfloat16",
+        )
+    )
     with precision(config.precision):
         model, plain = networks(config, 10)
     state = make_state(model, make_optimizer(config, 5, model), averaged=True, plain=plain)
@@ -167,8 +182,19 @@ def test_a_step_compiled_by_xla_gives_the_same(arch):
     results = []
     for jit in (False, True):
         keras.utils.set_random_seed(0)
-        config = resolve(TrainConfig(arch=arch, width=0.25, depth=0.1, resolution=32, batch_size=8, optimizer="sgd",
-                                     lr=1e-3, drop=0.0, drop_path=0.0))  # fmt: skip
+        config = resolve(
+            TrainConfig(
+                arch=arch,
+                width=0.25,
+                depth=0.1,
+                resolution=32,
+                batch_size=8,
+                optimizer="sgd",
+                lr=1e-3,
+                drop=0.0,
+                drop_path=0.0,
+            )
+        )
         model, plain = networks(config, 10)
         state = make_state(model, make_optimizer(config, 5, model), averaged=False, plain=plain)
         images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype("uint8")

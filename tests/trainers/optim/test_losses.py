@@ -27,8 +27,9 @@ def test_binary_cross_entropy_is_the_mean_over_classes():
     p = 1 / (1 + np.exp(-LOGITS.astype("float64")))
     expected = -(SOFT * np.log(p) + (1 - SOFT) * np.log(1 - p)).mean(-1)
     np.testing.assert_allclose(LOSSES["bce"](LOGITS, SOFT), expected, rtol=1e-5)
-    np.testing.assert_allclose(LOSSES["bce"](LOGITS, SOFT), keras.losses.binary_crossentropy(SOFT, LOGITS, True),
-                               rtol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(
+        LOSSES["bce"](LOGITS, SOFT), keras.losses.binary_crossentropy(SOFT, LOGITS, True), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])

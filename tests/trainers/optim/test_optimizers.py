@@ -34,8 +34,10 @@ def made(config):
 def gradients_of(model, updates):
     """Of different sizes, from large ones to those that an epsilon is larger than."""
     draws = np.random.default_rng(2)
-    return [[draws.normal(size=v.shape).astype("float32") * 10.0 ** -(i % 4) for i, v in enumerate(model.weights)]
-            for _ in range(updates)]  # fmt: skip
+    return [
+        [draws.normal(size=v.shape).astype("float32") * 10.0 ** -(i % 4) for i, v in enumerate(model.weights)]
+        for _ in range(updates)
+    ]
 
 
 def updated(replicas=1, updates=5, **flags):

@@ -51,8 +51,11 @@ def scheduled(**flags):
 
 
 def test_epochs_become_updates():
-    np.testing.assert_allclose(scheduled(schedule="cosine", epochs=4, warmup_epochs=0.5)(np.array([249, 2250, 4000])),
-                               [0.5, 0.5, 0.0], atol=1e-7)  # fmt: skip
+    np.testing.assert_allclose(
+        scheduled(schedule="cosine", epochs=4, warmup_epochs=0.5)(np.array([249, 2250, 4000])),
+        [0.5, 0.5, 0.0],
+        atol=1e-7,
+    )
     b0 = scheduled(schedule="step", epochs=350, step_epochs=[2.4], step_gamma=0.97)  # EfficientNet's
     assert len(b0.at) == 145 and b0.at[:3] == (2400, 4800, 7200)
     np.testing.assert_allclose(b0(np.array([2399, 2400, 349_999])), [1.0, 0.97, 0.97**145], rtol=1e-4)

@@ -14,8 +14,18 @@ CLASSES = 10
 SETTINGS = plain(resolve(TrainConfig(recipe="default", weight_decay=0.0, lr=1e-3)).flags)
 
 
-def history(epochs, *, loss=(2.0, 0.1), accuracy=(0.3, 0.99), val_loss=None, val_accuracy=None, lr="cosine", n=1000,
-            seed=0, norm=2.0):  # fmt: skip
+def history(
+    epochs,
+    *,
+    loss=(2.0, 0.1),
+    accuracy=(0.3, 0.99),
+    val_loss=None,
+    val_accuracy=None,
+    lr="cosine",
+    n=1000,
+    seed=0,
+    norm=2.0,
+):
     """A run's figures by epoch: from the first to the last of each pair exponentially, or a function of t in [0, 1].
 
     Validation has the noise of n images, drawn anew in each epoch: more than a real run's, which sees the same ones.
@@ -29,12 +39,16 @@ def history(epochs, *, loss=(2.0, 0.1), accuracy=(0.3, 0.99), val_loss=None, val
     for i in range(epochs):
         t = i / max(1, epochs - 1)
         p = curve(val_accuracy or accuracy, t)
-        lines.append({
-            "loss": curve(loss, t), "accuracy": curve(accuracy, t), "grad_norm": norm,
-            "val_loss": curve(val_loss or loss, t) * (1 + 0.3 * draws.standard_normal() / math.sqrt(n)),
-            "val_accuracy": draws.binomial(n, p) / n,
-            "lr": 1e-3 * (0.5 + 0.5 * math.cos(math.pi * (i + 1) / epochs) if lr == "cosine" else 1.0),
-        })  # fmt: skip
+        lines.append(
+            {
+                "loss": curve(loss, t),
+                "accuracy": curve(accuracy, t),
+                "grad_norm": norm,
+                "val_loss": curve(val_loss or loss, t) * (1 + 0.3 * draws.standard_normal() / math.sqrt(n)),
+                "val_accuracy": draws.binomial(n, p) / n,
+                "lr": 1e-3 * (0.5 + 0.5 * math.cos(math.pi * (i + 1) / epochs) if lr == "cosine" else 1.0),
+            }
+        )
     return lines
 
 
@@ -166,22 +180,31 @@ def test_what_recovers_has_not_diverged():
 
 def test_harder_images_on_the_way_are_no_divergence():
     # Progressive resizing: the loss in training doubles, validation goes on to improve.
-    lines = history(20, loss=lambda t: 1.0 if t < 0.5 else 2.1, accuracy=lambda t: 0.8 if t < 0.5 else 0.35,
-                    val_accuracy=lambda t: 0.85 + 0.1 * t, val_loss=lambda t: 0.5 - 0.1 * t)  # fmt: skip
+    lines = history(
+        20,
+        loss=lambda t: 1.0 if t < 0.5 else 2.1,
+        accuracy=lambda t: 0.8 if t < 0.5 else 0.35,
+        val_accuracy=lambda t: 0.85 + 0.1 * t,
+        val_loss=lambda t: 0.5 - 0.1 * t,
+    )
     assert judge(lines, 0.95).kind != "diverged"
 
 
 @pytest.mark.parametrize("n", [50, 355, 5000])
 @pytest.mark.parametrize("lr", ["cosine", "constant"])
 def test_noise_alone_is_seldom_taken_for_anything_else(n, lr):
-    kinds = [judge(history(epochs, accuracy=lambda t: 0.95, loss=lambda t: 0.2, lr=lr, n=n, seed=seed), 0.95, n=n).kind
-             for seed in range(50) for epochs in (8, 40)]  # fmt: skip
+    kinds = [
+        judge(history(epochs, accuracy=lambda t: 0.95, loss=lambda t: 0.2, lr=lr, n=n, seed=seed), 0.95, n=n).kind
+        for seed in range(50)
+        for epochs in (8, 40)
+    ]
     assert kinds.count("fine") >= 95, {kind: kinds.count(kind) for kind in kinds}
 
 
 def test_the_advice_names_flags_that_are_there_and_not_turned_yet():
     assert {key for rows in TRY.values() for key, *_ in rows} - {"mixup", "cutmix", "augment", "erase", "sam"} <= {
-        f.name for f in fields(TrainConfig)}  # fmt: skip
+        f.name for f in fields(TrainConfig)
+    }
     lines = history(30, val_accuracy=(0.3, 0.85))
     turned = SETTINGS | {
         "augment": "randaugment",
@@ -225,7 +248,11 @@ def test_advice_turns_what_is_off_on_and_the_other_way_round():
     weak, strong = history(30, val_accuracy=(0.3, 0.85)), history(30, loss=(2.3, 1.5), accuracy=(0.1, 0.45))
     off, on = {"mixup": 0.0, "augment": "none"}, {"mixup": 0.2, "augment": "randaugment"}
     assert [line.split(":")[0] for line in judge(weak, 1.0, settings=off).advice] == [
-        "`--mixup 0.2` (now 0)", "`--augment trivialaugment` (now none)"]  # fmt: skip
+        "`--mixup 0.2` (now 0)",
+        "`--augment trivialaugment` (now none)",
+    ]
     assert [line.split(":")[0] for line in judge(strong, 0.46, settings=on).advice] == [
-        "`--mixup 0` (now 0.2)", "`--augment none` (now randaugment)"]  # fmt: skip
+        "`--mixup 0` (now 0.2)",
+        "`--augment none` (now randaugment)",
+    ]
     assert judge(weak, 1.0, settings=on).advice == judge(strong, 0.46, settings=off).advice == ()

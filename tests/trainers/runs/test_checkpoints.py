@@ -212,7 +212,10 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, state
     assert (path.name, extra) == ("step-000000002.npz", {"step": 2})
     assert "step-000000003.npz is damaged" in caplog.text and "goes on from step-000000002.npz" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "step-000000001.npz", "step-000000002.npz", "step-000000003.npz.damaged"]  # fmt: skip
+        "step-000000001.npz",
+        "step-000000002.npz",
+        "step-000000003.npz.damaged",
+    ]
 
 
 def test_no_checkpoint_is_none(tmp_path):

@@ -84,7 +84,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 # Reading.
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))  # fmt: skip
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
 
 YAML = {
     "a bomb of aliases": (BOMB, "aliases are not taken"),
@@ -124,8 +125,14 @@ def test_yaml_that_is_none_of_ours_is_one_line(tmp_path, content, words):
 def test_yaml_of_ours_is_read(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("epochs: 10\nlr: 0.5\nprogressive: [16, 24]\nflip: true\nweights: null\n'on': 'yes: 1'\n")
-    assert files.read_yaml(path) == {"epochs": 10, "lr": 0.5, "progressive": [16, 24], "flip": True, "weights": None,
-                                     "on": "yes: 1"}  # fmt: skip
+    assert files.read_yaml(path) == {
+        "epochs": 10,
+        "lr": 0.5,
+        "progressive": [16, 24],
+        "flip": True,
+        "weights": None,
+        "on": "yes: 1",
+    }
     path.write_text("# nothing\n")
     assert files.read_yaml(path) == {}
 

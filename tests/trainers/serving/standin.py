@@ -98,8 +98,9 @@ class StandIn:
         signatures = self.loaded[version].signatures
         signature = signature or "serving_default"
         if signature not in signatures:
-            raise Failure(grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature name: "{signature}" not found in '
-                          f"signature def")  # fmt: skip
+            raise Failure(
+                grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature name: "{signature}" not found in signature def'
+            )
         call = signatures[signature]
         specs = call.structured_input_signature[1]
         if inputs.keys() != specs.keys():
@@ -224,9 +225,16 @@ class Rest(BaseHTTPRequestHandler):
         asked = self.owner.version(name, int(version) if version else None, label)
         if verb is None:
             statuses = self.owner.statuses(asked if version or label else None)
-            return {"model_version_status": [
-                {"version": str(s.version), "state": STATE.State.Name(s.state),
-                 "status": {"error_code": "OK", "error_message": ""}} for s in statuses]}  # fmt: skip
+            return {
+                "model_version_status": [
+                    {
+                        "version": str(s.version),
+                        "state": STATE.State.Name(s.state),
+                        "status": {"error_code": "OK", "error_message": ""},
+                    }
+                    for s in statuses
+                ]
+            }
         if verb == "/metadata":
             spec = {"name": name, "signature_name": "", "version": str(asked)}
             signatures = json_format.MessageToDict(self.owner.metadata(asked), preserving_proto_field_name=True)

@@ -67,8 +67,9 @@ def test_a_server_predicts_what_this_machine_does(shot, server, album, capsys, p
     assert [row["image"] for row in rows] == paths
     for row, right in zip(rows, expected, strict=True):
         assert [best["class"] for best in row["top"]] == [best["class"] for best in right["top"]]
-        np.testing.assert_allclose([best["probability"] for best in row["top"]],
-                                   [best["probability"] for best in right["top"]], atol=1e-5)  # fmt: skip
+        np.testing.assert_allclose(
+            [best["probability"] for best in row["top"]], [best["probability"] for best in right["top"]], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

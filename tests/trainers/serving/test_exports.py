@@ -60,13 +60,29 @@ def leaves(name, formats, tmp_path):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             count = layer.moving_mean.shape
-            layer.set_weights([draws.uniform(0.5, 1.5, count), draws.normal(0, 0.3, count),
-                               draws.normal(0, 0.3, count), draws.uniform(0.5, 1.5, count)])  # fmt: skip
+            layer.set_weights(
+                [
+                    draws.uniform(0.5, 1.5, count),
+                    draws.normal(0, 0.3, count),
+                    draws.normal(0, 0.3, count),
+                    draws.uniform(0.5, 1.5, count),
+                ]
+            )
     pictures, labels = made_up(4, config.resolution)
     reference = make_reference(model, config, pictures, labels)
     for format, dtype, fold_bn in formats:
-        request = ExportRequest(model, config, CLASSES, reference, dtype=dtype, fold_bn=fold_bn, signatures=("image",),
-                  tolerance=1.0, calibration=eval_pixels(pictures, config), seconds=0.0)  # fmt: skip
+        request = ExportRequest(
+            model,
+            config,
+            CLASSES,
+            reference,
+            dtype=dtype,
+            fold_bn=fold_bn,
+            signatures=("image",),
+            tolerance=1.0,
+            calibration=eval_pixels(pictures, config),
+            seconds=0.0,
+        )
         report = exports.export(request, tmp_path / f"{format}-{dtype}", format)
         assert report["max_difference"] <= (1e-4 if dtype == "float32" else 0.2), (format, dtype, fold_bn, report)
         assert fold_bn or not report["folded"]
@@ -122,16 +138,52 @@ def test_a_full_disk_leaves_no_export(run, capsys, files_of_at_most, everything,
 
 
 DAMAGED = [
-    *(("classes.json", text) for text in (
-        "", "7", '"ab"', "{}", "[]", "[1, 2]", '["china"]', '["china", "china"]', '["china", null]', "[" * 100_000,
-        '["china", "flower", "more"]', '["china", ""]', "\udcff")),
-    *(("config.yaml", text) for text in (
-        "", "7", "- a", "arch: nonesuch", "arch: [1]", "resolution: -1", "resolution: many", "resolution: 1000000000",
-        "width: .nan", "width: 1.0e+308", "eval_crop: 0", "eval_crop: 2.0", "a: &a [1]\nb: *a",
-        "{" * 1000, "drop: .inf", "1: 2", "epochs: 2.7")),
-    *((name, text) for name in ("facts.json", "result.json", "evaluation.json") for text in (
-        "", "7", "[]", "{", "null", "\udcff", "[" * 100_000)),
-]  # fmt: skip
+    *(
+        ("classes.json", text)
+        for text in (
+            "",
+            "7",
+            '"ab"',
+            "{}",
+            "[]",
+            "[1, 2]",
+            '["china"]',
+            '["china", "china"]',
+            '["china", null]',
+            "[" * 100_000,
+            '["china", "flower", "more"]',
+            '["china", ""]',
+            "\udcff",
+        )
+    ),
+    *(
+        ("config.yaml", text)
+        for text in (
+            "",
+            "7",
+            "- a",
+            "arch: nonesuch",
+            "arch: [1]",
+            "resolution: -1",
+            "resolution: many",
+            "resolution: 1000000000",
+            "width: .nan",
+            "width: 1.0e+308",
+            "eval_crop: 0",
+            "eval_crop: 2.0",
+            "a: &a [1]\nb: *a",
+            "{" * 1000,
+            "drop: .inf",
+            "1: 2",
+            "epochs: 2.7",
+        )
+    ),
+    *(
+        (name, text)
+        for name in ("facts.json", "result.json", "evaluation.json")
+        for text in ("", "7", "[]", "{", "null", "\udcff", "[" * 100_000)
+    ),
+]
 
 
 @pytest.mark.parametrize("name, text", DAMAGED, ids=lambda value: value[:30])

@@ -26,8 +26,14 @@ def used(model, seed=0):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             count = layer.moving_mean.shape
-            layer.set_weights([draws.uniform(0.5, 1.5, count), draws.normal(0, 0.3, count),
-                               draws.normal(0, 0.3, count), draws.uniform(0.5, 1.5, count)])  # fmt: skip
+            layer.set_weights(
+                [
+                    draws.uniform(0.5, 1.5, count),
+                    draws.normal(0, 0.3, count),
+                    draws.normal(0, 0.3, count),
+                    draws.uniform(0.5, 1.5, count),
+                ]
+            )
     return model
 
 
@@ -35,9 +41,9 @@ def images(count, side):
     return np.random.default_rng(1).integers(0, 256, (count, side, side, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name, side, some_stay", [
-    pytest.param(*row, marks=() if row[0] in QUICK else pytest.mark.slow) for row in FAMILIES
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, side, some_stay", [pytest.param(*row, marks=() if row[0] in QUICK else pytest.mark.slow) for row in FAMILIES]
+)
 def test_a_folded_network_answers_alike(name, side, some_stay):
     keras.utils.set_random_seed(0)
     model = used(kcnn.build(name, 5, width=0.125, depth=0.2, resolution=side))

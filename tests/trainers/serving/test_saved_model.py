@@ -77,10 +77,16 @@ def test_signatures_have_names(exported):
         ((key, spec),) = call.structured_input_signature[1].items()
         assert (key, spec.dtype, spec.shape.rank) == expected[name]
         assert spec.shape[0] is None
-    outputs = {name: (spec.dtype, spec.shape.as_list()) for name, spec in
-               first.signatures["serving_default"].structured_outputs.items()}  # fmt: skip
-    assert outputs == {"probabilities": (tf.float32, [None, 2]), "classes": (tf.int64, [None, 2]),
-                       "labels": (tf.string, [None, 2]), "scores": (tf.float32, [None, 2])}  # fmt: skip
+    outputs = {
+        name: (spec.dtype, spec.shape.as_list())
+        for name, spec in first.signatures["serving_default"].structured_outputs.items()
+    }
+    assert outputs == {
+        "probabilities": (tf.float32, [None, 2]),
+        "classes": (tf.int64, [None, 2]),
+        "labels": (tf.string, [None, 2]),
+        "scores": (tf.float32, [None, 2]),
+    }
     assert second.signatures["image"].structured_outputs["labels"].shape.as_list() == [None, 1]
     assert first.signatures["features"].structured_outputs["features"].shape.as_list() == [None, 64]
 
@@ -95,8 +101,9 @@ def test_nothing_of_its_training_is_left(exported):
     assert not {node.op for node in nodes} & {"FusedBatchNormV3", "PyFunc", "EagerPyFunc", "CollectiveReduceV2"}
     assert not any(node.device for f in functions for node in f.node_def)
     assert not any(f.attr[key].b for f in functions for key in ("_XlaMustCompile", "_XlaCompile"))
-    assert not any(tf.dtypes.as_dtype(node.attr["T"].type) in (tf.bfloat16, tf.float16) for node in nodes
-                   if node.op == "Conv2D")  # fmt: skip
+    assert not any(
+        tf.dtypes.as_dtype(node.attr["T"].type) in (tf.bfloat16, tf.float16) for node in nodes if node.op == "Conv2D"
+    )
     assert saved.meta_graphs[0].signature_def["classify"].method_name == "tensorflow/serving/classify"
 
 

@@ -44,8 +44,11 @@ def test_p_values_are_those_of_all_permutations():
     both, measured, as_large = np.concatenate([a, b]), {}, dict.fromkeys(("smallest", "area", "mean"), 0)
     for chosen in [(0, 1, 2, 3), *combinations(range(8), 4)]:
         x, y = both[list(chosen)], np.delete(both, chosen)
-        now = {"smallest": abs(np.sort(x)[:k].mean() - np.sort(y)[:k].mean()),
-               "area": stats.wasserstein_distance(x, y), "mean": abs(x.mean() - y.mean())}  # fmt: skip
+        now = {
+            "smallest": abs(np.sort(x)[:k].mean() - np.sort(y)[:k].mean()),
+            "area": stats.wasserstein_distance(x, y),
+            "mean": abs(x.mean() - y.mean()),
+        }
         if not measured:
             measured = now
             continue

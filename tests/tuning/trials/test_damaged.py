@@ -169,8 +169,16 @@ def test_a_job_is_whole_or_named_with_its_line(tmp_path, job):
 
 
 REGNET = {"d": 5, "w": 24, "a": 20.0, "m": 2.0, "g": 8, "b": 1}
-ROW = {"key": "a-000", "space": "a", "arch": "x", "run_dir": "runs/a-000", "symbols": REGNET, "activations": 5,
-       "candidate": "base", "resolution": 16} | dict.fromkeys(FIGURES, 0.5)  # fmt: skip
+ROW = {
+    "key": "a-000",
+    "space": "a",
+    "arch": "x",
+    "run_dir": "runs/a-000",
+    "symbols": REGNET,
+    "activations": 5,
+    "candidate": "base",
+    "resolution": 16,
+} | dict.fromkeys(FIGURES, 0.5)
 
 
 @pytest.mark.parametrize("wrong", [
@@ -195,8 +203,13 @@ def test_a_sweep_s_result_is_that_of_its_record_or_says_what_is_wrong(tmp_path, 
     sweep = Sweep(tmp_path, {})
     job = Job("a-000", TrainConfig(), {"space": "a"})
     (folder / "trial.json").write_text(json.dumps(RECORD | {"figures": dict.fromkeys(FIGURES, 0.5)}))
-    assert sweep.row(job) == {"key": "a-000", "space": "a", "arch": "efficientnet-b0", "run_dir": "runs/a-000",
-                              **dict.fromkeys(FIGURES, 0.5)}  # fmt: skip
+    assert sweep.row(job) == {
+        "key": "a-000",
+        "space": "a",
+        "arch": "efficientnet-b0",
+        "run_dir": "runs/a-000",
+        **dict.fromkeys(FIGURES, 0.5),
+    }
     (folder / "trial.json").write_text(text)
     assert sweep.row(job)["error"] and "val_accuracy" not in sweep.row(job)
     assert sweep.row(job, "it killed three")["error"]

@@ -63,8 +63,9 @@ class Trials:
 def oracle(tmp_path):
     space = keras_tuner.HyperParameters()
     space.Float("width", 0.1, 1.0)
-    made = oracles.RandomSearchOracle(keras_tuner.Objective("score", "max"), 5, seed=1, hyperparameters=space,
-                                      max_consecutive_failed_trials=99)  # fmt: skip
+    made = oracles.RandomSearchOracle(
+        keras_tuner.Objective("score", "max"), 5, seed=1, hyperparameters=space, max_consecutive_failed_trials=99
+    )
     made._set_project_dir(str(tmp_path), "oracle")
     made.verbose = 0
     return made
@@ -82,8 +83,12 @@ def test_a_dead_worker_is_started_again_and_a_trial_that_kills_at_one_place_is_g
     start, notes = command(tmp_path)
     supervise(oracle, start, 2, Trials(tmp_path))
     assert {name: trial.status for name, trial in oracle.trials.items()} == {
-        "0": "COMPLETED", "1": "FAILED", "2": "COMPLETED", "3": "COMPLETED", "4": "COMPLETED"
-    }  # fmt: skip
+        "0": "COMPLETED",
+        "1": "FAILED",
+        "2": "COMPLETED",
+        "3": "COMPLETED",
+        "4": "COMPLETED",
+    }
     ran = {path.name: path.read_text().split() for path in notes.glob("?")}
     assert {name: len(names) for name, names in ran.items()} == {"0": 1, "1": 3, "2": 2, "3": 5, "4": 1}
     assert all(len(set(names)) == 1 for names in ran.values())  # under its own name

@@ -58,8 +58,11 @@ def test_every_trial_is_within_the_bound_and_no_network_comes_twice(name, space,
     assert len(o.trials) == 9
     assert all(t.status == "COMPLETED" for t in o.trials.values())
     assert all(space.costs(values)["macs"] <= BOUND for values in samples(o).values())
-    fresh = [v for v, t in zip(samples(o).values(), o.trials.values(), strict=True)
-             if not t.hyperparameters.values.get("tuner/trial_id")]  # fmt: skip
+    fresh = [
+        v
+        for v, t in zip(samples(o).values(), o.trials.values(), strict=True)
+        if not t.hyperparameters.values.get("tuner/trial_id")
+    ]
     assert len({space.network(values) for values in fresh}) == len(fresh)
 
 
@@ -131,9 +134,11 @@ def test_grid_leaves_out_what_is_over_the_bound_and_takes_all_else(space, tmp_pa
     work(o, "a", score)
     allowed = {
         space.network(values)
-        for w in (0.1, 0.2236, 0.5) for d in (0.5, 0.7071, 1.0) for r in (12, 16, 24)
+        for w in (0.1, 0.2236, 0.5)
+        for d in (0.5, 0.7071, 1.0)
+        for r in (12, 16, 24)
         if space.excess(values := {"width": w, "depth": d, "resolution": r}) is None
-    }  # fmt: skip
+    }
     assert {space.network(values) for values in samples(o).values()} == allowed
     assert 3 < len(allowed) < 27
 

@@ -51,8 +51,12 @@ def test_a_file_that_is_none_is_named(tmp_path, text, says):
 def test_a_command_has_what_is_not_the_default():
     config = TrainConfig(arch="resnet-18", data="my photos", epochs=3, flip=False, step_epochs=[3.0, 4.5], width=2.0)
     assert changed_flags(not_given(config, "epochs")) == {
-        "arch": "resnet-18", "data": "my photos", "flip": False, "step_epochs": [3.0, 4.5], "width": 2.0
-    }  # fmt: skip
+        "arch": "resnet-18",
+        "data": "my photos",
+        "flip": False,
+        "step_epochs": [3.0, 4.5],
+        "width": 2.0,
+    }
     program, command, *flags = shlex.split(train_command(changed_flags(config)))
     assert (program, command) == ("kcnn", "train") and settings_of(flags)["config"] == config
     assert words({"sync_bn": True, "resolution": None}) == ["--sync-bn"]

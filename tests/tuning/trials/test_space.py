@@ -107,7 +107,13 @@ def test_objectives():
     assert parse("val_loss:params^0.1").direction == "min"
     with pytest.raises(InputError, match="nan"):
         parse("val_loss").score({"val_loss": float("nan")}, {}, {})
-    for bad in ("accuracy", "val_accuracy:macs", "val_accuracy:flops^-0.1", "val_accuracy:macs^0.07",
-                "val_accuracy:macs^-0.1:macs^-0.1", "val_loss:macs^-0.1"):  # fmt: skip
+    for bad in (
+        "accuracy",
+        "val_accuracy:macs",
+        "val_accuracy:flops^-0.1",
+        "val_accuracy:macs^0.07",
+        "val_accuracy:macs^-0.1:macs^-0.1",
+        "val_loss:macs^-0.1",
+    ):
         with pytest.raises(InputError, match="objective"):
             parse(bad)

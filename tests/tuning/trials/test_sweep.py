@@ -50,8 +50,14 @@ def test_each_job_is_done_once_and_tells_its_figures(tmp_path, trained, capsys):
     assert rows == read_lines(tmp_path / "results.jsonl")
     assert [row["key"] for row in rows] == ["job-0", "job-1", "job-2"]
     figures = dict.fromkeys(FIGURES, 0.5)
-    assert rows[1] == {"key": "job-1", "number": 1, "arch": TINY.arch, "run_dir": "runs/job-1", **figures,
-                       "latency_ms": 0.08}  # fmt: skip
+    assert rows[1] == {
+        "key": "job-1",
+        "number": 1,
+        "arch": TINY.arch,
+        "run_dir": "runs/job-1",
+        **figures,
+        "latency_ms": 0.08,
+    }
     assert [c.run_dir for c in trained] == [str(tmp_path / "runs" / f"job-{i}") for i in range(3)]
     assert {c.resume for c in trained} == {"auto"}
     assert "3/3" in (err := capsys.readouterr().err) and "accuracy 50.00%" in err and "measuring" in err
@@ -104,8 +110,19 @@ def test_a_failing_network_is_recorded_and_the_sweep_goes_on(tmp_path, trained, 
 
 
 def test_the_command_trains_a_network_in_full():
-    config = TrainConfig(arch="resnet-18", data="my photos", epochs=2, keep=1, run_dir="x", width=0.5, phi=2.0,
-                         lr=1.5e-7, flip=False, sync_bn=True, step_epochs=[3.0, 4.5])  # fmt: skip
+    config = TrainConfig(
+        arch="resnet-18",
+        data="my photos",
+        epochs=2,
+        keep=1,
+        run_dir="x",
+        width=0.5,
+        phi=2.0,
+        lr=1.5e-7,
+        flip=False,
+        sync_bn=True,
+        step_epochs=[3.0, 4.5],
+    )
     full = sweep.changed_flags(not_given(config, "epochs", "run_dir", "keep"))
     assert train_command(full) == (
         "kcnn train --arch resnet-18 --width 0.5 --phi 2 --data 'my photos' --no-flip --lr 1.5e-07 --step-epochs 3 4.5 "
@@ -116,8 +133,13 @@ def test_the_command_trains_a_network_in_full():
 def started(folder, name, port):
     """Someone's worker for a chief, or the chief of a sweep of `name` jobs of 400 epochs, where that is a number."""
     environment = {service.NAME: "worker-0", service.ADDRESS: service.LOOPBACK, service.PORT: str(port)}
-    return subprocess.Popen([sys.executable, "-m", "tuning.sweep", folder], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | environment)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "tuning.sweep", folder],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
 
 
 def test_a_worker_without_a_chief_s_address_says_so(tmp_path, monkeypatch, capsys):
@@ -146,8 +168,13 @@ sweep.train_all(folder, sweep.read_jobs(folder), int(sys.argv[2]))
 
 
 def leader(folder, parallel=1, **environment):
-    return subprocess.Popen([sys.executable, "-c", LEADER, folder, str(parallel)], cwd=ROOT, text=True,
-                            env=os.environ | environment, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", LEADER, folder, str(parallel)],
+        cwd=ROOT,
+        text=True,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+    )
 
 
 def wait_for(condition, process, seconds=300):

@@ -73,7 +73,9 @@ def test_changed_data_that_is_accepted_begins_the_epoch_anew(interrupted, change
     assert told["epoch"] == 2 and told["what"].startswith("train: ")
     assert epochs(folder) == [(1, 6), (2, 2 * steps), (3, 3 * steps)]
     assert [line["step"] for line in folders.read_metrics(folder) if "val_loss" not in line] == [
-        *range(1, 7), *range(steps + 1, 3 * steps + 1)]  # fmt: skip
+        *range(1, 7),
+        *range(steps + 1, 3 * steps + 1),
+    ]
     assert (result.figures["steps"], result.figures["epochs"]) == (3 * steps, 3)
     arrays, extra = checkpoints.load(checkpoints.found(folder / "checkpoints")[-1])
     assert extra["step"] == int(arrays["step"])

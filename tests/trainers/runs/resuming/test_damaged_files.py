@@ -76,8 +76,11 @@ def test_another_damaged_file_is_one_line_with_its_name(stopped, name, change, w
         train(stopped, resume=True)
 
 
-RESULTS = {"planned": ('"many"', "planned 'many': a whole number is needed"), "val_loss": ("null", "val_loss None"),
-           "seconds": ("[]", r"seconds \[\]")}  # fmt: skip
+RESULTS = {
+    "planned": ('"many"', "planned 'many': a whole number is needed"),
+    "val_loss": ("null", "val_loss None"),
+    "seconds": ("[]", r"seconds \[\]"),
+}
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -94,8 +97,13 @@ def test_a_bad_folder_in_logs_does_not_stop_resume_auto(stopped, tmp_path, monke
     (tmp_path / "logs").mkdir()
     stopped.rename(tmp_path / "logs/good")
     good = (tmp_path / "logs/good/config.yaml").read_text()
-    for name, text in {"bomb": "a: &a [x]\nb: *a\n", "list": "- 1\n", "type": good.replace("epochs: 3", "epochs: x"),
-                       "key": "1: 2\n", "classes": good}.items():  # fmt: skip
+    for name, text in {
+        "bomb": "a: &a [x]\nb: *a\n",
+        "list": "- 1\n",
+        "type": good.replace("epochs: 3", "epochs: x"),
+        "key": "1: 2\n",
+        "classes": good,
+    }.items():
         (tmp_path / "logs" / name).mkdir()
         (tmp_path / "logs" / name / "config.yaml").write_text(text)
     (tmp_path / "logs/classes/classes.json").write_text("[[[")

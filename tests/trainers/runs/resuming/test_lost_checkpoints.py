@@ -26,7 +26,11 @@ def test_where_only_the_best_is_whole_the_run_goes_on_from_it(stopped, train, ep
     assert epochs(stopped) == [(1, 3), (2, 6), (3, 9)]
     assert checkpoints.load(stopped / "checkpoints/best.npz")[1] == best
     assert {p.name for p in (stopped / "checkpoints").iterdir()} == {
-        "best.npz", "step-000000003.npz.damaged", "step-000000006.npz.damaged", "step-000000009.npz"}  # fmt: skip
+        "best.npz",
+        "step-000000003.npz.damaged",
+        "step-000000006.npz.damaged",
+        "step-000000009.npz",
+    }
 
 
 def test_where_none_is_whole_the_run_stops_and_nothing_is_touched(stopped, train, contents):
