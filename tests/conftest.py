@@ -36,13 +36,21 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the exhaustive tests, also with `-m "not slow"`, unless the command names them."""
+    """Leaves out the exhaustive tests, also with `-m "not slow"`, unless the command names them. Begins with those
+    that have minutes to run, so that the last of several processes has not one of them to itself."""
+    items.sort(key=allowed_seconds, reverse=True)
     if "exhaustive" in config.getoption("markexpr"):
         return
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+
+
+def allowed_seconds(item):
+    """A timeout of a test's own that is longer than that of all, or 0."""
+    marker = item.get_closest_marker("timeout")
+    return marker.args[0] if marker and marker.args[0] > 900 else 0
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def examples(log):
     attempts = []
     for line in log:
         if "attempt" in line:
-            attempts.append({"start": 0, "batches": [], "done": 0})
+            attempts.append({"start": None, "batches": [], "done": 0})
         elif "start" in line:  # the very first step's pictures are shown from a pipeline of their own
             attempts[-1] |= {"start": line["start"], "batches": []}
         elif "batch" in line:
@@ -61,6 +61,8 @@ def examples(log):
             attempts[-1]["done"] = line["done"]
     steps = {}
     for attempt in attempts:  # a later one takes back what an earlier one did after its last checkpoint
+        if attempt["start"] is None:  # killed before it trained
+            continue
         steps = {step: batch for step, batch in steps.items() if step < attempt["start"]}
         for step in range(attempt["start"], attempt["done"]):
             steps[step] = attempt["batches"][step - attempt["start"]]

@@ -26,8 +26,8 @@ def outcome(capsys, monkeypatch):
 
     def run(*arguments):
         try:
-            code = cli.call(launch.launch, "launch", list(map(str, arguments)))
-        except SystemExit as end:
+            code = cli.main(["launch", *map(str, arguments)])
+        except SystemExit as end:  # with the code of a worker
             code = end.code
         return code, *capsys.readouterr()
 

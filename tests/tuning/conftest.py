@@ -4,7 +4,7 @@ import tuning.trials.space
 import tuning.trials.sweep
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def quick_latency():
     """Measuring a network takes longer than training the tests' tiny ones."""
     with pytest.MonkeyPatch.context() as patch:
@@ -13,7 +13,7 @@ def quick_latency():
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def no_cards():
     """No test here looks at the card that a run leaves."""
     with pytest.MonkeyPatch.context() as patch:

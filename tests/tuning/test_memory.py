@@ -22,13 +22,14 @@ def measured(*args):  # as each trial ends
 
 pages.line = measured
 ranges = Ranges(width_range=(0.0625, 0.3), depth_range=(0.5, 1.5), resolution_range=(8, 16))
-config = TrainConfig(arch="resnet-18", epochs=1, batch_size=256, run_dir=sys.argv[1])
+config = TrainConfig(arch="anynetx-d1x1-w64x512-g512", epochs=1, batch_size=256, run_dir=sys.argv[1])
 tuning.search(config, ranges, tuner="random", max_trials=50)
 print(json.dumps(resident))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 def test_resident_memory_stays_flat_over_fifty_trials(tmp_path, capsys):
     command = [sys.executable, "-c", SEARCH, str(tmp_path / "search")]

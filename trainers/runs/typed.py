@@ -29,8 +29,10 @@ def fits(value: Any, kind: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(fits(v, parts[0]) for v in value)
     if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
         kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(fits, value, kinds))
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
     if origin is dict:
         return isinstance(value, dict) and all(fits(k, parts[0]) and fits(v, parts[1]) for k, v in value.items())
     if kind in (int, float):
