@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kcnn import outline, starting
+import kcnn.outline as outline
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
 from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
 from kcnn.scope import Scope, Tensor
+from kcnn.starting import load_keras
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +52,7 @@ def build(
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
     if "keras" not in sys.modules:
-        starting.load_keras()
+        load_keras()
     import keras
     from keras.src.backend.common.stateless_scope import in_stateless_scope
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kcnn import outline
+import kcnn.outline as outline
 from kcnn.analysis.rules import Axis, Field, Shape, rule
 from kcnn.arch import MOST_PIXELS
 from kcnn.errors import InputError, shown, whole
