@@ -71,9 +71,9 @@ def kcnn(asked: str) -> cyclopts.App:
     app = make_app("kcnn")
     app.help = "Convolutional networks: chosen, scaled, trained, understood and served."
     app.version, app.version_flags = version, ("--version",)
-    for command, (place, summary) in COMMANDS.items():
+    for i, (command, (place, summary)) in enumerate(COMMANDS.items()):
         # A command that was asked for has help of its own, which a summary given here would replace.
-        app.command(place, name=command, help=None if command == asked else summary)
+        app.command(place, name=command, help=None if command == asked else summary, sort_key=i)
     app.register_install_completion_command()
     return app
 

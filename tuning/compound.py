@@ -261,7 +261,7 @@ def compound_command(
     """Find how a network is best made larger: EfficientNet's alpha, beta and gamma, and the family that they give.
 
     A small network first, as the search trains many that are twice as large:
-    python -m tuning.compound --arch resnet-18 --width 0.5 --run-dir logs/compound
+    kcnn compound --arch resnet-18 --width 0.5 --run-dir logs/compound
 
     Then any of its family, phi = 0 ... 7, each with twice the multiply-adds of the one before:
     kcnn train --arch resnet-18 --width 0.5 --phi 2 --compound logs/compound/compound.yaml

@@ -247,13 +247,13 @@ def design_space_command(
     """Compare design spaces: sample networks from each, train them shortly, and see what their errors tell.
 
     AnyNetX A against RegNetX on digits; the same again goes on, --networks 100 with more:
-    python -m tuning.design_space --run-dir logs/spaces
+    kcnn design-space --run-dir logs/spaces
 
     A space against a part of it, on photos of your own:
-    python -m tuning.design_space --space regnetx regnetx:b=1,m=2..3 --data photos/
+    kcnn design-space --space regnetx regnetx:b=1,m=2..3 --data photos/
 
     The page of results that are there:
-    python -m tuning.design_space --table logs/a/results.jsonl logs/b/results.jsonl
+    kcnn design-space --table logs/a/results.jsonl logs/b/results.jsonl
 
     It leaves results.jsonl, a run of each network in runs/, and page.html: the error distributions, the likely
     best range of each parameter, and which space is better beyond chance. Each network is trained for 5 epochs,

@@ -52,7 +52,7 @@ def search(
     parallel: int = 1,
     **changes: Any,
 ) -> Result:
-    """Searches multipliers, and other fields where asked, of the run `config`; see `python -m tuning.search --help`.
+    """Searches multipliers, and other fields where asked, of the run `config`; see `kcnn search --help`.
 
     `changes` are fields of Method: tuning.search(config, max_trials=8). config.run_dir is the search's folder
     (default: logs/search-ARCH-DATA-TIME); a search that it holds goes on. Raises InputError for what a user can put
@@ -152,9 +152,9 @@ def search_command(
 ) -> dict[str, Any]:
     """Search the multipliers of a network, and more where asked, under limits on what it costs.
 
-    python -m tuning.search --arch resnet-18 --data digits --max-trials 8 --max-macs 100M
-    python -m tuning.search --arch mobilenet-v2 --data photos/ --parallel 2 --lr-range 1e-4 1e-2 --run-dir logs/mine
-    python -m tuning.search --arch efficientnet-b0 --objective "val_accuracy:macs^-0.07" --tuner bayesian
+    kcnn search --arch resnet-18 --data digits --max-trials 8 --max-macs 100M
+    kcnn search --arch mobilenet-v2 --data photos/ --parallel 2 --lr-range 1e-4 1e-2 --run-dir logs/mine
+    kcnn search --arch efficientnet-b0 --objective "val_accuracy:macs^-0.07" --tuner bayesian
 
     Each trial is a run of `kcnn train` in RUN-DIR/trials, with the flags given here. --width, --depth or
     --resolution fix what is otherwise searched. --epochs are a trial's (halving: those of the last rung; by default

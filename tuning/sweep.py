@@ -24,7 +24,7 @@ def work_on(
     """Work on a search or a sweep that another process leads: train what it hands out, until there is no more.
 
     One machine leads, the others share its folder and see the data at the same place:
-    KERASTUNER_ORACLE_IP=0.0.0.0 KERASTUNER_ORACLE_PORT=8000 python -m tuning.design_space --run-dir logs/two
+    KERASTUNER_ORACLE_IP=0.0.0.0 KERASTUNER_ORACLE_PORT=8000 kcnn design-space --run-dir logs/two
     KERASTUNER_ORACLE_IP=leader KERASTUNER_ORACLE_PORT=8000 KERASTUNER_TUNER_ID=helper-1 python -m tuning.sweep logs/two
 
     Each helper has a name of its own, and whatever dies is started again under its name. With KERASTUNER_TUNER_ID=chief

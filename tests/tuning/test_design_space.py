@@ -133,7 +133,7 @@ def test_spaces_are_sampled_trained_and_drawn_and_more_goes_on(here, capsys, qui
     assert figures["networks"] == 12 and {s["space"] for s in figures["spaces"]} == set(SPACES)
     best = max(rows, key=lambda row: row["val_accuracy"])
     assert figures["command"] == f"kcnn train --arch {best['arch']} --resolution 8"
-    assert figures["next"].startswith(f"python -m tuning.design_space --space {SPACES[1]} regnetx:d=")
+    assert figures["next"].startswith(f"kcnn design-space --space {SPACES[1]} regnetx:d=")
     assert figures["next"].endswith(
         "--networks 6 --min-macs 60000 --max-macs 250000 --stages 4 --resolution 8 --epochs 1"
     )

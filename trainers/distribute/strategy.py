@@ -58,7 +58,7 @@ def multi_worker(timeout: float) -> tf.distribute.Strategy:
     else:
         raise InputError(
             "strategy 'multi-worker': TF_CONFIG or SLURM's variables must name the workers; "
-            "`python -m trainers.launch --workers N -- ...` starts some on this machine"
+            "`kcnn launch --workers N -- ...` starts some on this machine"
         )
     cluster = resolver.cluster_spec()
     jobs = [job for job in ("chief", "worker") if job in cluster.jobs]
