@@ -69,10 +69,14 @@ def examples(log):
     return steps
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("workers, replicas, kills", [(1, None, 20), (2, None, 10), (1, 2, 3)],
-                         ids=["one worker", "two workers", "two replicas"])  # fmt: skip
+@pytest.mark.parametrize("workers, replicas, kills", [
+    pytest.param(1, None, 10, id="one worker", marks=pytest.mark.slow),
+    pytest.param(2, None, 5, id="two workers", marks=pytest.mark.slow),
+    pytest.param(1, 2, 3, id="two replicas", marks=pytest.mark.slow),
+    pytest.param(1, None, 20, id="one worker, 20 kills", marks=pytest.mark.exhaustive),
+    pytest.param(2, None, 10, id="two workers, 10 kills", marks=pytest.mark.exhaustive),
+])  # fmt: skip
 def test_killed_again_and_again_a_run_ends_the_same(tmp_path, tiny, same_run, capsys, workers, replicas, kills):
     flags = tiny | {
         "drop": 0.2,
