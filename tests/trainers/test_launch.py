@@ -136,11 +136,11 @@ def test_gpus_are_shared_out(monkeypatch, visible, shares):
 
 
 WORKER = """
-import json, os, sys
+import importlib, json, os, sys
 import numpy as np
 from pathlib import Path
 import trainers
-kept, module = [], sys.modules["trainers.training"]
+kept, module = [], importlib.import_module("trainers.training")
 make = module.make
 module.make = lambda *given: kept.append(make(*given)) or kept[-1]
 result = trainers.fit(trainers.TrainConfig(**json.loads(Path(sys.argv[1]).read_text())))
