@@ -108,7 +108,7 @@ def narrowed(spaces: Sequence[Mapping[str, Any]]) -> list[str]:
 def next_sweep(spaces: Sequence[Mapping[str, Any]], flags: Sequence[str]) -> dict[str, str]:
     """The command that compares the best space with its best part, where there is one."""
     chosen = narrowed(spaces)
-    return {"next": shlex.join(["python", "-m", "tuning.design_space", "--space", *chosen, *flags])} if chosen else {}
+    return {"next": shlex.join(["kcnn", "design-space", "--space", *chosen, *flags])} if chosen else {}
 
 
 def show(figures: Mapping[str, Any]) -> None:
