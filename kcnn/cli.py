@@ -40,6 +40,7 @@ Run = Annotated[str, cyclopts.Parameter(help="The folder of a run of kcnn train.
 Checkpoint = Annotated[
     Literal["last", "best"], cyclopts.Parameter(help="Use the weights of the last checkpoint, or of the best one.")
 ]
+ConfigFile = Annotated[str | None, cyclopts.Parameter("--config", help="A YAML file of flags, over which flags win.")]
 # Scripts give every command the same --seed. Where nothing is drawn at random, the help does not speak of it.
 Unused = Annotated[int, cyclopts.Parameter("--seed", show=False)]
 

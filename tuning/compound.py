@@ -253,9 +253,7 @@ def compound_command(
         int, Parameter(group=COMPOUND, help="This many networks are trained at the same time on this machine.")
     ] = 1,
     config: TrainConfig | None = None,
-    config_file: Annotated[
-        str | None, Parameter("--config", help="A YAML file of flags, over which flags win.")
-    ] = None,
+    config_file: cli.ConfigFile = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
     """Find how a network is best made larger: EfficientNet's alpha, beta and gamma, and the family that they give.

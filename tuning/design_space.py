@@ -239,9 +239,7 @@ def design_space_command(
         flag("Draw the page of these results.jsonl, together, and train nothing.", consume_multiple=True, negative=""),
     ] = None,
     config: TrainConfig | None = None,
-    config_file: Annotated[
-        str | None, Parameter("--config", help="A YAML file of flags, over which flags win.")
-    ] = None,
+    config_file: cli.ConfigFile = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
     """Compare design spaces: sample networks from each, train them shortly, and see what their errors tell.

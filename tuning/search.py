@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from cyclopts import Parameter
-
 from kcnn import cli
 from kcnn.errors import InputError, whole
 from trainers.config import TrainConfig
@@ -145,9 +143,7 @@ def search_command(
     ranges: Ranges | None = None,
     limits: Limits | None = None,
     config: TrainConfig | None = None,
-    config_file: Annotated[
-        str | None, Parameter("--config", help="A YAML file of flags, over which flags win.")
-    ] = None,
+    config_file: cli.ConfigFile = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
     """Search the multipliers of a network, and more where asked, under limits on what it costs.
