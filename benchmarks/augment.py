@@ -80,6 +80,6 @@ def costs(folder: str, batch: int, resolution: int, rounds: int = 5, batches: in
 
 
 if __name__ == "__main__":
-    from kcnn import cli
+    from kcnn.terminal import cli
 
     cli.run(compare, "python -m benchmarks.augment")

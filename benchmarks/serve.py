@@ -90,6 +90,6 @@ def measure(sides: dict[str, Callable[[], Any]], turns: int) -> dict[str, dict[s
 
 
 if __name__ == "__main__":
-    from kcnn import cli
+    from kcnn.terminal import cli
 
     cli.run(compare, "python -m benchmarks.serve")

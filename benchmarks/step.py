@@ -92,6 +92,6 @@ def make_photos(folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    from kcnn import cli
+    from kcnn.terminal import cli
 
     cli.run(compare, "python -m benchmarks.step")

@@ -2,7 +2,7 @@
 
 import sys
 
-from kcnn import starting
+from kcnn.terminal import starting
 
 starting.catch_ctrl_c()
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from kcnn import cli
+from kcnn.terminal import cli
 
 
 def main() -> None:

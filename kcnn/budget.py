@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kcnn import cli
 from kcnn.families import get
 from kcnn.scaling import Axis, Candidate, costs, fit, memory_at, quantity, short
+from kcnn.terminal import cli
 
 NAMES = {"params": "parameters", "macs": "multiply-adds", "activations": "activations", "memory": "training memory"}
 

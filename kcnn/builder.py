@@ -15,7 +15,7 @@ from kcnn.blocks import BLOCKS
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
 from kcnn.scope import Scope, Tensor
-from kcnn.starting import load_keras
+from kcnn.terminal.starting import load_keras
 
 if TYPE_CHECKING:
     import keras

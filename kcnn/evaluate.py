@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kcnn import cli, starting
+from kcnn.terminal import cli, starting
 
 
 def evaluate(

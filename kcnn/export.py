@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli, starting
+from kcnn.terminal import cli, starting
 
 SAVED_MODEL, CHECKS = Group.create_ordered("SavedModel"), Group.create_ordered("Checks")
 Signature = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]

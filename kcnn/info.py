@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kcnn import cli
 from kcnn.analysis import Facts, facts
 from kcnn.arch import GROWTH, Arch, compound
 from kcnn.builder import Stem, resolve
 from kcnn.errors import InputError, shown
 from kcnn.families import get, names
-from kcnn.tables import short, table
+from kcnn.terminal import cli
+from kcnn.terminal.tables import short, table
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from kcnn import cli, starting
 from kcnn.errors import InputError
+from kcnn.terminal import cli, starting
 
 SERVER = Group.create_ordered("Server")
 

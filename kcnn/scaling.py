@@ -12,7 +12,7 @@ from kcnn.arch import LEAST, MOST, Arch, number, scale
 from kcnn.builder import draw, smallest
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
-from kcnn.tables import short
+from kcnn.terminal.tables import short
 
 Axis = Literal["width", "depth", "resolution", "compound"]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kcnn import cli, starting
 from kcnn.arch import Arch
 from kcnn.errors import InputError
+from kcnn.terminal import cli, starting
 from trainers.config import TrainConfig
 
 

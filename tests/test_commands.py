@@ -15,7 +15,7 @@ import yaml
 import kcnn.evaluate
 import kcnn.export
 import kcnn.train
-from kcnn import cli
+from kcnn.terminal import cli
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.runs import folders
@@ -357,7 +357,7 @@ def test_what_needs_no_keras_starts_without_it(here):
     """Keras and TensorFlow take seconds to load, which nobody should wait for who reads a help text."""
     code = """
 import sys
-from kcnn import cli
+from kcnn.terminal import cli
 cli.main(sys.argv[1:])
 print("keras" in sys.modules, "tensorflow" in sys.modules)
 """

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from kcnn import starting
+from kcnn.terminal import starting
 from trainers.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kcnn import cli
 from kcnn.errors import InputError, Interrupted
+from kcnn.terminal import cli
 from trainers.distribute.supervisor import (
     BAD_INPUT,
     MOST_WORKERS,

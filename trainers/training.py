@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
-from kcnn.stock import stock
 from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
@@ -31,6 +30,7 @@ from trainers.run import Position, Run, make_class_weights, make_plan
 from trainers.runs import checkpoints, folders, provenance
 from trainers.runs.files import replacing, write_json
 from trainers.runs.resuming import enter, go_on
+from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 

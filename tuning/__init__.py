@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kcnn import starting
+from kcnn.terminal import starting
 
 starting.need_tensorflow()  # before KerasTuner loads it with all that it prints
 

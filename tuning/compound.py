@@ -12,10 +12,10 @@ import yaml
 from cyclopts import Group, Parameter
 
 import kcnn
-from kcnn import cli
 from kcnn.arch import GROWTH
 from kcnn.errors import InputError, whole
 from kcnn.scaling import costs
+from kcnn.terminal import cli
 from trainers.config import TrainConfig
 from trainers.runs.files import write_json, write_text
 from trainers.settings import own_or_named, resolve

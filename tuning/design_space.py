@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 import kcnn
-from kcnn import cli
 from kcnn.errors import InputError, whole
 from kcnn.families.regnet import MOST_STAGES
 from kcnn.scaling import quantity
-from kcnn.tables import short
+from kcnn.terminal import cli
+from kcnn.terminal.tables import short
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.runs.files import write_json, write_text

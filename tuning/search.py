@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from kcnn import cli
 from kcnn.errors import InputError, whole
+from kcnn.terminal import cli
 from trainers.config import TrainConfig
 from trainers.runs import folders
 from trainers.runs.files import write_json

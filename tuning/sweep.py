@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kcnn import cli
 from kcnn.errors import InputError
+from kcnn.terminal import cli
 from trainers.distribute.supervisor import leave_with_supervisor
 from tuning.trials import search, sweep
 from tuning.trials.engine import Trials, work_for_chief

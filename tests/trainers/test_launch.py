@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kcnn import cli
+from kcnn.terminal import cli
 from trainers import launch
 from trainers.runs import checkpoints
 

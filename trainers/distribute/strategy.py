@@ -11,7 +11,7 @@ from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import Coordin
 from tensorflow.python.eager import context  # how long a worker may be silent has no public name
 
 from kcnn.errors import InputError
-from kcnn.quiet import quiet
+from kcnn.terminal.quiet import quiet
 from trainers.distribute.surroundings import strategy_name, tpu_name, visible_gpus
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from kcnn.errors import InputError
-from kcnn.quiet import quiet
+from kcnn.terminal.quiet import quiet
 
 
 def strategy_name(strategy: str, replicas: int | None = None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from kcnn.quiet import quiet
+from kcnn.terminal.quiet import quiet
 from trainers.serving.saved_model import ExportRequest, accuracies, folding, prepared
 
 NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}

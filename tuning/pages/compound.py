@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kcnn.tables import short, table
+from kcnn.terminal.tables import short, table
 from tuning.pages import html
 from tuning.pages.pictures import COSTS, pareto
 

@@ -7,7 +7,7 @@ from statistics import geometric_mean, mean, median
 from typing import Any
 
 from kcnn.errors import InputError
-from kcnn.tables import short, table
+from kcnn.terminal.tables import short, table
 from tuning.pages import html
 from tuning.pages.pictures import COSTS, against_parameters, color, distributions, pareto
 from tuning.spaces.statistics import best_range, compare

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kcnn.tables import short, table
+from kcnn.terminal.tables import short, table
 from trainers.runs.files import write_bytes
 from tuning.pages.pictures import COSTS, front, pareto
 

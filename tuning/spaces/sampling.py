@@ -9,7 +9,7 @@ from typing import Any
 from kcnn.arch import Arch, stage
 from kcnn.errors import InputError
 from kcnn.families.regnet import MOST_STAGES, point
-from kcnn.tables import short
+from kcnn.terminal.tables import short
 from tuning.spaces.anynet import DesignSpace, Range, draw, name
 
 PATIENCE = 30_000  # draws without a network, until a space is taken to have no more

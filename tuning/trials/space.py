@@ -10,7 +10,7 @@ import keras_tuner
 from kcnn.arch import number
 from kcnn.errors import InputError, shown
 from kcnn.scaling import costs
-from kcnn.tables import short
+from kcnn.terminal.tables import short
 from trainers.config import TrainConfig
 from trainers.recipes import RECIPES
 from trainers.settings import RunConfig, resolve

@@ -17,7 +17,7 @@ import keras_tuner
 
 from kcnn.arch import number
 from kcnn.errors import InputError, shown
-from kcnn.tables import short
+from kcnn.terminal.tables import short
 from trainers.config import TrainConfig
 from trainers.runs import folders
 from trainers.runs.files import write_json, write_text

@@ -6,8 +6,8 @@ from typing import Annotated
 import pytest
 from cyclopts import Parameter
 
-from kcnn import cli
 from kcnn.errors import InputError
+from kcnn.terminal import cli
 from trainers.config import TrainConfig
 from tuning.trials.settings import changed_flags, not_given, train_command, values_of_file, words
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kcnn.errors import InputError
-from kcnn.quiet import quiet
+from kcnn.terminal.quiet import quiet
 
 PACKAGES = ("kcnn", "trainers", "tuning")
 

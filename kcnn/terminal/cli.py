@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 import cyclopts
 from cyclopts.config import Dict
 
-from kcnn import starting
 from kcnn.errors import InputError, Interrupted, shown
+from kcnn.terminal import starting
 
 # Each command: the place of its function, loaded only where it is asked for, and what the list of commands says of it.
 COMMANDS = {

@@ -10,7 +10,7 @@ import pytest
 
 import kcnn
 import kcnn.layers
-from kcnn.stock import stock
+from trainers.serving.stock import stock
 
 # Between them they have every layer of ours: grouped convolutions, stochastic depth, response normalization.
 NETWORKS = {"googlenet": 64, "efficientnet-b0": 32, "regnety-200mf": 32}
