@@ -1,11 +1,13 @@
 """Our layers against Keras's own, and against their formulas."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.layers import BatchNormalization, DropPath
+from kcnn.layers import BatchNormalization, Conv2D, DepthwiseConv2D, DropPath
 
 
 def pair(**options):
@@ -85,3 +87,74 @@ def test_drop_path_drops_whole_examples_at_its_rate():
     np.testing.assert_allclose(y[kept], 1 / 0.75)
     assert abs(kept.mean() - 0.75) < 0.03
     np.testing.assert_array_equal(DropPath(0.25)(x, training=False), x)
+
+
+POINTS = [{}, {"use_bias": True}, {"use_bias": True, "activation": "relu"}]
+WIDE = [
+    {"kernel_size": 5},
+    {"kernel_size": 5, "strides": 2},
+    {"kernel_size": 7, "strides": 2, "use_bias": True, "activation": "relu"},
+    {"kernel_size": (5, 6), "padding": "valid"},
+    {"kernel_size": 5, "strides": 2, "padding": "valid"},
+]
+CASES = [(Conv2D, keras.layers.Conv2D, {"filters": 6, "kernel_size": 1, "use_bias": False} | case) for case in POINTS]
+CASES += [
+    (DepthwiseConv2D, keras.layers.DepthwiseConv2D, {"padding": "same", "use_bias": False} | case) for case in WIDE
+]
+
+
+@pytest.mark.parametrize("ours, keras_s, options", CASES)
+@pytest.mark.parametrize("side", [9, 10])
+def test_convolutions_train_as_keras_s(ours, keras_s, options, side):
+    """The output and all gradients, in a graph of unknown and of known batch."""
+    draws = np.random.default_rng(2)
+    x = draws.normal(size=(3, side, side, 4)).astype("float32")
+    found = []
+    for kind in (ours, keras_s):
+        layer = kind(**options)
+        layer.build((None, side, side, 4))
+        layer.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in layer.weights])
+        for batch in (None, 3):
+            found.append(differentiated(layer, x, batch))
+            assert layer(x, training=False).shape == found[-1][0].shape
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+def differentiated(layer, x, batch):
+    variables = [v.value for v in layer.trainable_variables]
+
+    @tf.function(input_signature=[tf.TensorSpec((batch, *x.shape[1:]))])
+    def graph(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True) if "training" in inspect.signature(layer.call).parameters else layer(x)
+            loss = tf.reduce_sum(y * tf.cos(y))
+        return [y, *tape.gradient(loss, [x, *variables])]
+
+    return [t.numpy() for t in graph(x)]
+
+
+@pytest.mark.parametrize("layer, wanted, unwanted", [
+    (lambda: Conv2D(6, 1), "MatMul", "Conv2D"),
+    (lambda: DepthwiseConv2D(5, padding="same"), "DepthwiseConv2dNative", "Conv2D"),
+])  # fmt: skip
+def test_training_on_a_cpu_takes_the_faster_operations(layer, wanted, unwanted):
+    """A 1x1 convolution and its gradients are products; the gradient of a 5x5 depthwise kernel has explicit padding."""
+    layer, x = layer(), tf.ones((2, 8, 8, 4))
+    layer.build(x.shape)
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(layer(x, training=True)))
+        return tape.gradient(loss, layer.trainable_variables[0].value)
+
+    operations = gradients.get_concrete_function().graph.get_operations()
+    types = [op.type for op in operations]
+    assert wanted in types and unwanted not in types
+    filters = [op for op in operations if op.type == "DepthwiseConv2dNativeBackpropFilter"]
+    assert [op.get_attr("padding") for op in filters] == [b"EXPLICIT"] * types.count("DepthwiseConv2dNative")
+    served = tf.function(lambda: layer(x, training=False)).get_concrete_function().graph
+    assert {"Conv2D", "DepthwiseConv2dNative"} & {op.type for op in served.get_operations()}

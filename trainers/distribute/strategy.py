@@ -12,6 +12,7 @@ from tensorflow.python.eager import context  # how long a worker may be silent h
 
 from kcnn.errors import InputError
 from kcnn.terminal.quiet import quiet
+from trainers.distribute.allocator import keep_freed_memory
 from trainers.distribute.surroundings import strategy_name, tpu_name, visible_gpus
 
 
@@ -23,11 +24,13 @@ def make_strategy(
     Several workers wait here until all have started.
     """
     name = strategy_name(strategy, replicas)
-    if name in ("multi-worker", "tpu"):
-        if replicas:
-            raise InputError(f"replicas {replicas}: {name} uses all devices of its workers; leave it out")
-        return multi_worker(worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
+    if replicas and name in ("multi-worker", "tpu"):
+        raise InputError(f"replicas {replicas}: {name} uses all devices of its workers; leave it out")
     gpus = visible_gpus()
+    if not gpus and name != "tpu":
+        keep_freed_memory()
+    if name in ("multi-worker", "tpu"):
+        return multi_worker(worker_timeout) if name == "multi-worker" else tpu(tpu_name() or "local")
     if name == "one-device":
         if (replicas or 1) > 1:
             raise InputError(f"replicas {replicas} on one device: use --strategy mirrored")

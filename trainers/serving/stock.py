@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from kcnn.layers import BatchNormalization, Conv2D, DropPath, ResponseNormalization
+from kcnn.layers import BatchNormalization, Conv2D, DepthwiseConv2D, DropPath, ResponseNormalization
 
 
 def stock(model: keras.Model) -> keras.Model:
@@ -24,6 +24,8 @@ def replaced(layer: layers.Layer) -> layers.Layer:
             return layers.BatchNormalization.from_config(config)
         case Conv2D():
             return layers.Conv2D.from_config(config)
+        case DepthwiseConv2D():
+            return layers.DepthwiseConv2D.from_config(config)
         case DropPath():  # a dropout whose mask has one value an example
             shape = (None,) + (1,) * (len(layer.output.shape) - 1)
             return layers.Dropout(layer.rate, noise_shape=shape, name=layer.name, dtype=layer.dtype_policy)

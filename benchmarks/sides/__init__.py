@@ -1,0 +1,1 @@
+"""The sides of the comparisons: kcnn and its peers, each a process of its own (see benchmarks.turns)."""

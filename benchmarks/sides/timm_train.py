@@ -1,0 +1,40 @@
+"""A side that trains timm's network with PyTorch: `python -m benchmarks.sides.timm_train NETWORK BATCH PIXELS COMPILE`.
+
+COMPILE is 1 for `torch.compile`. Images lie channels last, pixels are normalized in the step, threads are OpenMP's.
+"""
+
+import sys
+
+import timm
+import torch
+
+from benchmarks.turns import requests
+
+CLASSES = 1000
+
+
+def main() -> None:
+    network, batch, side, compiled = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1"
+    torch.manual_seed(0)
+    model = timm.create_model(network, pretrained=False, num_classes=CLASSES).to(memory_format=torch.channels_last)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    forward = torch.compile(model) if compiled else model
+    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (batch,))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((123.675, 116.28, 103.53), (58.4, 57.12, 57.38)))
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(forward((images.float() - mean) / std), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    for steps in requests():
+        for _ in range(steps):
+            step()
+
+
+if __name__ == "__main__":
+    main()
