@@ -77,9 +77,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=training,
         )
         if training:
-            count = tf.cast(tf.size(inputs) // channels, variance.dtype)
+            count = inputs.shape[:3].num_elements()  # of values in a channel; unknown where the batch is
+            count = tf.cast(tf.size(inputs) // channels, variance.dtype) if count is None else count
             self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance * (count - 1) / count)  # the kernel's is the unbiased one
+            self._move(self.moving_variance, variance * ((count - 1) / count))  # the kernel's is the unbiased one
         return outputs
 
     def _moments(self, inputs, mask):

@@ -46,10 +46,6 @@ class Training:
         self.listeners: list[Listener] = listeners(self, changing=bool(callbacks))
         self.speed = Speed(run.config.global_batch)
         self.received: list[int] = []  # signals to stop
-        averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
-        self.evaluate = evaluator(
-            state.plain, averages, run.source.val, len(run.source.classes), run.config, run.strategy
-        )
         self.measure_statistics = statistics_function(run, state)
         self.phase: RunConfig | None = None
         self.run_steps: Callable[[tf.Tensor], Any] | None = None
@@ -79,6 +75,13 @@ class Training:
             "images_per_second": self.speed.overall,
             "best_val_accuracy": self.position.best,
         }
+
+    @functools.cached_property
+    def evaluate(self) -> Callable[[], Evaluation]:
+        """The evaluation on the validation images, made when it is first needed: the first step comes sooner."""
+        state, run = self.state, self.run
+        averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
+        return evaluator(state.plain, averages, run.source.val, len(run.source.classes), run.config, run.strategy)
 
     @property
     def epoch(self) -> int:

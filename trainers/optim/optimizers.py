@@ -66,8 +66,13 @@ class Rule:
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         i = self._get_variable_index(variable)  # type: ignore[attr-defined]
-        lr = tf.cast(learning_rate * self.lr_scale, tf.float32) * self.factors[i]
+        lr = learning_rate if self.factors[i] == 1 else learning_rate * self.factors[i]
         self.change(i, gradient, variable, lr, self.decay if decays(variable) else 0.0)
+
+    def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: tf.Tensor) -> None:
+        """The update of all variables, whose rate is scaled once for them all."""
+        rate = tf.cast(learning_rate, tf.float32) * self.lr_scale
+        super()._backend_update_step(gradients, variables, rate)  # type: ignore[misc]
 
     def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
         """One update of variable number i."""

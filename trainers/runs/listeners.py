@@ -95,15 +95,18 @@ class Dashboards(Listener):
 
     def __init__(self, run: Run, step: int):
         self.dashboard = Dashboard(run.folder if run.chief else None, step)
+        self.fresh = False  # whether the first images are to be shown
 
     def __exit__(self, *_: Any) -> None:
         self.dashboard.close()
 
     def start(self, training: "Training") -> None:
-        if training.position.step == 0:
-            self.dashboard.strip(first_images(training.run), 0)
+        self.fresh = training.position.step == 0
 
     def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
+        if self.fresh:  # not before the first step, which would come later for it
+            self.dashboard.strip(first_images(training.run), 0)
+            self.fresh = False
         if figures := lately(training):
             rate = {"images_per_second": training.speed.recent}
             self.dashboard.scalars(self.dashboard.train, training.position.step, figures | rate)
