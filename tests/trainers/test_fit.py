@@ -1,8 +1,6 @@
 """A run from its first file to its last figure."""
 
 import json
-import subprocess
-import sys
 
 import filelock
 import keras
@@ -14,7 +12,6 @@ import kcnn
 import trainers
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
-from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
 from trainers.loop import calls
 from trainers.run import Plan
@@ -126,19 +123,6 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
     assert np.trace(again["confusion"]) / 355 == pytest.approx(again["accuracy"])
     assert json.loads((finished.folder / "evaluation.json").read_text()) == again
     assert (finished.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_model_file_opens_in_a_fresh_process(finished, tmp_path):
-    images = next(iter(eval_batches(open_data("digits").val, batch=16, resolution=16, crop=1.0)))["image"].numpy()
-    np.save(tmp_path / "images.npy", images)
-    code = (
-        "import sys, numpy, keras; model = keras.saving.load_model(sys.argv[1]);"
-        "numpy.save(sys.argv[3], model(numpy.load(sys.argv[2]).astype('float32'), training=False))"
-    )
-    files = (finished.folder / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
-    subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
-    model, *_ = checkpoints.load_run(finished.folder)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images.astype("float32")), atol=1e-5)
 
 
 @pytest.mark.usefixtures("training_only")
