@@ -61,6 +61,13 @@ def allowed_seconds(item):
     return marker.args[0] if marker and marker.args[0] > 900 else 0
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """JPEGs cut from the two photographs that scikit-learn ships: photos/{train,val}/{china,flower}/*.jpg."""
