@@ -168,6 +168,8 @@ def check_devices(config: RunConfig, replicas: int) -> None:
 
 def check_stages(config: RunConfig, classes: int) -> None:
     """Raises InputError where the network has other weights at one of its resolutions, or cannot take one."""
+    if not (config.progressive or config.weights):
+        return  # the facts are drawn of the same network
     with abstract():
         sides = [*config.progressive, config.resolution]
         shapes = [[v.shape for v in network(sized(config, side), classes).weights] for side in sides]

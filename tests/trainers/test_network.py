@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
     return trainers.fit(TrainConfig(**flags, run_dir=str(folder)), own())
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("training_only")
 def test_an_arch_of_one_s_own_trains_resumes_and_is_evaluated(tmp_path):
     arch = kcnn.scale(kcnn.get("resnet-18"), width=0.125, depth=0.25)
     arch = dataclasses.replace(arch, name="slim", stages=arch.stages[:1])

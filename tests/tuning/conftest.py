@@ -1,7 +1,12 @@
+import importlib
+
 import pytest
 
 import tuning.trials.space
 import tuning.trials.sweep
+from trainers.runs import folders
+from trainers.runs.dashboards import Dashboard
+from trainers.runs.files import write_json
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -14,8 +19,16 @@ def quick_latency():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_cards():
-    """No test here looks at the card that a run leaves."""
+def figures_only():
+    """A search reads the figures of its runs: no test here looks at their pictures, verdicts, cards and networks."""
+
+    def conclude(run, position, result):
+        write_json(run.folder / folders.RESULT, result)
+        return {}
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.training.write_card", lambda *_: None)
+        patch.setattr(importlib.import_module("trainers.training"), "conclude", conclude)
+        patch.setattr(Dashboard, "strip", lambda *_: None)
+        patch.setattr(Dashboard, "confusion", lambda *_: None)
+        patch.setattr("trainers.runs.listeners.first_images", lambda run: None)
         yield

@@ -31,12 +31,6 @@ def told(capsys, main, *argv):
     return left.value.code, *capsys.readouterr()
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def base():
     return at_phi_0(SMALL).config

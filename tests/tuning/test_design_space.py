@@ -52,12 +52,6 @@ def written(path, errors):
     return rows
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_known_tables_get_the_right_verdicts_and_a_page(here, capsys):
     rng = np.random.default_rng(0)
     better, worse, same = rng.normal(0.2, 0.04, 30), rng.normal(0.26, 0.04, 30), rng.normal(0.26, 0.04, 30)
@@ -204,13 +198,14 @@ def test_help_teaches(capsys):
 
 @pytest.mark.slow
 def test_a_sweep_killed_twice_ends_as_if_it_had_not_been(tmp_path):
-    command = [sys.executable, "-m", "tuning.design_space", *FLAGS, "--epochs", "2", "--batch-size", "64", "--parallel",
+    flags = [word for word in FLAGS if word != SPACES[1]]  # of two spaces, the networks are one list all the same
+    command = [sys.executable, "-m", "tuning.design_space", *flags, "--epochs", "2", "--batch-size", "64", "--parallel",
                "2", "--run-dir", str(tmp_path / "s")]  # fmt: skip
 
     def lines():
         return read_lines(tmp_path / "s" / "results.jsonl")
 
-    for enough in (1, 5):
+    for enough in (1, 3):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while len(lines()) < enough:
             assert process.poll() is None
@@ -219,8 +214,8 @@ def test_a_sweep_killed_twice_ends_as_if_it_had_not_been(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert (figures["networks"], figures["failed"]) == (12, 0)
-    assert len({row["key"] for row in lines()}) == len(lines()) == 12
+    assert (figures["networks"], figures["failed"]) == (6, 0)
+    assert len({row["key"] for row in lines()}) == len(lines()) == 6
     for row in lines():  # one history each, whole
         metrics = read_lines(tmp_path / "s" / row["run_dir"] / "metrics.jsonl")
         assert [line["epoch"] for line in metrics if "val_accuracy" in line] == [1, 2]

@@ -22,8 +22,9 @@ from tuning.pages.search import show_trials
 from tuning.trials import service
 from tuning.trials.options import Limits, Ranges
 
+ARCH = "anynetx-d2x2-w64x512-g512"
 RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
-LIMITS = Limits(max_macs="4M")
+LIMITS = Limits(max_macs="400K")  # which the larger networks of the ranges exceed
 
 
 def main(*argv):
@@ -34,7 +35,7 @@ def main(*argv):
 
 
 def config(folder, **flags):
-    return TrainConfig(**{"arch": "resnet-18", "run_dir": str(folder), "epochs": 2, "batch_size": 128, **flags})
+    return TrainConfig(**{"arch": ARCH, "run_dir": str(folder), "epochs": 2, "batch_size": 128, **flags})
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,8 @@ def done(tmp_path_factory):
 def test_each_trial_is_a_run_within_the_limits(done):
     assert [row["trial"] for row in done.trials] == ["0", "1", "2"]
     for row in done.trials:
-        made = kcnn.facts("resnet-18", 10, **{k: row[k] for k in ("width", "depth", "resolution")})
-        assert (row["macs"], row["params"]) == (made.macs, made.params) and row["macs"] <= 4e6
+        made = kcnn.facts(ARCH, 10, **{k: row[k] for k in ("width", "depth", "resolution")})
+        assert (row["macs"], row["params"]) == (made.macs, made.params) and row["macs"] <= 4e5
         run = Path(row["run_dir"])
         assert folders.read_json(run / folders.RESULT)["val_accuracy"] == row["val_accuracy"] == row["score"]
         assert 0 < row["lost_seconds"] < row["seconds"]
@@ -96,18 +97,18 @@ def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypa
     monkeypatch.setattr("trainers.fit", lambda *_, **__: pytest.fail("it trains"))
     flags = [
         f"--{name.replace('_', '-')}={value}"
-        for name, value in (("arch", "resnet-18"), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))
+        for name, value in (("arch", ARCH), ("run_dir", done.folder), ("epochs", 2), ("batch_size", 128))
     ]
     for name in ("width", "depth", "resolution"):
         flags += [f"--{name}-range", *map(str, getattr(RANGES, f"{name}_range"))]
-    assert main(*flags, "--max-macs", "4M", "--max-trials", 3, "--json") == 0
+    assert main(*flags, "--max-macs", "400K", "--max-trials", 3, "--json") == 0
     out = capsys.readouterr().out
     told = json.loads(out.splitlines()[-1])
     assert told["trials"] == json.loads(json.dumps(done.trials)) and told["best"] == done.best
-    assert "winner     kcnn train --arch resnet-18" in out
+    assert f"winner     kcnn train --arch {ARCH}" in out
 
     assert main(*flags, "--max-macs", "5M", "--max-trials", 3) == 2
-    assert "holds another search: max-macs is 4M there, 5M here" in capsys.readouterr().err
+    assert "holds another search: max-macs is 400K there, 5M here" in capsys.readouterr().err
     assert callable(tuning.search)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import READ_ERRORS, Split, broken_files, reason
+from trainers.distribute.surroundings import visible_gpus
 
 
 def distribute(
@@ -31,6 +32,10 @@ def distribute(
         # Workers that might run out of data at different times would lose their static shapes.
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) and not visible_gpus():
+        # A CPU has its batches where they are made. TensorFlow's iterator over devices would fetch them by a pipeline
+        # of its own, whose end waits for a thread that sleeps for up to a minute.
+        return pipeline(tf.distribute.InputContext())
     return strategy.distribute_datasets_from_function(pipeline)
 
 

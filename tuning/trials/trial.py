@@ -1,7 +1,6 @@
 """A trial: a run of the trainer whose outcome and whose time are recorded."""
 
 import contextlib
-import gc
 import logging
 import time
 import traceback
@@ -177,5 +176,4 @@ def is_other_message(message: logging.LogRecord) -> bool:
 
 def forget() -> None:
     """Gives back what a network took: fifty trials need no more memory than one."""
-    keras.backend.clear_session()
-    gc.collect()
+    keras.backend.clear_session()  # it also collects garbage

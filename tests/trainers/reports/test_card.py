@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,16 +111,28 @@ def test_training_images_are_judged_as_validation_s_are(finished):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_resumed_for_longer_says_so(tmp_path, tiny):
-    folder = tmp_path / "run"
-    trainers.fit(TrainConfig(**tiny, epochs=1, run_dir=str(folder)))
+def test_a_run_resumed_for_longer_says_so(tmp_path, finished):
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     assert "To the bit they are the same only in runs with `--deterministic`" in read(folder)
-    result = trainers.fit(TrainConfig(resume=str(folder), epochs=2))
-    assert "after 2 epochs" in read(folder) and "started for 1 epoch and resumed for 2" in read(folder)
-    assert REPEAT.search(read(folder))[0].endswith("--epochs 2")
-    assert result.figures["epochs"] == 2
+    result = trainers.fit(TrainConfig(resume=str(folder), epochs=3))
+    assert "after 3 epochs" in read(folder) and "started for 2 epochs and resumed for 3" in read(folder)
+    assert REPEAT.search(read(folder))[0].endswith("--epochs 3")
+    assert result.figures["epochs"] == 3
 
 
+def test_the_command_on_the_card_plans_the_same_run(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(REPEAT.search(read(finished.folder))[0])
+    with pytest.raises(SystemExit) as left:
+        kcnn.train.main([*command[3:], "--dry-run", "--json"])
+    assert not left.value.code
+    plan = json.loads(capsys.readouterr().out.splitlines()[-1])
+    saved = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    assert plan["config"] == saved | {"run_dir": plan["config"]["run_dir"], "dry_run": True}
+    assert plan["run_dir"] != str(finished.folder)
+
+
+@pytest.mark.slow
 def test_the_command_on_the_card_gives_the_same_weights(tmp_path, tiny):
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in tiny.items()]
     first = ["python", "-m", "kcnn.train", *flags, "--epochs=1", "--deterministic", "--run-dir=logs/one"]
@@ -182,6 +196,7 @@ def test_few_images_seen_often_are_overfitted(few, tiny, tmp_path):
     assert any(line.startswith("`--weight-decay 0.0001` (now 0)") for line in figures["advice"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_rate_of_next_to_nothing_underfits(few, tiny, tmp_path):
     config = plain(few, tiny, epochs=5, lr=1e-6, schedule="constant", run_dir=str(tmp_path / "run"))
@@ -193,6 +208,7 @@ def test_a_rate_of_next_to_nothing_underfits(few, tiny, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_rate_beyond_all_bounds_diverges(few, tiny, tmp_path):
     config = plain(few, tiny, epochs=6, lr=30.0, optimizer="sgd", warmup_epochs=6.0, run_dir=str(tmp_path / "run"))

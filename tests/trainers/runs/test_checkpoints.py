@@ -4,7 +4,9 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -70,23 +72,30 @@ def whole(tmp_path_factory, short):
 
 
 # Where a run is stopped, one time after the other, and the step that it goes on from. A crash comes in the hook of a
-# batch or of an epoch (batch None), whose checkpoint is not written yet; a signal lets the run save.
+# batch or of an epoch (batch None); a signal lets the run save; a kill comes between the two names of a checkpoint that
+# is the best, with which the epoch is repeated.
 STOPS = [
     ("crash", 0, 0, 0),  # before there is a checkpoint
     (signal.SIGTERM, 0, 4, 5),
     ("crash", 0, None, 22),
     (signal.SIGINT, 1, 4, 27),
     ("crash", 1, 13, 33),  # the hook of step 36 comes before its checkpoint
+    ("kill", 1, None, 42),
 ]
 
 
-def test_a_run_stopped_again_and_again_is_the_run_that_never_stopped(tmp_path, short, whole, same_run):
+def test_a_run_stopped_again_and_again_is_the_run_that_never_stopped(tmp_path, short, whole, same_run, monkeypatch):
     folder = tmp_path / "run"
     config = TrainConfig(**short, run_dir=str(folder))
     for kind, epoch, batch, goes_on_at in STOPS:
         if kind == "crash":
             with pytest.raises(Crash):
                 trainers.fit(config, callbacks=[CrashAt(epoch, batch)])
+        elif kind == "kill":
+            with monkeypatch.context() as patch, pytest.raises(Crash):
+                patch.setattr(checkpoints, "link", crash_after(checkpoints.link, 0, Crash))
+                trainers.fit(config)
+            assert checkpoints.load(folder / "checkpoints" / "best.npz")[1]["step"] == 2 * STEPS
         else:
             before = signal.getsignal(kind)
             with pytest.raises(Interrupted, match=rf"{kind.name}: saved at step {goes_on_at}; go on with --resume"):
@@ -129,15 +138,14 @@ def crash_after(function, times, error=InputError):
     return limited
 
 
-def test_a_finished_run_goes_on_to_more_epochs(tmp_path, tiny):
-    config = TrainConfig(**tiny, epochs=1, run_dir=str(tmp_path / "run"))
-    trainers.fit(config)
+def test_a_finished_run_goes_on_to_more_epochs(tmp_path, whole):
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
     with pytest.raises(Crash):
-        trainers.fit(TrainConfig(resume=config.run_dir, epochs=2), callbacks=[CrashAt(1, 9)])
-    assert not (tmp_path / "run" / "result.json").exists()  # of the shorter run
-    more = trainers.fit(TrainConfig(resume=config.run_dir, epochs=2))
-    assert (more.figures["epochs"], more.figures["steps"]) == (2, 2 * STEPS)
-    assert [x["step"] for x in folders.read_metrics(more.folder) if "val_loss" in x] == [STEPS, 2 * STEPS]
+        trainers.fit(TrainConfig(resume=str(folder), epochs=3), callbacks=[CrashAt(2, 9)])
+    assert not (folder / "result.json").exists()  # of the shorter run
+    more = trainers.fit(TrainConfig(resume=str(folder), epochs=3))
+    assert (more.figures["epochs"], more.figures["steps"]) == (3, 3 * STEPS)
+    assert [x["step"] for x in folders.read_metrics(folder) if "val_loss" in x] == [STEPS, 2 * STEPS, 3 * STEPS]
 
 
 def test_other_classes_are_told(tmp_path, photos, tiny):
@@ -155,14 +163,6 @@ def test_other_classes_are_told(tmp_path, photos, tiny):
         (data / part / "flower").rename(data / part / "tree")
     with pytest.raises(InputError, match=r"the data's 2 classes are not the 2 .* new \['tree'\], missing \['flower'\]"):
         trainers.fit(TrainConfig(resume=str(folder)))
-
-
-def test_a_kill_between_a_checkpoint_s_two_names_loses_no_best(tmp_path, short, whole, monkeypatch, same_run):
-    folder = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(checkpoints, "link", crash_after(checkpoints.link, 1, Crash))
-        trainers.fit(TrainConfig(**short, run_dir=str(folder)))
-    same_run(trainers.fit(TrainConfig(resume=str(folder))), whole)
 
 
 # Checkpoints alone, without a run.

@@ -1,0 +1,78 @@
+"""Commands on photos, whole and broken ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kcnn.terminal import cli
+
+
+def command(*argv):
+    """The exit code of a command."""
+    return cli.main([str(a) for a in argv])
+
+
+def test_photos_are_trained_on_and_evaluated(shot, photos, capsys):
+    assert (shot.figures["data"], shot.figures["steps"], shot.figures["corrupt"]) == (str(photos), 6, 0)
+    assert not (shot.folder / "corrupt.txt").exists()
+    assert command("evaluate", shot.folder, "--json") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert figures["accuracy"] == pytest.approx(shot.figures["val_accuracy"]) and figures["images"] == 16
+    assert figures["loss"] == pytest.approx(shot.figures["val_loss"], rel=1e-4)
+    assert lines[0].startswith("16 images: loss ") and lines[-1] == f"confusion matrix: {figures['picture']}"
+    assert command("evaluate", shot.folder, "--split", "train", "--data", photos, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["images"] == 48
+
+
+@pytest.fixture
+def broken(photos, tmp_path):
+    """The photos, of which two for training are broken: (folder, paths)."""
+    data = tmp_path / "data"
+    for part in ("train", "val"):
+        for name in ("china", "flower"):
+            (data / part / name).mkdir(parents=True)
+            for file in sorted((photos / part / name).iterdir())[:8]:
+                (data / part / name / file.name).write_bytes(file.read_bytes())
+    paths = [data / "train" / "china" / "cut.jpg", data / "train" / "flower" / "empty.png"]
+    paths[0].write_bytes((photos / "val" / "china" / "0.jpg").read_bytes()[:200])
+    paths[1].write_bytes(b"")
+    return data, paths
+
+
+PHOTO_FLAGS = ["--arch=anynetx-d1x1-w64x512-g512", "--width=0.125", "--resolution=32", "--epochs=1"]
+
+
+@pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])
+def test_a_broken_image_ends_a_training_in_one_line(broken, here, capsys, batch):
+    data, paths = broken
+    assert command("train", *PHOTO_FLAGS, f"--batch-size={batch}", "--data", data, "--run-dir", "run") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert any(f"broken image {path}" in line for path in paths) and "--on-corrupt skip" in line
+
+
+@pytest.mark.usefixtures("training_only")
+def test_a_broken_image_of_validation_is_named(broken, here, capsys):
+    data, paths = broken
+    for path in paths:
+        path.unlink()
+    (data / "val" / "flower" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert command("train", *PHOTO_FLAGS, "--batch-size=16", "--data", data, "--run-dir", "run") == 2
+    assert f"broken image {data / 'val' / 'flower' / 'cut.jpg'}:" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_broken_images_can_be_left_out(broken, here, capsys):
+    data, paths = broken
+    flags = [*PHOTO_FLAGS, "--batch-size=16", "--data", data, "--run-dir", "run"]
+    assert command("train", *flags, "--on-corrupt=skip", "--json") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert (result["corrupt"], result["steps"]) == (2, 1)
+    assert result == json.loads(Path("run/result.json").read_text())
+    assert Path("run/corrupt.txt").read_text().splitlines() == [str(path) for path in paths]
+    text = "\n".join(lines)
+    assert "run        run" in text and "tensorboard --logdir" in text
+    for name in ("evaluate", "predict", "export"):
+        assert f"kcnn {name} run" in text

@@ -1,0 +1,55 @@
+"""Commands in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def process(*argv, cwd, **environment):
+    command = [sys.executable, "-m", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment)
+
+
+def test_a_process_says_one_line_and_leaves_with_2(tmp_path):
+    done = process("kcnn.train", "--strategy", "mirrored", "--replicas", "3", "--batch-size", "64", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "batch-size 64: a multiple of the 3 replicas is needed" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "jax"])
+def test_another_backend_is_one_line(tmp_path, backend):
+    """jax is not installed here, and would not do where it is."""
+    done = process("kcnn.train", "--dry-run", cwd=tmp_path, KERAS_BACKEND=backend)
+    assert done.returncode == 2 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kcnn: error: ") and f"{backend!r}" in line and "KERAS_BACKEND" in line
+
+
+def test_a_backend_that_is_there_and_cannot_train_is_one_line(tmp_path):
+    code = "import keras; keras.backend.backend = lambda: 'torch'; import trainers; trainers.fit"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "InputError: KERAS_BACKEND 'torch': training" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_ctrl_c_in_the_first_seconds_leaves_no_traceback(tmp_path, interrupted, seconds):
+    assert interrupted(["kcnn.train", "--epochs", "9999"], tmp_path, seconds) == (130, "", "")
+
+
+def test_kcnn_runs_its_commands(shot, tmp_path):
+    done = process("kcnn", "evaluate", shot.folder, "--json", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1])["accuracy"] == pytest.approx(shot.figures["val_accuracy"])
+
+
+@pytest.mark.slow
+def test_kcnn_exports(shot, tmp_path):
+    flags = ["--out", tmp_path / "served", "--signatures", "image", "--images", "4", "--json"]
+    done = process("kcnn", "export", shot.folder, *flags, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1])["path"] == str(tmp_path / "served" / "1")
