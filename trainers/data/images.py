@@ -16,6 +16,10 @@ from trainers.data.names import shown
 _DCT = "INTEGER_ACCURATE"
 # A JPEG's colours are stored coarser than its pixels and smoothed over neighbours, which a crop at its edge lacks.
 _MARGIN = 8
+# How many times larger than what it becomes a crop still is after a JPEG was decoded at less than its size: at 1 the
+# error against Pillow's resize is 1.4 to 4.4 levels of 256 on two photographs, at 2 it is 0.4 to 1.1.
+_GAP = 2
+_FLAT = 2**20  # numbers that are resized at once by the thread that has them
 
 # The errors of reading and decoding. TensorFlow's messages are bytes that hold names of files as they are.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
@@ -55,6 +59,10 @@ def train_image(
 
     The crop covers `crop_scale` of the area at a width to height of `crop_ratio` (Szegedy et al. 2015); where ten
     tries find none, it is the whole image. The integers `seed`, shape (2,), decide everything.
+
+    Where the crop of a JPEG is four times as large as what it becomes, or more, the picture is decoded at a half, a
+    quarter or an eighth of its size, which is less work; on photographs that moves a pixel by less than one level of
+    256 in the mean.
     """
     seeds = tf.random.split(seed, 2)
 
@@ -70,10 +78,12 @@ def train_image(
         )
         return tf.concat([begin[:2], size[:2]], 0)
 
-    image = _resize(_decode_box(checked(data), random_box), resolution)
+    image = _resize(_decode_box(checked(data), random_box, _GAP * resolution), resolution)
     if not flip:
         return image
-    return tf.cond(tf.random.stateless_uniform([], seeds[1]) < 0.5, lambda: image[:, ::-1], lambda: image)
+    # A slice with a stride of -1 takes forty times as long.
+    mirrored = tf.random.stateless_uniform([], seeds[1]) < 0.5
+    return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([False, mirrored, False]))
 
 
 def eval_image(
@@ -98,17 +108,32 @@ def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875) -> tf.Ten
     return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution)
 
 
-def _decode_box(header: Header, box: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """The pixels inside box(height, width) = (top, left, height, width); of a JPEG, no others are decoded."""
+def _decode_box(
+    header: Header, box: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], enough: int | None = None
+) -> tf.Tensor:
+    """The pixels inside box(height, width) = (top, left, height, width); of a JPEG, no others are decoded.
+
+    A JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size that leaves both sides of the box `enough`
+    pixels; without that, at its own.
+    """
     size = tf.cast(header.sizes[:2], tf.int32)
     inner = box(size[0], size[1])
 
-    def fused() -> tf.Tensor:
-        begin = tf.maximum(inner[:2] - _MARGIN, 0)
-        end = tf.minimum(inner[:2] + inner[2:] + _MARGIN, size)
+    def at(ratio: int) -> tf.Tensor:
+        corner, sides, whole = inner[:2] // ratio, inner[2:] // ratio, -(-size // ratio)
+        begin = tf.maximum(corner - _MARGIN, 0)
+        end = tf.minimum(corner + sides + _MARGIN, whole)
         window = tf.concat([begin, end - begin], 0)
-        pixels = tf.io.decode_and_crop_jpeg(header.data, window, channels=3, dct_method=_DCT)
-        return _cut(pixels, tf.concat([inner[:2] - begin, inner[2:]], 0))
+        pixels = tf.io.decode_and_crop_jpeg(header.data, window, channels=3, ratio=ratio, dct_method=_DCT)
+        return _cut(pixels, tf.concat([corner - begin, sides], 0))
+
+    def fused() -> tf.Tensor:
+        if enough is None:
+            return at(1)
+        halvings = tf.math.count_nonzero(
+            tf.reduce_min(inner[2:]) >= [2 * enough, 4 * enough, 8 * enough], dtype=tf.int32
+        )
+        return tf.switch_case(halvings, [lambda ratio=ratio: at(ratio) for ratio in (1, 2, 4, 8)])
 
     return tf.cond(header.kind == 0, fused, lambda: _cut(_decoded(header), inner))
 
@@ -124,8 +149,37 @@ def _cut(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    pixels = tf.image.resize(image, (resolution, resolution), antialias=True)
-    return tf.ensure_shape(tf.saturate_cast(tf.round(pixels), tf.uint8), (resolution, resolution, 3))
+    """uint8 (h, w, 3) to (resolution, resolution, 3): the pixels of `tf.image.resize(antialias=True)`, rounded.
+
+    Equal to the bit, in a quarter of the time: of a picture, ScaleAndTranslate adds up columns three numbers at a
+    time, but rows as a whole. So the rows are resized, the picture turned over, and its rows resized again.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    pixels = _resize_rows(tf.reshape(image, (height, width * 3)), resolution)
+    # As integers, since oneDNN's way to turn floats over wakes other threads, which costs more than the work.
+    pixels = tf.bitcast(tf.transpose(tf.bitcast(pixels, tf.int32)), tf.float32)
+    pixels = _resize_rows(tf.reshape(pixels, (width, 3 * resolution)), resolution)
+    pixels = tf.transpose(tf.reshape(tf.cast(tf.round(pixels), tf.uint8), (3 * resolution, resolution)))
+    return tf.reshape(pixels, (resolution, resolution, 3))
+
+
+def _resize_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
+    """(h, k) to float32 (count, k): means of rows, weighted by a triangle that is two new rows wide, or two old ones
+    where there are fewer of them.
+    """
+    height, length = tf.unstack(tf.shape(rows))
+    # What is one row high is not shared out among threads; but all of it, and not only what comes out, becomes floats.
+    flat = height * length <= _FLAT
+    shape = tf.where(flat, [1, 1, height, length], [1, height, 1, length])
+    scale = count / tf.cast(height, tf.float32)
+    means = tf.raw_ops.ScaleAndTranslate(
+        images=tf.reshape(rows, shape),
+        size=tf.where(flat, [1, count], [count, 1]),
+        scale=tf.where(flat, [1.0, scale], [scale, 1.0]),
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+    )
+    return tf.reshape(means, (count, length))
 
 
 def _decoded(header: Header) -> tf.Tensor:

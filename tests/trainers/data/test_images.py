@@ -7,6 +7,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from trainers.data import decode, eval_array, eval_image, train_image
+from trainers.data.headers import checked
+from trainers.data.images import _decode_box, _resize
 
 PHOTO = load_sample_images().images[0]  # (427, 640, 3)
 SMALL = Image.fromarray(PHOTO[100:160:2, 200:280:2])  # 40 x 30
@@ -137,3 +139,40 @@ def test_runs_inside_a_graph_with_a_static_shape():
     assert tf.function(lambda data: eval_image(data, 16)).get_concrete_function(
         tf.TensorSpec((), tf.string)
     ).structured_outputs.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 300), (64, 64), (427, 640), (700, 900)])
+@pytest.mark.parametrize("kind", ["photo", "pixels black or white"])
+def test_the_resize_is_tensorflows_to_the_bit_and_near_pillows(size, kind):
+    image = np.asarray(Image.fromarray(PHOTO).resize(size[::-1]))
+    if kind != "photo":
+        image = np.random.default_rng(0).integers(0, 2, (*size, 3)).astype(np.uint8) * 255
+    ours = _resize(tf.constant(image), 48).numpy()
+    theirs = tf.image.resize(image, (48, 48), antialias=True)
+    np.testing.assert_array_equal(ours, tf.cast(tf.round(theirs), tf.uint8), strict=True)
+    by_pillow = np.asarray(Image.fromarray(image).resize((48, 48), Image.BILINEAR))
+    assert np.abs(ours.astype(int) - by_pillow).max() <= 1
+
+
+@pytest.mark.parametrize("enough, ratio", [(165, 1), (164, 2), (83, 2), (82, 4), (41, 8), (1, 8), (None, 1)])
+def test_a_much_too_large_jpeg_is_decoded_at_less_than_its_size(enough, ratio):
+    data = encoded(Image.fromarray(PHOTO[:400, :400]), "JPEG", quality=95)
+    part = _decode_box(checked(tf.constant(data)), lambda height, width: tf.stack([16, 32, 352, 328]), enough).numpy()
+    blocks = by_pillow(data)[16 : 16 + 352, 32 : 32 + 328].reshape(352 // ratio, ratio, 328 // ratio, ratio, 3)
+    assert part.shape == (352 // ratio, 328 // ratio, 3)
+    assert np.abs(part - blocks.mean((1, 3))).mean() < (3 if ratio > 1 else 1e-9)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_pictures_that_are_far_too_large_are_cropped(kind):
+    data = tf.constant(ODD[kind])
+    image = train_image(data, 2, tf.constant((1, 2), tf.int64), crop_scale=(1.0, 1.0), flip=False)
+    assert image.shape == (2, 2, 3)
+
+
+def test_a_crop_of_a_large_photograph_is_near_pillows():
+    data = encoded(Image.fromarray(PHOTO[:400, :400]), "JPEG", quality=95)
+    options = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": False, "data": data}
+    expected = np.asarray(Image.fromarray(by_pillow(data)).resize((24, 24), Image.BILINEAR))
+    difference = np.abs(draw((0, 1), **options).astype(int) - expected)
+    assert 0 < difference.mean() < 1.5 and difference.max() < 16
