@@ -38,9 +38,9 @@ HELP = {
         " the network's).",
         "weights": "Start from the weights of this run, a folder of kcnn train, at its resolution (default: random "
         "weights). Where the data has other classes than the run's, the classifier starts anew.",
-        "freeze": "Leave a part of the network as it is, with the statistics of its batch normalization: backbone is all "
-        "but the classifier, and a number is the stem and the stages up to this one. It is faster, and safer with few "
-        "images.",
+        "freeze": "Leave a part of the network as it is, with the statistics of its batch normalization: backbone is "
+        "all but the classifier, and a number is the stem and the stages up to this one. It is faster, and safer with "
+        "few images.",
         "unfreeze_epoch": "Train all of the network from this epoch on, the first being 1. Until then a new classifier "
         "learns without shaking what the weights below know (default: never).",
         "features_only": "Compute what the frozen backbone makes of each image once, as evaluation sees the image, not "

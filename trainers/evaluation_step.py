@@ -8,10 +8,9 @@ import keras
 import tensorflow as tf
 
 from trainers.optim.losses import cross_entropy, one_hot
-from trainers.settings import RunConfig
 from trainers.state import State
 from trainers.step import current, random_states, write
-from trainers.transfer.parts import cut
+from trainers.transfer.parts import Parts
 
 Sums = dict[str, tf.Tensor]
 Views = Callable[[tf.Tensor], list[tf.Tensor]]
@@ -58,17 +57,14 @@ def eval_function(
     return evaluate
 
 
-def precise_function(
-    state: State, config: RunConfig, strategy: tf.distribute.Strategy
-) -> Callable[[Any, tf.Tensor], None]:
+def precise_function(state: State, parts: Parts, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
     """(iterator, n): sets the statistics of batch normalization to their means over n batches, for the weights that
-    are evaluated: the averages', where there are any. Statistics that `config.freeze` leaves as they are stay so.
+    are evaluated: the averages', where there are any. Those of the still part stay as they are.
 
     Wu and Johnson, 2021, "Rethinking Batch in BatchNorm" (https://arxiv.org/abs/2105.07576), section 3: moving
     averages lag behind the weights, and those of averaged weights were never measured on them.
     """
-    parts, replicas = cut(state.plain, config), strategy.num_replicas_in_sync
-    model = parts.trained
+    model, replicas = parts.trained, strategy.num_replicas_in_sync
     averages = dict(zip(map(id, state.model.weights), state.ema, strict=bool(state.ema)))
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [(v, layer.momentum) for layer in layers for v in (layer.moving_mean, layer.moving_variance)]

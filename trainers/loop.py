@@ -231,7 +231,7 @@ def statistics_function(run: Run, state: State, phase: RunConfig) -> Callable[[]
     if not run.config.precise_bn:
         return lambda: None
     with run.strategy.scope():
-        function = precise_function(state, phase, run.strategy)
+        function = precise_function(state, cut(state.plain, phase), run.strategy)
     return lambda: function(iter(training_data(run, run.config, 0)), tf.constant(run.config.precise_bn))
 
 

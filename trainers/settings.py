@@ -126,10 +126,8 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
     if own_network is not None:  # nor does a recipe change it
         flags = replace(flags, drop=None, drop_path=None, bn_momentum=None)
     check(flags)
-    check_start(flags, own_network is not None)
     arch = architecture(flags) if own_network is None else own_or_named(flags.arch)
-    if not own_network:
-        check_stage(flags.freeze, arch)
+    check_freeze(flags, arch)
     flags = replace(flags, resolution=arch.resolution)
     strategy = strategy_name(flags.strategy, flags.replicas)
     settled: dict[str, Any] = {
@@ -176,24 +174,22 @@ def started(config: TrainConfig) -> TrainConfig:
         return config
     values = read(path)
     side, stem = values.get("resolution"), values.get("stem", "auto")
-    if not number(side):
+    if not isinstance(side, int):
         raise InputError(f"{path}: resolution {side!r}: a number of pixels is needed; it was changed by hand")
     stem = which_stem(own_or_named(values.get("arch", TrainConfig.arch)), side, stem)
     return replace(config, resolution=config.resolution or side, stem=stem if config.stem == "auto" else config.stem)
 
 
-def check_start(flags: TrainConfig, own_network: bool) -> None:
-    """Raises InputError where random weights would stay as they are, or a network of one's own has no such stage."""
-    if flags.freeze != "none" and not (flags.weights or own_network):
+def check_freeze(flags: TrainConfig, arch: Arch) -> None:
+    """Raises InputError where random weights would stay as they are, and for a stage that the network does not have."""
+    own, stages = not arch.stages, len(arch.stages)  # of one's own it starts from the weights that it has
+    if flags.freeze == "none":
+        return
+    if not (flags.weights or own):
         raise InputError(f"freeze {flags.freeze!r}: random weights would stay random; give --weights, too")
-    if own_network and flags.freeze not in ("none", "backbone"):
-        raise InputError(f"freeze {flags.freeze!r}: a network of your own has no stages; none or backbone is needed")
-
-
-def check_stage(freeze: str, arch: Arch) -> None:
-    """Raises InputError for a stage to freeze that the network does not have."""
-    if freeze not in ("none", "backbone") and int(freeze) > len(arch.stages):
-        raise InputError(f"freeze {freeze!r}: {arch.name} has {len(arch.stages)} stages; none, backbone or 1 to that")
+    if flags.freeze != "backbone" and int(flags.freeze) > stages:
+        known = "none or backbone" if own else f"none, backbone or a stage from 1 to {stages}"
+        raise InputError(f"freeze {flags.freeze!r}: {arch.name} has {stages} stages; {known} is needed")
 
 
 def grown(config: TrainConfig) -> TrainConfig:

@@ -130,7 +130,7 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
 
 
 def placed(config: TrainConfig) -> TrainConfig:
-    """The configuration with absolute paths of what it reads, which a resumed run must find from any working directory."""
+    """The configuration with absolute paths of what it reads: a resumed run may start in another working directory."""
     places: dict[str, Any] = {
         key: str(Path(value).absolute())
         for key in ("data", "data_dir", "weights")
