@@ -1,13 +1,13 @@
 """A network cut in two: the part that stays as it is, and the part that is trained."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from kcnn.errors import InputError
+from kcnn.pyramid import inputs_of, layer_of, leading_to
 from trainers.settings import RunConfig
 
 
@@ -69,28 +69,18 @@ def place(layer: keras.layers.Layer) -> float:
 
 def classifier(model: keras.Model) -> set[int]:
     """The ids of the layers from the last one with weights on, with the dropout right before it."""
-    first = next((layer for layer in above(model.outputs[0]) if layer.weights), None)
-    if first is None:
+    tensors = list(leading_to(model.outputs[:1]))
+    x = next((x for x in tensors if layer_of(x).weights), None)
+    if x is None:
         raise InputError(f"freeze 'backbone': the network {model.name} has no layer with weights")
-    moving = {id(first)}
-    while isinstance(before := source(inputs(first)[0]), keras.layers.Dropout):
-        moving.add(id(before))
-        first = before
-    for layer in model.layers:  # in the order of their calls
-        if any(id(source(x)) in moving for x in inputs(layer)):
-            moving.add(id(layer))
+    moving = {id(layer_of(x))}
+    while isinstance(layer_of(x := inputs_of(x)[0]), keras.layers.Dropout):
+        moving.add(id(layer_of(x)))
+    taken = {id(layer_of(x)): inputs_of(x) for x in tensors}
+    for layer in map(id, model.layers):  # in the order of their calls
+        if any(id(layer_of(x)) in moving for x in taken.get(layer, ())):
+            moving.add(layer)
     return moving
-
-
-def above(tensor: keras.KerasTensor) -> Iterator[keras.layers.Layer]:
-    """The layers that lead to a tensor, the nearest ones first."""
-    seen, pending = set(), [tensor]
-    while pending:
-        layer = source(pending.pop(0))
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
-            pending += inputs(layer)
 
 
 def boundary(outputs: list[keras.KerasTensor], moving: set[int]) -> list[keras.KerasTensor]:
@@ -98,26 +88,13 @@ def boundary(outputs: list[keras.KerasTensor], moving: set[int]) -> list[keras.K
     edge: dict[int, keras.KerasTensor] = {}
     seen, pending = set(), list(outputs)
     while pending:
-        tensor = pending.pop(0)
-        layer = source(tensor)
-        if id(layer) not in moving:
-            edge[id(tensor)] = tensor
-        elif id(layer) not in seen:
-            seen.add(id(layer))
-            pending += inputs(layer)
+        x = pending.pop(0)
+        if id(layer_of(x)) not in moving:
+            edge[id(x)] = x
+        elif id(x) not in seen:
+            seen.add(id(x))
+            pending += inputs_of(x)
     return list(edge.values())
-
-
-def inputs(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
-    """The tensors that go into a layer; none go into the input itself."""
-    if isinstance(layer, keras.layers.InputLayer):
-        return []
-    return layer.input if isinstance(layer.input, list) else [layer.input]
-
-
-def source(tensor: keras.KerasTensor) -> keras.layers.Layer:
-    """The layer that a tensor comes out of, for which Keras has no public name."""
-    return tensor._keras_history.operation
 
 
 def alone(tensors: list[Any]) -> Any:
