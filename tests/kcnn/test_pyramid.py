@@ -63,7 +63,7 @@ def test_without_a_classifier():
     """All other layers and weights have the same names, and the output is what the classifier reads."""
     headless, whole = small("mobilenet-v3-small"), small("mobilenet-v3-small", 10)
     paths = [v.path for v in headless.weights]
-    assert paths + ["logits/kernel", "logits/bias"] == [v.path for v in whole.weights]
+    assert [*paths, "logits/kernel", "logits/bias"] == [v.path for v in whole.weights]
     assert headless.output_shape == whole.get_layer("logits").input.shape == (None, 1024)
     assert kcnn.any_size(headless)(np.zeros((2, 75, 40, 3), "float32")).shape == (2, 1024)
     assert kcnn.facts("resnet-18", classes=0).params == kcnn.facts("resnet-18").params - 513 * 1000
@@ -75,7 +75,7 @@ def test_a_classifier_of_any_size_and_its_maps():
     assert [x.shape[-1] for x in kcnn.features(model).outputs] == [16, 32, 64, 128]
 
 
-def test_what_cannot_be_is_one_line(tmp_path):
+def test_what_cannot_be_is_one_line():
     with pytest.raises(InputError, match="its layer head2_flatten needs images of one size"):
         kcnn.any_size(small("vgg-11"))
     for stages, says in (

@@ -12,7 +12,7 @@ from kcnn.errors import InputError
 from trainers.config import TrainConfig
 from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
-from trainers.transfer.start import start_from_run
+from trainers.transfer.start import same_network, start_from_run
 
 DIGITS = tuple("0123456789")
 
@@ -53,10 +53,16 @@ def test_other_networks_are_refused(tiny, finished):
     for flags, says in (
         ({"arch": "resnet-18"}, f"its network is .*-w0.125; with --arch {tiny['arch']}"),
         ({"width": 0.25}, "its network is"),
-        ({"stem": "standard"}, "has another stem; leave out --stem"),
     ):
         with pytest.raises(InputError, match=says):
             start_from_run(str(finished.folder), config(tiny, finished.folder, **flags), DIGITS)
+
+
+def test_another_stem_is_told():
+    small, standard = (resolve(TrainConfig(arch="resnet-18", resolution=side)) for side in (32, 224))
+    same_network("run", small, small.arch)
+    with pytest.raises(InputError, match="has another stem; leave out --stem"):
+        same_network("run", small, standard.arch)
 
 
 def test_damaged_and_unfinished_runs_are_refused(tiny, finished, copied, tmp_path):
