@@ -23,7 +23,7 @@ SHAPES, TEXTURES = ("disc", "triangle", "square"), ("stripes", "dots", "checks")
 NEW = tuple(zip(SHAPES, TEXTURES, strict=True))
 OLD = tuple((shape, texture) for shape in SHAPES for texture in TEXTURES if (shape, texture) not in NEW)
 NETWORK = {"arch": "resnet-18", "width": 0.25, "resolution": 64, "stem": "standard"}
-SCRATCH = {"recipe": "small-data", "mixup": 0.0, "mix_off_epochs": 0, "ema": 0.0}  # which need more steps than these
+SCRATCH = {"recipe": "small-data", "mixup": 0.0, "mix_off_epochs": 0, "ema": 0.0, "lr_base": 1.6e-2}  # as steps are few
 WAYS: dict[str, dict[str, Any]] = {
     "scratch": SCRATCH,
     "scratch, 4 x as long": SCRATCH,
