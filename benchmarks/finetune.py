@@ -4,7 +4,7 @@ python -m benchmarks.finetune            # pictures drawn here, 3 seeds: some si
 
 The source has six classes, a shape filled with a texture each; the new classes are three other pairs. Each seed draws
 other training images; all are measured on the same images that none has seen. CPU is what the whole call of
-`trainers.fit` took, and what its epochs took, without building, tracing and the card.
+`trainers.fit` took, and what the steps of its epochs took, without building, tracing, the features and the card.
 """
 
 import argparse
