@@ -71,7 +71,7 @@ def picture(shape: str, texture: str, draws: np.random.Generator) -> Image.Image
     turn, period = draws.uniform(0, math.pi), draws.uniform(9, 13)
     along = np.cos(2 * math.pi / period * (x * math.cos(turn) + y * math.sin(turn)) + draws.uniform(0, 6))
     across = np.cos(2 * math.pi / period * (y * math.cos(turn) - x * math.sin(turn)) + draws.uniform(0, 6))
-    pattern = along > 0 if texture == "stripes" else along + across > 0.6
+    pattern = {"stripes": along > 0, "dots": along + across > 0.6, "checks": along * across > 0}[texture]
     colors = draws.integers(0, 256, (3, 3))
     ground = np.clip(colors[0] + draws.normal(0, 10, (SIDE, SIDE, 3)), 0, 255)
     filled = np.where(pattern[..., None], colors[1], colors[2]) + draws.normal(0, 5, (SIDE, SIDE, 3))
@@ -81,7 +81,8 @@ def picture(shape: str, texture: str, draws: np.random.Generator) -> Image.Image
     if shape == "disc":
         ImageDraw.Draw(mask).ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=255)
     else:
-        ImageDraw.Draw(mask).regular_polygon((cx, cy, radius), 3, rotation=draws.uniform(0, 360), fill=255)
+        sides = {"triangle": 3, "square": 4}[shape]
+        ImageDraw.Draw(mask).regular_polygon((cx, cy, radius), sides, rotation=draws.uniform(0, 360), fill=255)
     pixels = np.where(np.asarray(mask)[..., None] > 0, np.clip(filled, 0, 255), ground)
     return Image.fromarray(pixels.astype(np.uint8))
 

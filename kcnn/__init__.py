@@ -11,6 +11,7 @@ from kcnn.arch import Arch, Aux, Stage, Style, compound, scale  # noqa: E402
 from kcnn.builder import build  # noqa: E402
 from kcnn.errors import InputError  # noqa: E402
 from kcnn.families import get, names  # noqa: E402
+from kcnn.pyramid import any_size, features  # noqa: E402
 
 __all__ = [
     "Arch",
@@ -19,9 +20,11 @@ __all__ = [
     "InputError",
     "Stage",
     "Style",
+    "any_size",
     "build",
     "compound",
     "facts",
+    "features",
     "get",
     "names",
     "scale",

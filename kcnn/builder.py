@@ -42,6 +42,8 @@ def build(
 
     Input: (batch, resolution, resolution, channels), pixel values from 0 to 255 (normalization is the first
     layer). Output: logits (batch, classes), float32 whatever the precision.
+    classes: 0 leaves the classifier out: the output is what it would read, the head's features (batch, features), of
+    the layers' dtype. All other layers and weights are the same. For maps of features see `kcnn.features`.
     width, depth: multipliers, see `scale`. resolution: pixels, the architecture's own by default.
     dropout, drop_path: rates of the head's dropout and of stochastic depth, which grows linearly from block to
     block up to this; the architecture's own by default; families without a place for one ignore it.
@@ -49,6 +51,7 @@ def build(
     `Arch.small` says.
     aux: whether the network gets its auxiliary heads, for training: outputs are then a list, the logits first and
     then those of each of `Arch.aux`, if it has any. All other layers have the names that they have without.
+    For images of any height and width see `kcnn.any_size`.
     Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
     """
     if "keras" not in sys.modules:
@@ -62,6 +65,8 @@ def build(
     if weights is not None:
         raise InputError(f"weights {shown(weights)}: no pretrained weights are known for {arch.name}; leave it None")
     ends = Ends.of(arch, classes, channels, dropout, drop_path, aux)
+    if aux and not classes:
+        raise InputError("aux True: auxiliary heads classify, so classes of 1 or more are needed")
     drawn = assemble(outline, arch, ends)
     if not in_stateless_scope():
         refuse_absurd(drawn, arch.resolution)
@@ -111,7 +116,7 @@ class Ends:
     ) -> "Ends":
         """Checks the values; None takes the architecture's own. Raises InputError for what is no such number."""
         return cls(
-            whole("classes", classes, MOST_CLASSES),
+            whole("classes", classes, MOST_CLASSES, 0),
             whole("channels", channels, MOST_CHANNELS),
             rate("dropout", arch.dropout if dropout is None else dropout),
             rate("drop_path", arch.drop_path if drop_path is None else drop_path),
@@ -120,7 +125,7 @@ class Ends:
 
 
 def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
-    """Makes the network with its classifiers; `layers` is the module that has them, kcnn.layers or kcnn.outline.
+    """Makes the network with its classifiers; `layers` is the module that has layers, kcnn.layers or kcnn.outline.
 
     Raises InputError for a resolution that it cannot take.
     """
@@ -133,7 +138,7 @@ def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
         raise InputError(
             f"resolution {arch.resolution} is too small for {arch.name}: {least} pixels at least"
         ) from error
-    logits = classify(layers, x, ends.classes, "logits")
+    logits = classify(layers, x, ends.classes, "logits") if ends.classes else x
     if ends.aux:
         logits = [logits, *(classify(layers, x, ends.classes, f"aux{k}") for k, x in enumerate(others, 1))]
     return layers.Model(inputs, logits, name=arch.name)

@@ -35,6 +35,7 @@ def train(
     kcnn train --arch resnet-50 --data photos/    # photos/{train,val}/CLASS/*.jpg
     kcnn train --arch resnet-18 --width 0.5 --data tfds:cifar10 --epochs 30
     kcnn train --show-recipe a2                   # a paper's settings, in full
+    kcnn train --arch resnet-50 --data few/ --weights logs/resnet-50-photos-...
     kcnn train --resume logs/resnet-50-photos-... # after a crash
 
     Flags win over --config, and --config wins over the recipe. A run can be

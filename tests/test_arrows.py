@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # The rooms of kcnn that make and measure networks: each imports only those before it.
 ROOMS = (
     *("errors", "terminal", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "builder"),
-    *("analysis", "scaling"),
+    *("analysis", "scaling", "pyramid"),
 )
 WITH_KERAS = {"layers"}
 COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "__main__"}

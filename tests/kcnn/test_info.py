@@ -85,7 +85,7 @@ def test_a_plot(capsys, tmp_path):
         (["resnet-18", "--phi", "nan"], "phi nan"),
         (["resnet-18", "--phi", "2", "--beta", "1e308"], "phi 2: the width would be multiplied by 1e+308^2"),
         (["regnetx-d9999-w24-a36.44-m2.49-g8"], "depth 9999"),
-        (["resnet-18", "--classes", "0"], "classes 0"),
+        (["resnet-18", "--classes", "-1"], "classes -1"),
         (["resnet-18", "--classes", "9" * 400], "classes 99999"),
         (["resnet-18", "--resolution", "9" * 400], "resolution 99999"),
         (["resnet-18", "--batch-size", "9" * 400], "batch 99999"),

@@ -101,7 +101,8 @@ class Dashboards(Listener):
         self.dashboard.close()
 
     def start(self, training: "Training") -> None:
-        self.fresh = training.position.step == 0
+        # Features are no pictures.
+        self.fresh = training.position.step == 0 and not training.config.features_only
 
     def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         if self.fresh:  # not before the first step, which would come later for it
