@@ -1,0 +1,290 @@
+"""Where weights come from: --weights imagenet | keras | timm/NAME[.TAG] | torchvision/NAME | FILE | RUN."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from kcnn.arch import Arch
+from kcnn.errors import InputError, shown
+from kcnn.families import get
+from kcnn.notation import from_data
+from kcnn.weights import known
+from kcnn.weights.conventions import Conventions, Library, conventions, is_share
+from kcnn.weights.keras_names import KERAS
+from kcnn.weights.loading import Report, fill, match
+from kcnn.weights.maps import Names
+from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
+from kcnn.weights.torch_names import TIMM, TORCHVISION
+
+FORMS = "imagenet, keras, timm/NAME[.TAG], torchvision/NAME, a file of weights or the folder of a run"
+TABLES: dict[Library, Mapping[str, Names]] = {"timm": TIMM, "torchvision": TORCHVISION, "keras": KERAS}
+TITLES = {"timm": "timm", "torchvision": "torchvision", "keras": "keras.applications", "kcnn": "kcnn"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights that were found and opened, and what they expect of the network.
+
+    label: how messages call them. names: the rules of the library's names; None for our own. stem: the one that they
+    were trained with. classes: the names of their classes, where these are known.
+    """
+
+    label: str
+    library: Library
+    tensors: Tensors
+    names: Names | None
+    conventions: Conventions
+    stem: Literal["standard", "small"] = "standard"
+    classes: tuple[str, ...] | None = None
+
+    def apply(self, arch: Arch) -> Arch:
+        """Returns the architecture, scaled and with its stem, as these weights expect it."""
+        return self.conventions.apply(arch)
+
+    def fill(self, model: Any) -> Report:
+        """Sets the network's weights. Raises InputError where they do not fit."""
+        layers = [layer.name for layer in model.layers if layer.weights]
+        found = match(layers, self.tensors, self.names)
+        return fill(model, found, f"weights {self.label!r}", self.conventions.blue_first)
+
+
+def find(source: Any, arch: Arch) -> Pretrained:
+    """Finds and opens the weights of a source for an architecture; what is downloaded is kept by who downloads it.
+
+    Raises InputError for an unknown source, for one that has no weights of this network, and for a damaged file.
+    """
+    if not isinstance(source, str | Path) or not str(source):
+        raise InputError(f"weights {shown(source)}: {FORMS} are possible")
+    source = str(source)
+    if source == "imagenet":
+        best = known.best(arch.name)
+        if best is None:
+            raise InputError(f"weights imagenet: no public ones are known for {arch.name}; `kcnn info --weights` lists all")
+        return find(best, arch)
+    if source == "keras":
+        return of_keras(arch)
+    library, _, name = source.partition("/")
+    if library in ("timm", "torchvision") and name and "/" not in name:
+        return of_hub(source, library, name, arch)  # type: ignore[arg-type]
+    path = Path(source)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return of_run(path, arch)
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        what = "a folder that is no run" if path.is_dir() else "neither a known source nor a file"
+        raise InputError(f"weights {shown(source)}: this is {what}; {FORMS} are possible")
+    return of_file(path, arch)
+
+
+def of_file(path: Path, arch: Arch) -> Pretrained:
+    """Opens a file, and tells from the names of its tensors whose they are."""
+    tensors = open_file(path)
+    if tensors.about.get("format") == "kcnn":
+        return of_ours(tensors, arch)
+    if tensors.layout == "keras" and any(name.startswith(("stem1_", "stage1_")) for name in tensors.shapes):
+        return Pretrained(str(path), "kcnn", tensors, None, Conventions())
+    config = read_json(path.with_name("config.json")) or {}
+    config = config if isinstance(config, dict) else {}
+    name = str(config.get("architecture") or tensors.about.get("architecture") or "")
+    if not name:
+        name = next((part for part in (path.stem, path.parent.name) if part.startswith("tf_")), "")
+    library = whose(tensors, arch)
+    if library is None:
+        raise InputError(
+            f"weights {str(path)!r}: {unknown(arch, tensors.layout)}, and none of its {len(tensors.shapes)} tensors "
+            f"has a name of ours; the first is {min(tensors.shapes)}"
+        )
+    inner = config.get("pretrained_cfg", config)
+    return pretrained(str(path), library, tensors, arch, name, inner if isinstance(inner, dict) else {})
+
+
+def unknown(arch: Arch, layout: str) -> str:
+    libraries = "keras.applications" if layout == "keras" else "timm and torchvision"
+    if layout == "keras" and arch.family == "resnet":
+        return f"keras.applications' ResNets have the stride on the first 1x1, as {arch.name}-v1 here"
+    if layout == "torch" and arch.family == "resnet-v1":
+        return f"PyTorch's ResNets have the stride on the 3x3, as {arch.name.removesuffix('-v1')} here"
+    return f"no network like {arch.name} is known of {libraries}"
+
+
+def family(arch: Arch) -> str:
+    """Returns the key of the network in the tables of names."""
+    return "vgg-bn" if arch.family == "vgg" and arch.style.norm else arch.family
+
+
+def whose(tensors: Tensors, arch: Arch) -> Library | None:
+    """Tells which library names tensors so: by the classifier's name, or else by the stem's. None for neither."""
+    libraries: tuple[Library, ...] = ("keras",) if tensors.layout == "keras" else ("timm", "torchvision")
+    tables = [(library, TABLES[library][family(arch)]) for library in libraries if family(arch) in TABLES[library]]
+    leaf = "/kernel" if tensors.layout == "keras" else ".weight"
+    for library, names in tables:
+        if f"{names.logits}{leaf}" in tensors.shapes:
+            return library
+    for library, names in tables:
+        stem = names.rules.get("stem1_conv", "")
+        words = (names.pair or "{}").format(stem, stem).split() if isinstance(stem, str) else []
+        if words and f"{words[0]}{leaf}" in tensors.shapes:
+            return library
+    return tables[0][0] if tables else None
+
+
+def pretrained(
+    label: str, library: Library, tensors: Tensors, arch: Arch, name: str = "", config: Mapping[str, Any] | None = None
+) -> Pretrained:
+    """Returns tensors with the library's names and conventions. Raises InputError where it has no such network."""
+    key = family(arch)
+    if key not in TABLES[library]:
+        raise InputError(f"weights {label!r}: {unknown(arch, tensors.layout)}")
+    config = config or {}
+    name = name or arch.name.replace("-", "_")
+    rules = conventions(library, arch.family, name, config)
+    classes = known.imagenet_classes() if str(config.get("tag", "")).endswith("in1k") or library == "keras" else None
+    return Pretrained(label, library, tensors, TABLES[library][key], rules, classes=classes)
+
+
+# Keras
+
+
+def of_keras(arch: Arch) -> Pretrained:
+    """Downloads keras.applications' weights by its own means, into ~/.keras, and reads them out of its network."""
+    name = known.KERAS_NAMES.get(arch.name)
+    if name is None:
+        raise InputError(f"weights keras: {unknown(arch, 'keras')}")
+    import keras
+
+    try:
+        model = getattr(keras.applications, name)(weights="imagenet")
+    except Exception as error:  # its downloader raises plain Exception
+        raise InputError(f"weights keras: {name} cannot be downloaded ({brief(error)})") from error
+    return pretrained(f"keras/{name}", "keras", of_model(model, f"keras/{name}"), arch)
+
+
+# The Hugging Face hub
+
+
+def of_hub(source: str, library: Library, name: str, arch: Arch) -> Pretrained:
+    """Downloads timm's or torchvision's weights from the Hugging Face hub, where timm keeps both."""
+    check_name(source, library, name, arch)
+    name, _, tag = name.partition(".")
+    repository = known.repository(library, name, tag)
+    path = download(source, repository, "model.safetensors")
+    config = read_json(download(source, repository, "config.json")) or {}
+    inner = config.get("pretrained_cfg", {}) | {"tag": repository.partition(".")[2]}
+    tensors = replace(open_file(path), where=repository)
+    # timm names its tensors alike, whoever trained them.
+    return pretrained(f"timm/{repository}", "timm", tensors, arch, repository, inner)
+
+
+def check_name(source: str, library: str, name: str, arch: Arch) -> None:
+    """Raises InputError for a name of a network that is not the one that is built."""
+    if library == "torchvision" and name in known.NOT_THE_PAPERS:
+        raise InputError(f"weights {source!r}: {known.NOT_THE_PAPERS[name]}")
+    meant = get(name.partition(".")[0])
+    if meant.name != arch.name and not arch.name.startswith(f"{meant.name}-"):
+        raise InputError(f"weights {source!r}: these are of {meant.name}, and {arch.name} is to be built")
+
+
+def download(source: str, repository: str, file: str) -> Path:
+    """Fetches a file of timm's repository on the hub, or finds it in the cache. Raises InputError."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise InputError(f"weights {source!r} need huggingface_hub: pip install 'kcnn[weights]'") from None
+    try:
+        return Path(huggingface_hub.hf_hub_download(f"timm/{repository}", file))
+    except Exception as error:  # from the network, the hub or the cache
+        raise InputError(
+            f"weights {source!r}: {file} of timm/{repository} cannot be downloaded from the Hugging Face hub "
+            f"({type(error).__name__}: {brief(error)})"
+        ) from error
+
+
+# Our own
+
+
+def of_ours(tensors: Tensors, arch: Arch) -> Pretrained:
+    """Opens what `kcnn export --format safetensors` wrote, with the architecture as it was built."""
+    try:
+        stored = from_data(json.loads(tensors.about["arch"]))
+        classes = json.loads(tensors.about.get("classes", "[]"))
+        crop, method = json.loads(tensors.about.get("crop", "null")), tensors.about.get("interpolation")
+        if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+            raise ValueError("its class names are no list of names")
+    except (KeyError, ValueError, RecursionError, TypeError) as error:
+        raise InputError(f"weights {tensors.where!r}: no metadata of kcnn's ({brief(error)})") from error
+    return ours(tensors.where, tensors, stored, crop, method, tuple(classes) or None)
+
+
+def ours(
+    label: str, tensors: Tensors, stored: Arch, crop: Any, method: Any, classes: tuple[str, ...] | None
+) -> Pretrained:
+    """Returns weights of a network of ours, which is built again just as it was but for resolution and dropout."""
+
+    def rows(arch: Arch) -> Arch:
+        if arch.name != stored.name:
+            raise InputError(f"weights {label!r}: these are of {stored.name}, and {arch.name} is to be built")
+        kept = {key: getattr(arch, key) for key in ("resolution", "dropout", "drop_path")}
+        return replace(stored, **kept)
+
+    method = method if method in ("bilinear", "bicubic") else None
+    crop = float(crop) if is_share(crop) else None
+    return Pretrained(label, "kcnn", tensors, None, Conventions({}, rows, crop, method), classes=classes)
+
+
+def of_run(folder: Path, arch: Arch) -> Pretrained:
+    """Opens the best checkpoint of a run, or its last one; its configuration tells its conventions."""
+    checkpoints = folder / "checkpoints"
+    steps = sorted(checkpoints.glob("step-*.npz"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)])
+    path = checkpoints / "best.npz"
+    if not path.is_file():
+        if not steps:
+            raise InputError(f"weights {str(folder)!r}: the run has no checkpoint")
+        path = steps[-1]
+    values = read_yaml(folder / "config.yaml")
+    stored = values.get("arch")
+    style: dict[str, Any] = {}
+    rows = None
+    if isinstance(stored, dict):
+        base = from_data(stored)
+        style, rows = vars(base.style), base
+    name = rows.name if rows else stored
+    if not isinstance(name, str):
+        raise InputError(f"{folder / 'config.yaml'}: arch {shown(name)}: a name is needed")
+    stem, pixels = values.get("stem"), values.get("resolution")
+    if stem not in ("standard", "small"):
+        stem = "small" if isinstance(pixels, int) and pixels <= arch.small else "standard"
+    crop, method = values.get("eval_crop"), values.get("interpolation")
+    found = Conventions(
+        style,
+        lambda arch: with_options(arch, rows, str(folder)),
+        crop if is_share(crop) else None,
+        method if method in ("bilinear", "bicubic") else None,
+    )
+    classes = read_json(folder / "classes.json")
+    names = tuple(classes) if isinstance(classes, list) and all(isinstance(c, str) for c in classes) else None
+    return Pretrained(str(folder), "kcnn", open_checkpoint(path), None, found, stem, names)
+
+
+def with_options(arch: Arch, stored: Arch | None, label: str) -> Arch:
+    """Returns the architecture with the options of the stored one's blocks, which its weights may have brought."""
+    if stored is None or len(stored.stages) != len(arch.stages):
+        return arch
+    pairs = zip(arch.stages, stored.stages, strict=True)
+    return replace(arch, stages=tuple(replace(s, options=t.options) if s.block == t.block else s for s, t in pairs))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the values of a run's configuration. Raises InputError for a damaged one."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")[: 2**20])
+        if not isinstance(data, dict):
+            raise ValueError("no mapping")
+        return data
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({brief(error)})") from error
