@@ -103,11 +103,11 @@ KERAS = {
         block="block{n:+1}_",
         logits="predictions",
     ),
-    "inception-v3": Names({"stem._conv": UNNAMED, "path.*": UNNAMED}, logits="predictions"),
+    "inception-v3": Names({r"stem\d_conv": UNNAMED, r"path\d_\d[ab]?": UNNAMED}, logits="predictions"),
     "inception-resnet-v2": Names(
         {
-            "stem._conv": UNNAMED,
-            "path.*": UNNAMED,
+            r"stem\d_conv": UNNAMED,
+            r"path\d_\d[ab]?": UNNAMED,
             "stage2_expand": "/block35_{b}_conv",
             "stage4_expand": "/block17_{b}_conv",
             "stage6_expand": "/block8_{b}_conv",

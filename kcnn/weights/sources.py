@@ -142,11 +142,25 @@ def pretrained(
     config = config or {}
     name = name or arch.name.replace("-", "_")
     rules = conventions(library, arch.family, name, config)
+    if "normalization:0/mean" in tensors.shapes:
+        rules = replace(rules, style={**rules.style, **own_input(tensors)})
     classes = known.imagenet_classes() if str(config.get("tag", "")).endswith("in1k") or library == "keras" else None
     return Pretrained(label, library, tensors, TABLES[library][key], rules, classes=classes)
 
 
 # Keras
+
+
+def own_input(tensors: Tensors) -> dict[str, tuple[float, ...]]:
+    """Returns the mean and deviation of keras.applications' EfficientNet, whose first layer holds them.
+
+    The published ones keep the deviation in place of the variance, and the network divides by its root once more.
+    """
+    mean, variance = (tensors.read(f"normalization:0/{leaf}").ravel().tolist() for leaf in ("mean", "variance"))
+    if len(mean) != 3 or len(variance) != 3 or not all(0 < v < 100 for v in variance):
+        raise InputError(f"weights {tensors.where!r}: mean {mean} and variance {variance} of its input are no colours'")
+    twice = all(abs(v - s) < 1e-3 for v, s in zip(variance, (0.229, 0.224, 0.225), strict=True))
+    return {"mean": tuple(255 * m for m in mean), "std": tuple(255 * (v if twice else v**0.5) for v in variance)}
 
 
 def of_keras(arch: Arch) -> Pretrained:

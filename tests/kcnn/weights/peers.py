@@ -69,3 +69,41 @@ def difference(arch, path, model, side):
     ours = kcnn.build(arch, weights=path, resolution=side)
     x = pixels(side)
     return apart(ours(x, training=False).numpy(), torch_logits(model, x, style))
+
+
+def keras_model(name, side):
+    """A network of keras.applications for inputs of this side, with weights that leave nothing at its usual value."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(
+        weights=None, classifier_activation=None, **({} if "VGG" in name else {"input_shape": (side, side, 3)})
+    )
+    draw = np.random.default_rng(1)
+    for v in model.weights:
+        if v.name in ("bias", "beta", "moving_mean"):
+            v.assign(draw.normal(0, 0.1, v.shape))
+        elif v.name in ("gamma", "moving_variance"):
+            v.assign(draw.uniform(0.7, 1.4, v.shape))
+        elif v.name == "mean":
+            v.assign([0.485, 0.456, 0.406])
+        elif v.name == "variance":
+            v.assign([0.052, 0.05, 0.051])
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return model
+
+
+def keras_logits(name, model, x):
+    """Logits of pixels from 0 to 255, which the module of a network prepares as its weights expect."""
+    import keras
+
+    module = {
+        "VGG": "vgg16", "ResNet50V2": "resnet_v2", "ResNet101V2": "resnet_v2", "ResNet152V2": "resnet_v2",
+        "ResNet": "resnet", "DenseNet": "densenet", "MobileNetV3": "mobilenet_v3", "MobileNetV2": "mobilenet_v2",
+        "MobileNet": "mobilenet", "EfficientNet": "efficientnet", "Xception": "xception",
+        "InceptionV3": "inception_v3", "InceptionResNetV2": "inception_resnet_v2",
+    }  # fmt: skip
+    prepare = getattr(keras.applications, next(m for start, m in module.items() if name.startswith(start)))
+    return model(prepare.preprocess_input(x.copy()), training=False).numpy()
