@@ -7,6 +7,7 @@ from typing import Any
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
+from trainers.recipes import PLAIN
 from trainers.runs.typed import brief
 
 MOST_REPLICAS = 4096  # on one machine: making that many devices takes seconds
@@ -74,6 +75,16 @@ def check(config: TrainConfig) -> None:
     need("augment_layers", lambda v: 1 <= v <= 100, "a whole number from 1 to 100")
     need("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
     need("mix_off_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
+    need("freeze", lambda v: v in ("none", "backbone") or 0 < number(v) < 10_000, "none, backbone or a stage's number")
+    if config.freeze == "none":
+        need("unfreeze_epoch", lambda v: False, "--freeze, without which nothing is frozen,")
+    need("unfreeze_epoch", lambda v: 2 <= v <= (config.epochs or 0), f"an epoch from 2 to the last, {config.epochs},")
+    if config.features_only:
+        need("freeze", lambda v: v == "backbone", "backbone with features-only")
+        need("unfreeze_epoch", lambda v: False, "no epoch with features-only, whose features are computed once,")
+        need("progressive", lambda v: False, "no stages with features-only, whose features are computed once,")
+        for key, plain in PLAIN.items():
+            need(key, lambda v, plain=plain: v == plain, f"{plain} with features-only, which augments nothing,")
     need("val_split", lambda v: 0 < v < 1, "a share between 0 and 1")
     need("warmup_epochs", lambda v: v <= config.epochs, f"at most the run's {config.epochs} epochs")
     need("min_lr", lambda v: v <= config.lr, f"at most the peak learning rate, {config.lr:g},")
@@ -91,6 +102,11 @@ def check(config: TrainConfig) -> None:
     if config.loss == "focal":  # it is defined for images of one class
         for key in ("mixup", "cutmix"):
             need(key, lambda v: not v, "0 with the loss focal")
+
+
+def number(value: str) -> int:
+    """The number that a text of digits is, or 0."""
+    return int(value) if re.fullmatch(r"\d{1,4}", value, re.ASCII) else 0
 
 
 def is_text(value: str) -> bool:

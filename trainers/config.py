@@ -36,7 +36,15 @@ HELP = {
         "the network's).",
         "bn_momentum": "A moving statistic of batch normalization keeps this share of its old value in a step (default:"
         " the network's).",
-        "weights": "Start from these weights (default: random ones).",
+        "weights": "Start from the weights of this run, a folder of kcnn train, at its resolution (default: random "
+        "weights). Where the data has other classes than the run's, the classifier starts anew.",
+        "freeze": "Leave a part of the network as it is, with the statistics of its batch normalization: backbone is "
+        "all but the classifier, and a number is the stem and the stages up to this one. It is faster, and safer with "
+        "few images.",
+        "unfreeze_epoch": "Train all of the network from this epoch on, the first being 1. Until then a new classifier "
+        "learns without shaking what the weights below know (default: never).",
+        "features_only": "Compute what the frozen backbone makes of each image once, as evaluation sees the image, not "
+        "augmented, and train the classifier on that, in seconds. It implies --freeze backbone.",
     },
     "Data": {
         "data": "Train on digits (embedded, offline), on tfds:NAME, or on a folder with train/ and val/, each with one "
@@ -65,7 +73,7 @@ HELP = {
     },
     "Training": {
         "recipe": f"Take the settings of this recipe, which other flags override: {', '.join(RECIPES)} (default: "
-        "digits for the data digits, else default).",
+        "finetune with --weights, else digits for the data digits, else default).",
         "epochs": "Pass over the training images this many times.",
         "batch_size": "A step sees this many images, over all replicas: the global batch.",
         "accumulate_steps": "Sum the gradients of this many batches before an update, which acts as a batch that many "
@@ -128,6 +136,7 @@ PARSING: dict[str, dict[str, Any]] = {
     "progressive": {"consume_multiple": True, "negative": ""},
     "step_epochs": {"consume_multiple": True, "negative": ""},
     "dry_run": {"negative": ""},
+    "features_only": {"negative": ""},
 }
 # What may change when a run goes on: how long and where it runs, not what it computes.
 RESUMABLE = (
@@ -184,6 +193,9 @@ class TrainConfig:
     drop_path: float | None = None
     bn_momentum: float | None = None
     weights: str | None = None
+    freeze: str = "none"
+    unfreeze_epoch: int | None = None
+    features_only: bool = False
 
     data: str = "digits"
     data_dir: str | None = None

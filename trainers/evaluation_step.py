@@ -10,6 +10,7 @@ import tensorflow as tf
 from trainers.optim.losses import cross_entropy, one_hot
 from trainers.state import State
 from trainers.step import current, random_states, write
+from trainers.transfer.parts import Parts
 
 Sums = dict[str, tf.Tensor]
 Views = Callable[[tf.Tensor], list[tf.Tensor]]
@@ -56,14 +57,14 @@ def eval_function(
     return evaluate
 
 
-def precise_function(state: State, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
+def precise_function(state: State, parts: Parts, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
     """(iterator, n): sets the statistics of batch normalization to their means over n batches, for the weights that
-    are evaluated: the averages', where there are any.
+    are evaluated: the averages', where there are any. Those of the still part stay as they are.
 
     Wu and Johnson, 2021, "Rethinking Batch in BatchNorm" (https://arxiv.org/abs/2105.07576), section 3: moving
     averages lag behind the weights, and those of averaged weights were never measured on them.
     """
-    model, replicas = state.plain, strategy.num_replicas_in_sync
+    model, replicas = parts.trained, strategy.num_replicas_in_sync
     averages = dict(zip(map(id, state.model.weights), state.ema, strict=bool(state.ema)))
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [(v, layer.momentum) for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
@@ -76,7 +77,7 @@ def precise_function(state: State, strategy: tf.distribute.Strategy) -> Callable
         values = [(v, averages[id(v)]) for v in model.trainable_variables if averages]
         draws = [(s, tf.zeros(s.shape, s.dtype)) for s in seeds]
         with keras.StatelessScope([*zeros, *values, *draws]) as scope:
-            model(tf.cast(batch["image"], tf.float32), training=True)
+            parts(tf.cast(batch["image"], tf.float32), training=True)
         # From zero a statistic moves by 1 - momentum of the batch's.
         return [current(scope, v) / (1 - momentum) for v, momentum in statistics]
 

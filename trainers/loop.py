@@ -28,6 +28,7 @@ from trainers.runs.progress import Speed
 from trainers.settings import RunConfig
 from trainers.state import State, precision
 from trainers.step import train_function
+from trainers.transfer.parts import cut
 
 CALL_SECONDS = 2.0  # at most for the steps of one call: so long a signal or the progress bar waits
 
@@ -48,9 +49,14 @@ class Training:
         self.received: list[int] = []  # signals to stop
         averages = list(zip(state.model.weights, state.ema, strict=True)) if state.ema else []
         self.evaluate = evaluator(
-            state.plain, averages, run.source.val, len(run.source.classes), run.config, run.strategy
+            cut(state.plain, run.config).trained if run.config.features_only else state.plain,
+            averages,
+            run.source.val,
+            len(run.source.classes),
+            run.config,
+            run.strategy,
         )
-        self.measure_statistics = statistics_function(run, state)
+        self.measure_statistics: Callable[[], None] = lambda: None
         self.phase: RunConfig | None = None
         self.run_steps: Callable[[tf.Tensor], Any] | None = None
 
@@ -98,12 +104,13 @@ class Training:
             getattr(listener, event)(self, *more)
 
     def enter_phase(self) -> None:
-        """Compiles the step and opens the data anew where the resolution or the augmentation changes."""
+        """Compiles the step and opens the data anew where resolution, augmentation or what is frozen changes."""
         phase = phase_of(self.config, self.epoch)
         if phase != self.phase:
             self.phase = phase
             feed = iter(training_data(self.run, phase, self.position.step))
             self.run_steps = functools.partial(phase_function(self.run, self.state, phase), feed)
+            self.measure_statistics = statistics_function(self.run, self.state, phase)
 
     def train_epoch(self) -> None:
         """Forward, backward, update: a few steps a call, from wherever the epoch is to its end."""
@@ -218,13 +225,13 @@ def synchronize(model: keras.Model, over_replicas: bool) -> None:
             layer.synchronized = over_replicas
 
 
-def statistics_function(run: Run, state: State) -> Callable[[], None]:
+def statistics_function(run: Run, state: State, phase: RunConfig) -> Callable[[], None]:
     """A function that measures batch normalization's statistics on the first batches; without --precise-bn, it does
     nothing."""
     if not run.config.precise_bn:
         return lambda: None
     with run.strategy.scope():
-        function = precise_function(state, run.strategy)
+        function = precise_function(state, cut(state.plain, phase), run.strategy)
     return lambda: function(iter(training_data(run, run.config, 0)), tf.constant(run.config.precise_bn))
 
 

@@ -30,7 +30,6 @@ def network(config: RunConfig, classes: int, aux: bool = False) -> keras.Model:
         classes,
         dropout=config.drop,
         drop_path=config.drop_path,
-        weights=config.weights,
         stem="standard",
         aux=aux,
     )

@@ -1,5 +1,5 @@
-"""What changes over the epochs of a run besides its learning rate (resolution, augmentation, mixing), and the batches
-of each phase.
+"""What changes over the epochs of a run besides its learning rate (resolution, augmentation, mixing, what is frozen),
+and the batches of each phase.
 """
 
 from dataclasses import replace
@@ -23,7 +23,8 @@ def phases(config: RunConfig) -> list[tuple[int, RunConfig]]:
     """
     sides = [*config.progressive, config.resolution]
     unmixed = config.epochs - config.mix_off_epochs if config.mixup or config.cutmix else config.epochs
-    starts = {i * config.epochs // len(sides) for i in range(len(sides))} | ({unmixed} - {config.epochs})
+    changes = {unmixed, (config.unfreeze_epoch or 1) - 1} - {config.epochs}
+    starts = {i * config.epochs // len(sides) for i in range(len(sides))} | changes
     return [(start, at(config, sides, start, unmixed)) for start in sorted(starts)]
 
 
@@ -39,6 +40,7 @@ def at(config: RunConfig, sides: list[int], epoch: int, unmixed: int) -> RunConf
         erase=config.erase * strength,
         mixup=config.mixup * mixed,
         cutmix=config.cutmix if mixed else 0.0,  # cutmix has no strength that could grow
+        freeze="none" if config.unfreeze_epoch and epoch + 1 >= config.unfreeze_epoch else config.freeze,
     )
 
 

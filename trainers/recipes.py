@@ -42,6 +42,12 @@ STRIKES_BACK: Settings = {
     "augment_std": 0.5, "augment_layers": 2, "augment_probability": 0.5, "eval_crop": 0.95,
 }  # fmt: skip
 
+# Images as evaluation sees them: those of --features-only.
+PLAIN: Settings = {
+    "crop_scale": 1.0, "flip": False, "augment": "none", "color_jitter": 0.0, "erase": 0.0, "repeats": 1, "mixup": 0.0,
+    "cutmix": 0.0, "mix_off_epochs": 0,
+}  # fmt: skip
+
 COOKBOOK: dict[str, Recipe] = {
     "default": Recipe(
         "fits most networks and folders of images without a search",
@@ -56,10 +62,16 @@ COOKBOOK: dict[str, Recipe] = {
     "small-data": Recipe(
         "a few thousand images of your own: strong regularization, an average of the weights",
         "TrivialAugment (https://arxiv.org/abs/2103.10158), mixup (https://arxiv.org/abs/1710.09412)",
-        # With --weights, add --layer-decay 0.8 (https://arxiv.org/abs/2106.08254) and a tenth of the learning rate.
         {"epochs": 60, "batch_size": 32, "lr_base": 4e-3, "warmup_epochs": 3.0, "clip_norm": 1.0, "crop_scale": 0.25,
          "augment": "trivialaugment", "mixup": 0.2, "mix_off_epochs": 10, "erase": 0.1, "drop": 0.2,
          "bn_momentum": 0.9, "ema": 0.998},
+    ),
+    "finetune": Recipe(
+        "for --weights: a low rate, lower still below, and mild augmentation",
+        "ConvNeXt (https://arxiv.org/abs/2201.03545), table 6, rate and length for small data ours; statistics: "
+        "https://arxiv.org/abs/1805.08974, appendix",
+        {"epochs": 20, "batch_size": 32, "lr_base": 4e-3, "weight_decay": 0.01, "layer_decay": 0.8,
+         "warmup_epochs": 1.0, "clip_norm": 1.0, "crop_scale": 0.5, "bn_momentum": 0.9},
     ),
     "fast": Recipe(
         "a good result in a sixth of the default's epochs",
@@ -151,8 +163,10 @@ COOKBOOK: dict[str, Recipe] = {
 RECIPES: dict[str, Settings] = {name: DEFAULT | recipe.changes for name, recipe in COOKBOOK.items()}
 
 
-def choose(data: str) -> str:
-    """The name of the recipe for this data, where the user names none."""
+def choose(data: str, weights: str | None = None) -> str:
+    """The name of the recipe for this data and these weights to start from, where the user names none."""
+    if weights:
+        return "finetune"
     return "digits" if data == "digits" else "default"
 
 

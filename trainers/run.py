@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import tensorflow as tf
 
@@ -15,6 +15,9 @@ from trainers.data import Source
 from trainers.distribute import workers
 from trainers.runs.typed import checked
 from trainers.settings import RunConfig
+
+if TYPE_CHECKING:
+    from trainers.transfer.start import Start
 
 Scalars = dict[str, float]
 SERIES = ("loss", "correct", "grad_norm", "lr")  # the figures of a step
@@ -48,6 +51,7 @@ class Run:
     facts: kcnn.Facts
     plan: Plan
     class_weights: tuple[float, ...] | None
+    start: "Start | None" = None  # what the network starts from, if not from random weights
 
     @property
     def chief(self) -> bool:

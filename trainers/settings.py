@@ -8,13 +8,15 @@ from typing import Any, Literal
 import yaml
 
 from kcnn.arch import GROWTH, Arch, compound, number
+from kcnn.builder import resolve as scaled
+from kcnn.builder import which_stem
 from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.checks import bounded, check
 from trainers.config import Augment, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
 from trainers.distribute.surroundings import compiled_by_xla, strategy_name
-from trainers.recipes import RECIPES, choose, stretched
+from trainers.recipes import PLAIN, RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
 from trainers.runs.typed import brief
 
@@ -36,6 +38,9 @@ class RunConfig:
     drop_path: float
     progressive: tuple[int, ...]
     weights: str | None
+    freeze: str
+    unfreeze_epoch: int | None
+    features_only: bool
 
     data: str
     data_dir: str | None
@@ -122,6 +127,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
         flags = replace(flags, drop=None, drop_path=None, bn_momentum=None)
     check(flags)
     arch = architecture(flags) if own_network is None else own_or_named(flags.arch)
+    check_freeze(flags, arch)
     flags = replace(flags, resolution=arch.resolution)
     strategy = strategy_name(flags.strategy, flags.replicas)
     settled: dict[str, Any] = {
@@ -141,11 +147,14 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
 def filled(config: TrainConfig) -> TrainConfig:
     """The flags with the recipe's values, the precision and the learning rate filled in."""
     bounded(config)
-    name = config.recipe or choose(config.data)
+    name = config.recipe or choose(config.data, config.weights)
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
-    config, recipe = grown(config), RECIPES[name]
+    config, recipe = grown(started(config)), RECIPES[name]
     recipe = recipe | stretched(recipe, config.epochs or recipe["epochs"])
+    if config.features_only:
+        recipe = recipe | PLAIN
+        config = replace(config, freeze="backbone" if config.freeze == "none" else config.freeze)
     unset = {key: value for key, value in recipe.items() if getattr(config, key) is None}
     if config.phi and "resolution" in unset and config.gamma:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
@@ -156,6 +165,31 @@ def filled(config: TrainConfig) -> TrainConfig:
     if config.lr is None and config.lr_base is not None and config.batch_size is not None:
         config = replace(config, lr=config.lr_base * config.batch_size * config.accumulate_steps / 256)
     return config
+
+
+def started(config: TrainConfig) -> TrainConfig:
+    """The flags with the resolution and the stem of the run whose weights are asked for, where they name none."""
+    path = Path(config.weights or "", "config.yaml")
+    if not config.weights or not path.is_file() or (config.resolution and config.stem != "auto"):
+        return config
+    values = read(path)
+    side, stem = values.get("resolution"), values.get("stem", "auto")
+    if not isinstance(side, int):
+        raise InputError(f"{path}: resolution {side!r}: a number of pixels is needed; it was changed by hand")
+    stem = which_stem(own_or_named(values.get("arch", TrainConfig.arch)), side, stem)
+    return replace(config, resolution=config.resolution or side, stem=stem if config.stem == "auto" else config.stem)
+
+
+def check_freeze(flags: TrainConfig, arch: Arch) -> None:
+    """Raises InputError where random weights would stay as they are, and for a stage that the network does not have."""
+    own, stages = not arch.stages, len(arch.stages)  # of one's own it starts from the weights that it has
+    if flags.freeze == "none":
+        return
+    if not (flags.weights or own):
+        raise InputError(f"freeze {flags.freeze!r}: random weights would stay random; give --weights, too")
+    if flags.freeze != "backbone" and int(flags.freeze) > stages:
+        known = "none or backbone" if own else f"none, backbone or a stage from 1 to {stages}"
+        raise InputError(f"freeze {flags.freeze!r}: {arch.name} has {stages} stages; {known} is needed")
 
 
 def grown(config: TrainConfig) -> TrainConfig:
@@ -180,8 +214,6 @@ def grown(config: TrainConfig) -> TrainConfig:
 
 def architecture(flags: TrainConfig) -> Arch:
     """The network that the flags describe, scaled as it will be built."""
-    from kcnn.builder import resolve as scaled  # which imports Keras
-
     growth = {key: value for key in GROWTH if (value := getattr(flags, key)) is not None}
     arch = compound(own_or_named(flags.arch), flags.phi, **growth)
     arch = scaled(arch, flags.width, flags.depth, flags.resolution, flags.stem)

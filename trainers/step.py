@@ -13,6 +13,7 @@ from trainers.optim.optimizers import decays, l2, learning_rate
 from trainers.run import SERIES
 from trainers.settings import RunConfig
 from trainers.state import State
+from trainers.transfer.parts import Parts, cut
 
 Series = dict[str, tf.Tensor]
 Tensors = list[tf.Tensor]
@@ -21,7 +22,7 @@ Tensors = list[tf.Tensor]
 class Gradients(NamedTuple):
     """The gradient of a loss, and the other figures of the same images.
 
-    gradients: one for each trainable variable, of the sum of w loss / N over the images, N the global batch and w the
+    gradients: one for each variable in training, of the sum of w loss / N over the images, N the global batch and w the
     weight of an image's class. loss: that sum, in nats. correct: the number of images that are right. share: the sum
     of w / N. statistics: those of batch normalization after these images.
     """
@@ -85,11 +86,12 @@ def replica_step(
     """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm.
 
     All state is in the variables of the state. `graph` is the state's network for images of another size, whose own
-    variables are not used. With `config.sam` the gradient is that of the weights w + sam g / |g|: Foret et al., 2021
-    (https://arxiv.org/abs/2010.01412), equation 2.
+    variables are not used. Of what `config.freeze` leaves as it is, no gradient is computed. With `config.sam` the
+    gradient is that of the weights w + sam g / |g|: Foret et al., 2021 (https://arxiv.org/abs/2010.01412), equation 2.
     """
-    own = Variables.of(state.model)
-    gradients_at = gradient_function(state, config, replicas, class_weights, graph or state.model)
+    parts = cut(state.model, config)
+    own = Variables.of(parts.trained)
+    gradients_at = gradient_function(state, config, replicas, class_weights, parts, graph)
 
     @tf.autograph.experimental.do_not_convert
     def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -111,31 +113,38 @@ def replica_step(
             gradients = [g * tf.minimum(1.0, config.clip_norm / length) for g in gradients]
         if l2(state.optimizer):
             gradients = decayed(gradients, own.weights, weights, l2(state.optimizer) * unit)
-        update(state, config, gradients, first.statistics, index)
+        update(state, config, own, gradients, first.statistics, index)
         return first.loss, first.correct, norm
 
     return step
 
 
 def gradient_function(
-    state: State, config: RunConfig, replicas: int, class_weights: Sequence[float] | None, graph: keras.Model
+    state: State,
+    config: RunConfig,
+    replicas: int,
+    class_weights: Sequence[float] | None,
+    own: Parts,
+    graph: keras.Model | None = None,
 ) -> Callable[[dict[str, tf.Tensor], tf.Tensor, Tensors], Gradients]:
     """(batch, index of the step, weights) -> the gradient of one replica's images at these weights.
 
     A random draw depends on (seed, step, replica, layer) alone. The images go through the network in
     `config.accumulate_steps` parts, one after the other.
     """
-    parts, seeds = config.accumulate_steps, random_states(graph)
-    forward_backward = forward_backward_function(state, config, class_weights, graph)
+    seen = cut(graph, config) if graph else own
+    parts, seeds = config.accumulate_steps, random_states(seen.trained)
+    forward_backward = forward_backward_function(state, config, class_weights, seen)
     # Layers that talk to other replicas cannot do so from within a function of their own.
     if config.jit or (parts > 1 and not (config.sync_bn and replicas > 1)):
         forward_backward = tf.function(forward_backward, jit_compile=config.jit, reduce_retracing=False)
-    start = Variables.of(state.model).statistics
+    start = Variables.of(own.trained).statistics
 
     def gradients_at(batch: dict[str, tf.Tensor], index: tf.Tensor, weights: Tensors) -> Gradients:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         images, labels = (tf.split(batch[key], parts) for key in ("image", "label"))
         statistics: Tensors = [tf.convert_to_tensor(s.value) for s in start]
+        still = [tf.convert_to_tensor(v.value) for v in own.still_weights]
         sums: Any = None
         for i in range(parts):
             # A key for each random layer, and the last one for mixing.
@@ -143,7 +152,7 @@ def gradient_function(
             # One part after the other, or all would be in memory at once.
             with tf.control_dependencies(tf.nest.flatten(sums or ())):
                 *new, statistics = forward_backward(
-                    tf.cast(images[i], tf.float32), labels[i], keys, statistics, weights
+                    tf.cast(images[i], tf.float32), labels[i], keys, statistics, weights, still
                 )
                 sums = new if sums is None else tf.nest.map_structure(tf.add, sums, new)
         gradients, loss, correct, share = sums
@@ -153,17 +162,17 @@ def gradient_function(
 
 
 def forward_backward_function(
-    state: State, config: RunConfig, class_weights: Sequence[float] | None, graph: keras.Model
+    state: State, config: RunConfig, class_weights: Sequence[float] | None, parts: Parts
 ) -> Callable[..., Gradients]:
-    """(images float32, labels, keys, statistics, weights) -> the gradient at these weights, by automatic
-    differentiation, of the loss against mixed and smoothed targets.
+    """(images float32, labels, keys, statistics, weights, still) -> the gradient at these weights, by automatic
+    differentiation, of the loss against mixed and smoothed targets. still: the weights that stay as they are.
     """
-    variables, optimizer, classes = Variables.of(graph), state.optimizer, state.plain.output_shape[-1]
-    loss_of, aux_weights = loss_function(config), [a.weight for a in config.arch.aux]
+    variables, optimizer, classes = Variables.of(parts.trained), state.optimizer, state.plain.output_shape[-1]
+    loss_of = loss_function(config)
     weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
     def forward_backward(
-        images: tf.Tensor, labels: tf.Tensor, keys: Tensors, statistics: Tensors, weights: Tensors
+        images: tf.Tensor, labels: tf.Tensor, keys: Tensors, statistics: Tensors, weights: Tensors, still: Tensors
     ) -> Gradients:
         *draws, key = keys
         images, targets = mix(
@@ -176,13 +185,14 @@ def forward_backward_function(
             *zip(variables.seed_states, draws, strict=True),
             *zip(variables.statistics, statistics, strict=True),
             *zip(variables.weights, weights, strict=True),
+            *zip(parts.still_weights, still, strict=True),
         ]
         with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
             tape.watch(weights)
-            outputs = graph(images, training=True)
+            outputs = parts(images, training=True)
             logits, *others = outputs if isinstance(outputs, list) else [outputs]
             loss, *aux = (tf.reduce_sum(loss_of(x, targets) * share) / config.global_batch for x in (logits, *others))
-            objective = loss + sum(w * x for w, x in zip(aux_weights, aux, strict=True))
+            objective = loss + sum(w * x for w, x in zip(parts.aux, aux, strict=True))
             if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
                 objective = optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, weights)
@@ -211,19 +221,22 @@ def decayed(gradients: Tensors, variables: Sequence[keras.Variable], weights: Te
     return [g + decay * w if decays(v) else g for g, v, w in zip(gradients, variables, weights, strict=True)]
 
 
-def update(state: State, config: RunConfig, gradients: Tensors, statistics: Tensors, index: tf.Tensor) -> None:
+def update(
+    state: State, config: RunConfig, variables: Variables, gradients: Tensors, statistics: Tensors, index: tf.Tensor
+) -> None:
     """Moves the weights by the optimizer's rule, takes over the new statistics, and lets the average follow:
     average += (1 - decay) (weights - average)."""
     context = tf.distribute.get_replica_context()
-    variables = Variables.of(state.model)
     state.optimizer.apply(gradients, variables.weights)
     if statistics:
         write(context, variables.statistics, statistics)
     if state.ema:
         # The average of the first steps follows faster, or it would remember the random start.
         decay = tf.minimum(config.ema, (1.0 + tf.cast(index, tf.float32)) / (10.0 + tf.cast(index, tf.float32)))
-        weights = [v.value for v in state.model.weights]
-        write(context, state.ema, weights, lambda old, new: old.assign_sub((1 - decay) * (old - new)))
+        moving = {id(v) for v in (*variables.weights, *variables.statistics)}
+        pairs = zip(state.ema, state.model.weights, strict=True)
+        averages, weights = zip(*((average, v.value) for average, v in pairs if id(v) in moving), strict=True)
+        write(context, averages, list(weights), lambda old, new: old.assign_sub((1 - decay) * (old - new)))
     state.step.assign_add(1)
 
 

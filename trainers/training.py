@@ -33,6 +33,8 @@ from trainers.runs.resuming import enter, go_on
 from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
+from trainers.transfer.features import featured
+from trainers.transfer.start import Start, start_from_run
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ def fit(
         started = time.perf_counter()
         state = make(run, model)
         position = go_on(run, state)
+        if run.start and run.chief:
+            print(f"starts from {run.start.report}", flush=True)
         if run.chief:
             position.lines = folders.rewind_metrics(folder, position.lines)
             if changed:
                 change = {"epoch": len(position.history) + 1, "what": changed}
                 provenance.record(folder, run.source, [*provenance.accepted(folder), change])
-        figures = Training(run, state, position, list(callbacks)).train()
+        figures = Training(featured(run, state), state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
         result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
     return Result(folder, result, run.chief)
@@ -92,6 +96,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
 {plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
+{run.start.report if run.start else "random weights"} to start from
 
 {plan_text(run.config, plan.steps_per_epoch)}""")
     return {
@@ -125,10 +130,10 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
 
 
 def placed(config: TrainConfig) -> TrainConfig:
-    """The configuration with absolute paths of its data, which a resumed run must find from any working directory."""
+    """The configuration with absolute paths of what it reads: a resumed run may start in another working directory."""
     places: dict[str, Any] = {
         key: str(Path(value).absolute())
-        for key in ("data", "data_dir")
+        for key in ("data", "data_dir", "weights")
         if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
     }
     return replace(config, **places)
@@ -148,9 +153,16 @@ def prepare(config: RunConfig, folder: Path) -> Run:
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
     check_stages(config, len(source.classes))
-    run = Run(config, folder, source, strategy, facts(config, len(source.classes)), plan, class_weights)
+    start = workers.from_chief(strategy, lambda: start_of(config, folder, source.classes))
+    run = Run(config, folder, source, strategy, facts(config, len(source.classes)), plan, class_weights, start)
     check_memory(run)
     return run
+
+
+def start_of(config: RunConfig, folder: Path, classes: tuple[str, ...]) -> Start | None:
+    """The weights that the run starts from; None for random ones, and for a run that has a checkpoint to go on from."""
+    begun = checkpoints.found(folder / "checkpoints") or (folder / "checkpoints" / checkpoints.BEST).exists()
+    return start_from_run(config.weights, config, classes) if config.weights and not begun else None
 
 
 def check_devices(config: RunConfig, replicas: int) -> None:
@@ -161,6 +173,10 @@ def check_devices(config: RunConfig, replicas: int) -> None:
         raise InputError(
             f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
             f"{2 * replicas} in all"
+        )
+    if config.features_only and config.strategy in ("multi-worker", "tpu"):
+        raise InputError(
+            f"features-only: the features are computed on one machine, without --strategy {config.strategy}"
         )
     if config.flags.jit == "on" and config.sync_bn and replicas > 1:
         raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
@@ -180,7 +196,7 @@ def check_memory(run: Run) -> None:
     """Raises InputError where a step would not fit into this machine's memory."""
     config, replicas = run.config, run.strategy.num_replicas_in_sync
     local = replicas // workers.count(run.strategy)
-    needed = run.facts.memory(config.batch_size // replicas, config.precision, training=True) * local
+    needed = run.facts.memory(config.batch_size // replicas, config.precision, not config.features_only) * local
     if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
         raise InputError(
             f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
@@ -190,7 +206,7 @@ def check_memory(run: Run) -> None:
 
 
 def make(run: Run, model: keras.Model | None = None) -> State:
-    """Makes network, optimizer and averages. The seed, or the user's own model, gives the weights."""
+    """Makes network, optimizer and averages. The seed, a run, or the user's own model gives the weights."""
     config = run.config
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -199,6 +215,8 @@ def make(run: Run, model: keras.Model | None = None) -> State:
         trained, plain = networks(config, len(run.source.classes))
         if model is not None:
             trained.set_weights(model.get_weights())
+        if run.start:
+            run.start.into(trained)
         synchronize(trained, config.sync_bn)
         optimizer = make_optimizer(config, run.plan.steps_per_epoch, trained)
         state = make_state(trained, optimizer, averaged=bool(config.ema), plain=plain)

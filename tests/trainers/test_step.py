@@ -17,6 +17,7 @@ from trainers.optim.optimizers import decays, make_optimizer
 from trainers.settings import resolve
 from trainers.state import make_state
 from trainers.step import draw_key, train_function
+from trainers.transfer.parts import Parts
 
 
 def test_draws_differ_by_all_that_names_them():
@@ -265,7 +266,7 @@ def test_precise_statistics_are_the_means_over_batches(smooth):
         state, _ = run(steps=3, replicas=replicas, ema=0.5, **SGD)
         strategy = make_strategy("mirrored" if replicas > 1 else "one-device", replicas)
         with strategy.scope():
-            function = precise_function(state, strategy)
+            function = precise_function(state, Parts(None, state.plain, ()), strategy)
         data = strategy.distribute_datasets_from_function(
             lambda _, part=16 // replicas: (
                 tf.data.Dataset.from_tensor_slices({"image": images}).batch(part, True).repeat()

@@ -1,7 +1,10 @@
 """From records to batches of pixels: in a fixed order, in parallel, each worker doing its own share only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
@@ -37,7 +40,7 @@ def train_batches(
     """Endless {"image": uint8 (b, r, r, 3), "label": int32 (b,), "index": int64 (b,)}, b = order.batch / W.
 
     With shard (w, W) each global batch is cut into W blocks, of which this is the w-th. An image depends on (seed,
-    epoch, index, copy) alone.
+    epoch, index, copy) alone. Where the split has features, they are the "image".
     """
     seed = order.seed
 
@@ -55,7 +58,10 @@ def train_batches(
         return {"image": image, "label": record["label"], "index": record["index"]}
 
     batch = order.batch // shard[1]
-    examples = _share(training_records(split, order), batch, shard).map(example, num_parallel_calls=threads)
+    records = _share(training_records(split, order), batch, shard)
+    if split.features is not None:
+        return _featured(records, split.features, batch, tf.data.INFINITE_CARDINALITY)
+    examples = records.map(example, num_parallel_calls=threads)
     return _batched(examples, batch, tf.data.INFINITE_CARDINALITY)
 
 
@@ -92,7 +98,7 @@ def eval_batches(
     """Every example once: {"image", "label", "index", "weight": float32 (batch,)}, shapes as in `train_batches`.
 
     All W shards of (w, W) give the same number of batches. What is missing at the end are black images of weight 0,
-    label 0 and index -1.
+    label 0 and index -1. Where the split has features, they are the "image", and any of them fill the end.
     """
 
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -109,6 +115,8 @@ def eval_batches(
     filler = {"image": b"", "label": 0, "index": tf.constant(-1, tf.int64), "epoch": tf.constant(0, tf.int64)}
     padding = tf.data.Dataset.from_tensors(filler).repeat(groups * batch * shard[1] - split.size)
     records = _share(split.once().concatenate(padding), batch, shard)
+    if split.features is not None:
+        return _featured(records, split.features, batch, groups)
     return _batched(records.map(example, num_parallel_calls=THREADS), batch, groups)
 
 
@@ -132,6 +140,23 @@ def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.d
     return records.batch(batch, drop_remainder=True).shard(shard[1], shard[0]).unbatch()
 
 
-def _batched(examples: tf.data.Dataset, batch: int, count: int) -> tf.data.Dataset:
-    batches = examples.batch(batch, drop_remainder=True).prefetch(2)
+def _featured(records: tf.data.Dataset, features: np.ndarray, batch: int, count: int) -> tf.data.Dataset:
+    """Batches in which the features of the records stand in the place of their images."""
+
+    def plain(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        real = tf.cast(record["index"] >= 0, tf.float32)
+        return {"label": record["label"], "index": record["index"], "weight": real}
+
+    def with_features(examples: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = tf.numpy_function(lambda index: features[index], [examples["index"]], tf.float32, stateful=False)
+        return examples | {"image": tf.ensure_shape(rows, (batch, *features.shape[1:]))}
+
+    return _batched(records.map(plain), batch, count, with_features)
+
+
+def _batched(
+    examples: tf.data.Dataset, batch: int, count: int, then: Callable[[Any], Any] | None = None
+) -> tf.data.Dataset:
+    batches = examples.batch(batch, drop_remainder=True)
+    batches = (batches.map(then) if then else batches).prefetch(2)
     return in_order(batches.apply(tf.data.experimental.assert_cardinality(count)))

@@ -39,6 +39,8 @@ class Split:
     files: Callable[[], list[tuple[str, int, str]]] = list
     """For images in files: their paths below the data's folder, their sizes in bytes, and for some a hash of the
     content."""
+    features: np.ndarray | None = None
+    """What a network trains on in the place of pixels, float32 (size, ...), by index; mostly on the disk."""
 
 
 @dataclass(frozen=True)

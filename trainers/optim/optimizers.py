@@ -12,24 +12,30 @@ import tensorflow as tf
 
 from trainers.optim.schedules import Constant, make_schedule
 from trainers.settings import RunConfig
+from trainers.transfer.parts import cut
 
 registered = keras.saving.register_keras_serializable("kcnn")
 
 
 def make_optimizer(config: RunConfig, steps_per_epoch: int, model: keras.Model) -> keras.Optimizer:
-    """The optimizer, built on the model's trainable variables, whose gradients come to it already summed.
+    """The optimizer, built on the variables that the run will ever train, whose gradients come to it already summed.
 
     It is to be called in the strategy's scope. With layer decay the learning rate is that of the head. A constant rate
     can be set, as Keras's callbacks do.
     """
+    first = cut(model, config).trained.trainable_variables
+    variables = model.trainable_variables if config.unfreeze_epoch else first
+    later = {id(v) for v in variables} - {id(v) for v in first}
+    unfrozen = (config.unfreeze_epoch - 1) * steps_per_epoch if config.unfreeze_epoch else 0
     schedule = make_schedule(config, steps_per_epoch)
     rate = config.lr if type(schedule) is Constant and not schedule.warmup else schedule
     optimizer = OPTIMIZERS[config.optimizer](
         config, learning_rate=rate, decay=config.weight_decay, layer_decay=config.layer_decay
     )
+    optimizer.begins = [unfrozen if id(v) in later else 0 for v in variables]
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
+    optimizer.build(variables)
     return optimizer
 
 
@@ -48,7 +54,7 @@ class Rule:
 
     decay: of kernels alone (see `decays`). layer_decay: the learning rate of a block as a share of the next one's (see
     `layer_factors`). lr_scale: a variable that is not among `variables`; it scales the learning rate, and may change
-    during a run.
+    during a run. begins: after how many updates of the run each variable gets its first, where it is frozen before.
     """
 
     coupled = False  # whether the step adds the decay to the gradient (see `l2`), or the update applies it
@@ -57,17 +63,24 @@ class Rule:
         super().__init__(*args, **kwargs)
         self.decay = decay
         self.layer_decay = layer_decay
+        self.begins: list[int] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         super().build(variables)  # type: ignore[misc]
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.lr_scale = tf.Variable(1.0, trainable=False, dtype=tf.float32, name="lr_scale", aggregation=first)
         self.factors = layer_factors([v.path for v in variables], self.layer_decay)
+        self.begins = self.begins or [0] * len(self.factors)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         i = self._get_variable_index(variable)  # type: ignore[attr-defined]
         lr = tf.cast(learning_rate * self.lr_scale, tf.float32) * self.factors[i]
         self.change(i, gradient, variable, lr, self.decay if decays(variable) else 0.0)
+
+    def updates(self, i: int) -> tf.Tensor:
+        """The number of the update that variable number i gets now, from 1: averages of fewer are nearer to 0."""
+        iterations = self.iterations  # type: ignore[attr-defined]
+        return tf.maximum(1.0, tf.cast(iterations + 1, tf.float32) - self.begins[i])
 
     def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
         """One update of variable number i."""
@@ -148,7 +161,7 @@ class AdamW(Rule, keras.optimizers.Adam):
     def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
         if decay:
             variable.assign_sub(lr * decay * variable)
-        updates = tf.cast(self.iterations + 1, tf.float32)
+        updates = self.updates(i)
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[i].value.handle,
@@ -173,7 +186,7 @@ class LAMB(Rule, keras.optimizers.Lamb):
     """
 
     def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
-        updates = tf.cast(self.iterations + 1, tf.float32)
+        updates = self.updates(i)
         m, v = self._momentums[i].value, self._velocities[i].value
         mean = self.beta_1 * m + (1 - self.beta_1) * gradient
         square = self.beta_2 * v + (1 - self.beta_2) * tf.square(gradient)

@@ -27,7 +27,8 @@ from trainers.settings import RunConfig, architecture, filled, plain, text
 
 CARD, CURVES = "card.md", "curves.png"
 LIBRARIES = ("kcnn", "tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn")
-SOURCES = ("epochs", "batch_size", "accumulate_steps", "lr_base", "phi", "gamma")  # settings that others follow from
+# Settings that others follow from.
+SOURCES = ("epochs", "batch_size", "accumulate_steps", "lr_base", "phi", "gamma", "features_only")
 SHOWN = 40  # names of classes; the others are in classes.json
 
 

@@ -100,7 +100,7 @@ class Dashboards(Listener):
         self.dashboard.close()
 
     def start(self, training: "Training") -> None:
-        if training.position.step == 0:
+        if training.position.step == 0 and not training.config.features_only:  # features are no pictures
             self.dashboard.strip(first_images(training.run), 0)
 
     def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:

@@ -1,0 +1,125 @@
+"""A network cut in two: the part that stays as it is, and the part that is trained."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kcnn.errors import InputError
+from trainers.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Both parts share their layers with the network that was cut.
+
+    still: from pixels to the tensors on which the trained part stands; None where there is nothing to compute below it.
+    It is to be called as in inference, so that batch normalization uses its statistics and leaves them, and nothing is
+    dropped.
+    trained: from those tensors to the logits, and behind them the auxiliary logits that have something to teach.
+    aux: the weights of the latter's losses.
+    """
+
+    still: keras.Model | None
+    trained: keras.Model
+    aux: tuple[float, ...]
+
+    @property
+    def still_weights(self) -> list[keras.Variable]:
+        """The weights and statistics that stay as they are."""
+        return self.still.weights if self.still else []
+
+    def __call__(self, images: Any, training: bool) -> Any:
+        """Returns the logits of the images."""
+        return self.trained(self.still(images, training=False) if self.still else images, training=training)
+
+
+def cut(model: keras.Model, config: RunConfig) -> Parts:
+    """Cuts a run's network as `config.freeze` asks.
+
+    backbone: all but the classifier stays, which is the last layer with weights, the dropout before it and what follows
+    it. A number: stem and stages stay up to this one; so do auxiliary heads on them, as nothing below could learn of
+    them. With `config.features_only` a batch holds what the still part makes of images, and there is only the other.
+    """
+    if config.freeze == "none":
+        return Parts(None, model, tuple(a.weight for a in config.arch.aux))
+    if config.freeze == "backbone":
+        moving, kept = classifier(model), []
+    else:
+        last = int(config.freeze)
+        moving = {id(layer) for layer in model.layers if place(layer) > last}
+        kept = [k for k, a in enumerate(config.arch.aux, 1) if a.stage > last]
+    outputs = [model.outputs[0], *(model.outputs[k] for k in kept if k < len(model.outputs))]
+    edge = alone(boundary(outputs, moving))
+    trained = keras.Model(edge, alone(outputs), name=f"{model.name}_trained")
+    still = None if config.features_only else keras.Model(model.input, edge, name=f"{model.name}_still")
+    return Parts(still, trained, tuple(config.arch.aux[k - 1].weight for k in kept))
+
+
+def place(layer: keras.layers.Layer) -> float:
+    """The number of a layer's stage, by its name: 0 below the first, and infinite above the last."""
+    found = re.match(r"stage(\d+)_", layer.name)
+    if found:
+        return int(found[1])
+    low = isinstance(layer, keras.layers.InputLayer) or layer.name.startswith(("stem", "normalize"))
+    return 0 if low else float("inf")
+
+
+def classifier(model: keras.Model) -> set[int]:
+    """The ids of the layers from the last one with weights on, with the dropout right before it."""
+    first = next((layer for layer in above(model.outputs[0]) if layer.weights), None)
+    if first is None:
+        raise InputError(f"freeze 'backbone': the network {model.name} has no layer with weights")
+    moving = {id(first)}
+    while isinstance(before := source(inputs(first)[0]), keras.layers.Dropout):
+        moving.add(id(before))
+        first = before
+    for layer in model.layers:  # in the order of their calls
+        if any(id(source(x)) in moving for x in inputs(layer)):
+            moving.add(id(layer))
+    return moving
+
+
+def above(tensor: keras.KerasTensor) -> Iterator[keras.layers.Layer]:
+    """The layers that lead to a tensor, the nearest ones first."""
+    seen, pending = set(), [tensor]
+    while pending:
+        layer = source(pending.pop(0))
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            pending += inputs(layer)
+
+
+def boundary(outputs: list[keras.KerasTensor], moving: set[int]) -> list[keras.KerasTensor]:
+    """The tensors that the moving layers on the way to the outputs take from the others, each once."""
+    edge: dict[int, keras.KerasTensor] = {}
+    seen, pending = set(), list(outputs)
+    while pending:
+        tensor = pending.pop(0)
+        layer = source(tensor)
+        if id(layer) not in moving:
+            edge[id(tensor)] = tensor
+        elif id(layer) not in seen:
+            seen.add(id(layer))
+            pending += inputs(layer)
+    return list(edge.values())
+
+
+def inputs(layer: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """The tensors that go into a layer; none go into the input itself."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return []
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def source(tensor: keras.KerasTensor) -> keras.layers.Layer:
+    """The layer that a tensor comes out of, for which Keras has no public name."""
+    return tensor._keras_history.operation
+
+
+def alone(tensors: list[Any]) -> Any:
+    """The tensor itself where there is but one."""
+    return tensors[0] if len(tensors) == 1 else tensors
