@@ -87,12 +87,14 @@ def match(layers: Sequence[str], tensors: Tensors, names: Names | None) -> Match
     return Match(tensors, {name: name for name in layers} if names is None else translate(layers, names))
 
 
-def fill(model: Any, found: Match, label: str, blue_first: bool = False) -> Report:
-    """Sets a network's weights from a source. Raises InputError, before any is set, where one does not fit.
+def arrays(
+    model: Any, found: Match, label: str, report: Report, blue_first: bool = False
+) -> Iterator[tuple[Any, "np.ndarray"]]:
+    """Yields a network's weights with their values from a source, one after the other.
 
-    A head of other classes is left as it is, and so are auxiliary heads that the source lacks: the report names them.
+    Raises InputError, before the first of them, where one does not fit. A head of other classes is passed over, and so
+    are auxiliary heads that the source lacks: the report names them.
     """
-    report = Report()
     moves = list(plan(model, found, label, report))
     used = {m.theirs for m in moves} | {m.less for m in moves}
     for name in sorted(found.tensors.shapes.keys() - used):
@@ -103,10 +105,9 @@ def fill(model: Any, found: Match, label: str, blue_first: bool = False) -> Repo
             report.dropped.append(name)
     first = next(layer for layer in model.layers if type(layer).__name__ == "Conv2D")
     for move in moves:
-        move.weight.assign(value(move, found.tensors, first.kernel is move.weight and blue_first))
+        yield move.weight, value(move, found.tensors, first.kernel is move.weight and blue_first)
         report.loaded += move.theirs is not None
         report.folded += move.less is not None
-    return report
 
 
 def plan(model: Any, found: Match, label: str, report: Report) -> Iterator[Move]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from kcnn.notation import from_data
 from kcnn.weights import known
 from kcnn.weights.conventions import Conventions, Library, conventions, is_share
 from kcnn.weights.keras_names import KERAS
-from kcnn.weights.loading import Report, fill, match
+from kcnn.weights.loading import Report, arrays, match
 from kcnn.weights.maps import Names
 from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
 from kcnn.weights.torch_names import TIMM, TORCHVISION
@@ -44,11 +44,18 @@ class Pretrained:
         """Returns the architecture, scaled and with its stem, as these weights expect it."""
         return self.conventions.apply(arch)
 
-    def fill(self, model: Any) -> Report:
-        """Sets the network's weights. Raises InputError where they do not fit."""
+    def arrays(self, model: Any, report: Report) -> Iterator[tuple[Any, Any]]:
+        """Yields the network's weights with their values, and reports. Raises InputError where they do not fit."""
         layers = [layer.name for layer in model.layers if layer.weights]
         found = match(layers, self.tensors, self.names)
-        return fill(model, found, f"weights {self.label!r}", self.conventions.blue_first)
+        return arrays(model, found, f"weights {self.label!r}", report, self.conventions.blue_first)
+
+    def fill(self, model: Any) -> Report:
+        """Sets the network's weights. Raises InputError where they do not fit, and the network is of no use then."""
+        report = Report()
+        for weight, array in self.arrays(model, report):
+            weight.assign(array)
+        return report
 
 
 def find(source: Any, arch: Arch) -> Pretrained:
@@ -242,53 +249,46 @@ def ours(
         if arch.name != stored.name:
             raise InputError(f"weights {label!r}: these are of {stored.name}, and {arch.name} is to be built")
         kept = {key: getattr(arch, key) for key in ("resolution", "dropout", "drop_path")}
-        return replace(stored, **kept)
+        style = replace(stored.style, bn_momentum=arch.style.bn_momentum)
+        return replace(stored, style=style, **kept)
 
-    method = method if method in ("bilinear", "bicubic") else None
     crop = float(crop) if is_share(crop) else None
-    return Pretrained(label, "kcnn", tensors, None, Conventions({}, rows, crop, method), classes=classes)
+    return Pretrained(label, "kcnn", tensors, None, Conventions({}, rows, crop, known_method(method)), classes=classes)
 
 
 def of_run(folder: Path, arch: Arch) -> Pretrained:
-    """Opens the best checkpoint of a run, or its last one; its configuration tells its conventions."""
+    """Opens the last checkpoint of a run, or its best one; its configuration tells its conventions."""
     checkpoints = folder / "checkpoints"
-    steps = sorted(checkpoints.glob("step-*.npz"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)])
-    path = checkpoints / "best.npz"
+    steps = sorted(checkpoints.glob("step-*.npz"), key=lambda path: int("0" + re.sub(r"\D", "", path.stem)))
+    path = steps[-1] if steps else checkpoints / "best.npz"
     if not path.is_file():
-        if not steps:
-            raise InputError(f"weights {str(folder)!r}: the run has no checkpoint")
-        path = steps[-1]
-    values = read_yaml(folder / "config.yaml")
-    stored = values.get("arch")
-    style: dict[str, Any] = {}
-    rows = None
-    if isinstance(stored, dict):
-        base = from_data(stored)
-        style, rows = vars(base.style), base
-    name = rows.name if rows else stored
-    if not isinstance(name, str):
-        raise InputError(f"{folder / 'config.yaml'}: arch {shown(name)}: a name is needed")
+        raise InputError(f"weights {str(folder)!r}: the run has no checkpoint")
+    values, classes = read_yaml(folder / "config.yaml"), read_json(folder / "classes.json")
+    names = tuple(classes) if isinstance(classes, list) and all(isinstance(c, str) for c in classes) else None
+    tensors, built, own = open_checkpoint(path), values.get("built_as"), values.get("arch")
+    if isinstance(built, dict):
+        return ours(str(folder), tensors, from_data(built), values.get("eval_crop"), values.get("interpolation"), names)
+    name = own.get("name") if isinstance(own, dict) else own
+    if not isinstance(name, str) or get_bare(name) != arch.name:
+        raise InputError(f"weights {str(folder)!r}: these are of {shown(name)}, and {arch.name} is to be built")
     stem, pixels = values.get("stem"), values.get("resolution")
     if stem not in ("standard", "small"):
         stem = "small" if isinstance(pixels, int) and pixels <= arch.small else "standard"
     crop, method = values.get("eval_crop"), values.get("interpolation")
-    found = Conventions(
-        style,
-        lambda arch: with_options(arch, rows, str(folder)),
-        crop if is_share(crop) else None,
-        method if method in ("bilinear", "bicubic") else None,
-    )
-    classes = read_json(folder / "classes.json")
-    names = tuple(classes) if isinstance(classes, list) and all(isinstance(c, str) for c in classes) else None
-    return Pretrained(str(folder), "kcnn", open_checkpoint(path), None, found, stem, names)
+    found = Conventions({}, crop=crop if is_share(crop) else None, interpolation=known_method(method))
+    return Pretrained(str(folder), "kcnn", tensors, None, found, stem, names)
 
 
-def with_options(arch: Arch, stored: Arch | None, label: str) -> Arch:
-    """Returns the architecture with the options of the stored one's blocks, which its weights may have brought."""
-    if stored is None or len(stored.stages) != len(arch.stages):
-        return arch
-    pairs = zip(arch.stages, stored.stages, strict=True)
-    return replace(arch, stages=tuple(replace(s, options=t.options) if s.block == t.block else s for s, t in pairs))
+def get_bare(name: str) -> str:
+    """Returns the canonical name of an architecture, or the name itself where it is none of ours."""
+    try:
+        return get(name).name
+    except InputError:
+        return name
+
+
+def known_method(method: Any) -> Literal["bilinear", "bicubic"] | None:
+    return method if method in ("bilinear", "bicubic") else None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -81,21 +81,23 @@ def eval_image(
     resolution: int,
     crop: float = 0.875,
     *,
+    method: str = "bilinear",
     max_pixels: int = MAX_PIXELS,
     who: tf.Tensor | str = "the picture",
 ) -> tf.Tensor:
-    """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized.
+    """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized
+    by the method, bilinear or bicubic.
 
     Raises InvalidArgumentError as `decode` does.
     """
     header = checked(data, max_pixels, who)
-    return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution)
+    return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution, method)
 
 
-def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875) -> tf.Tensor:
+def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875, *, method: str = "bilinear") -> tf.Tensor:
     """What `eval_image` does, from decoded pixels: uint8 (h, w, 3) to uint8 (resolution, resolution, 3)."""
     shape = tf.shape(image)
-    return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution)
+    return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution, method)
 
 
 def _decode_box(header: Header, box: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -123,8 +125,8 @@ def _cut(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
 
 
-def _resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    pixels = tf.image.resize(image, (resolution, resolution), antialias=True)
+def _resize(image: tf.Tensor, resolution: int, method: str = "bilinear") -> tf.Tensor:
+    pixels = tf.image.resize(image, (resolution, resolution), method, antialias=True)
     return tf.ensure_shape(tf.saturate_cast(tf.round(pixels), tf.uint8), (resolution, resolution, 3))
 
 
