@@ -95,9 +95,7 @@ def padded_at_end(arch: Arch) -> Arch:
 
 def torch_googlenet(arch: Arch) -> Arch:
     """torchvision's GoogLeNet: 3x3 where the paper has 5x5, no local norms, and pools that keep a last part window."""
-    stem = tuple(
-        replace(s, options={**s.options, "padding": "end"}) if s.block == "max_pool" else s for s in arch.stem
-    )
+    stem = tuple(replace(s, options={**s.options, "padding": "end"}) if s.block == "max_pool" else s for s in arch.stem)
     stem = tuple(s for s in stem if s.block != "local_norm")
     paths = tuple(p.replace("5x5", "3x3") for p in arch.stages[0].options["paths"])
     stages = tuple(
@@ -117,9 +115,7 @@ KERAS = {
     "densenet": replace(KERAS_TF, style=KERAS_RESNET | IMAGENET),
     "mobilenet-v1": replace(KERAS_TF, rows=padded_at_end),
     "efficientnet": replace(KERAS_TF, style=TENSORFLOW | IMAGENET),
-    **dict.fromkeys(
-        ("mobilenet-v2", "mobilenet-v3", "xception", "inception-v3", "inception-resnet-v2"), KERAS_TF
-    ),
+    **dict.fromkeys(("mobilenet-v2", "mobilenet-v3", "xception", "inception-v3", "inception-resnet-v2"), KERAS_TF),
 }
 INCEPTION = {"padding": "same", "bn_epsilon": 1e-3}
 TIMM = {

@@ -100,7 +100,9 @@ def arrays(
     for name in sorted(found.tensors.shapes.keys() - used):
         spare = name.startswith(SPARE) or name in report.dropped
         if not spare:
-            raise InputError(f"{label}: it has {name} {found.tensors.shapes[name]}, which {model.name} has no place for")
+            raise InputError(
+                f"{label}: it has {name} {found.tensors.shapes[name]}, which {model.name} has no place for"
+            )
         if name not in report.dropped and not name.startswith("normalization:"):
             report.dropped.append(name)
     first = next(layer for layer in model.layers if type(layer).__name__ == "Conv2D")

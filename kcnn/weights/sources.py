@@ -1,6 +1,7 @@
 """Where weights come from: --weights imagenet | keras | timm/NAME[.TAG] | torchvision/NAME | FILE | RUN."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -69,9 +70,11 @@ def find(source: Any, arch: Arch) -> Pretrained:
     if source == "imagenet":
         best = known.best(arch.name)
         if best is None:
-            raise InputError(f"weights imagenet: no public ones are known for {arch.name}; `kcnn info --weights` lists all")
+            raise InputError(
+                f"weights imagenet: no public ones are known for {arch.name}; `kcnn info --weights` lists all"
+            )
         return find(best, arch)
-    if source == "keras":
+    if source == "keras" or source == f"keras/{known.keras_name(arch.name)}":
         return of_keras(arch)
     library, _, name = source.partition("/")
     if library in ("timm", "torchvision") and name and "/" not in name:
@@ -85,6 +88,25 @@ def find(source: Any, arch: Arch) -> Pretrained:
         what = "a folder that is no run" if path.is_dir() else "neither a known source nor a file"
         raise InputError(f"weights {shown(source)}: this is {what}; {FORMS} are possible")
     return of_file(path, arch)
+
+
+def network_of(source: str) -> Arch | None:
+    """Returns the architecture that a source names: timm/NAME, torchvision/NAME, keras/NAME, or a file of ours.
+
+    None for any other source. Raises InputError for a name that is not known.
+    """
+    library, _, name = source.partition("/")
+    if library in ("timm", "torchvision", "keras") and name and "/" not in name:
+        if library == "keras":
+            named = [row.network for row in known.rows() if row.source == source]
+            return get(named[0] if named else name)
+        return get(name.partition(".")[0])
+    path = Path(source)
+    if path.is_file() and path.suffix == ".safetensors":
+        tensors = open_file(path)
+        if tensors.about.get("format") == "kcnn":
+            return stored_arch(tensors)
+    return None
 
 
 def of_file(path: Path, arch: Arch) -> Pretrained:
@@ -172,7 +194,7 @@ def own_input(tensors: Tensors) -> dict[str, tuple[float, ...]]:
 
 def of_keras(arch: Arch) -> Pretrained:
     """Downloads keras.applications' weights by its own means, into ~/.keras, and reads them out of its network."""
-    name = known.KERAS_NAMES.get(arch.name)
+    name = known.keras_name(arch.name)
     if name is None:
         raise InputError(f"weights keras: {unknown(arch, 'keras')}")
     import keras
@@ -191,21 +213,19 @@ def of_hub(source: str, library: Library, name: str, arch: Arch) -> Pretrained:
     """Downloads timm's or torchvision's weights from the Hugging Face hub, where timm keeps both."""
     check_name(source, library, name, arch)
     name, _, tag = name.partition(".")
-    repository = known.repository(library, name, tag)
+    repository = known.repository(source, library, name, tag)
     path = download(source, repository, "model.safetensors")
-    config = read_json(download(source, repository, "config.json")) or {}
-    inner = config.get("pretrained_cfg", {}) | {"tag": repository.partition(".")[2]}
-    tensors = replace(open_file(path), where=repository)
+    config = read_json(download(source, repository, "config.json"))
+    inner = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    inner = (inner if isinstance(inner, dict) else {}) | {"tag": repository.partition(".")[2]}
     # timm names its tensors alike, whoever trained them.
-    return pretrained(f"timm/{repository}", "timm", tensors, arch, repository, inner)
+    return pretrained(f"timm/{repository}", "timm", open_file(path), arch, repository, inner)
 
 
 def check_name(source: str, library: str, name: str, arch: Arch) -> None:
     """Raises InputError for a name of a network that is not the one that is built."""
-    if library == "torchvision" and name in known.NOT_THE_PAPERS:
-        raise InputError(f"weights {source!r}: {known.NOT_THE_PAPERS[name]}")
     meant = get(name.partition(".")[0])
-    if meant.name != arch.name and not arch.name.startswith(f"{meant.name}-"):
+    if meant.name != arch.name:
         raise InputError(f"weights {source!r}: these are of {meant.name}, and {arch.name} is to be built")
 
 
@@ -213,15 +233,26 @@ def download(source: str, repository: str, file: str) -> Path:
     """Fetches a file of timm's repository on the hub, or finds it in the cache. Raises InputError."""
     try:
         import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError:
         raise InputError(f"weights {source!r} need huggingface_hub: pip install 'kcnn[weights]'") from None
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it tells of every try
     try:
         return Path(huggingface_hub.hf_hub_download(f"timm/{repository}", file))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"weights {source!r}: the Hugging Face hub cannot be reached, and {file} of timm/{repository} is not in "
+            "its cache on this machine"
+        ) from error
     except Exception as error:  # from the network, the hub or the cache
         raise InputError(
             f"weights {source!r}: {file} of timm/{repository} cannot be downloaded from the Hugging Face hub "
             f"({type(error).__name__}: {brief(error)})"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 # Our own
@@ -229,8 +260,8 @@ def download(source: str, repository: str, file: str) -> Path:
 
 def of_ours(tensors: Tensors, arch: Arch) -> Pretrained:
     """Opens what `kcnn export --format safetensors` wrote, with the architecture as it was built."""
+    stored = stored_arch(tensors)
     try:
-        stored = from_data(json.loads(tensors.about["arch"]))
         classes = json.loads(tensors.about.get("classes", "[]"))
         crop, method = json.loads(tensors.about.get("crop", "null")), tensors.about.get("interpolation")
         if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
@@ -238,6 +269,14 @@ def of_ours(tensors: Tensors, arch: Arch) -> Pretrained:
     except (KeyError, ValueError, RecursionError, TypeError) as error:
         raise InputError(f"weights {tensors.where!r}: no metadata of kcnn's ({brief(error)})") from error
     return ours(tensors.where, tensors, stored, crop, method, tuple(classes) or None)
+
+
+def stored_arch(tensors: Tensors) -> Arch:
+    """Returns the architecture in the metadata of a file of ours. Raises InputError where there is none."""
+    try:
+        return from_data(json.loads(tensors.about["arch"]))
+    except (KeyError, ValueError, RecursionError, TypeError) as error:
+        raise InputError(f"weights {tensors.where!r}: no metadata of kcnn's ({brief(error)})") from error
 
 
 def ours(

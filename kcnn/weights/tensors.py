@@ -54,7 +54,9 @@ def open_file(path: Path) -> Tensors:
     if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
         raise InputError(f"weights {str(path)!r}: this is a web page, saved instead of the file that it links to")
     if start.startswith(b"version https://git-lfs"):
-        raise InputError(f"weights {str(path)!r}: this is a pointer of Git LFS, not the file: `git lfs pull` fetches it")
+        raise InputError(
+            f"weights {str(path)!r}: this is a pointer of Git LFS, not the file: `git lfs pull` fetches it"
+        )
     if path.suffix in PICKLES or start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise InputError(f"weights {str(path)!r}: {CONVERT}")
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -269,7 +271,7 @@ def text(value: Any) -> str:
 
 def brief(error: Exception) -> str:
     """Returns what an exception says, in a line that is not long."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def open_checkpoint(path: Path) -> Tensors:
@@ -278,34 +280,38 @@ def open_checkpoint(path: Path) -> Tensors:
 
     try:
         archive = zipfile.ZipFile(path)
-        if True:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-            if sum(m.file_size for m in members.values()) > path.stat().st_size:
-                raise ValueError("its directory lists more than it holds")
-            part = "ema/" if any(name.startswith("ema/") for name in members) else "model/"
-            shapes = {}
-            for name, member in members.items():
-                if name.startswith(part):
-                    with archive.open(member) as file:
-                        version = np.lib.format.read_magic(file)
-                        header = {(1, 0): np.lib.format.read_array_header_1_0}[version]
-                        shape, fortran, dtype = header(file)
-                        left = member.file_size - file.tell()
-                    if fortran or dtype.hasobject or math.prod(shape) * dtype.itemsize != left or dtype.kind != "f":
-                        raise ValueError(f"{name} is not as it was written")
-                    shapes[name.removeprefix(part)] = shape
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+        if sum(m.file_size for m in members.values()) > path.stat().st_size:
+            raise ValueError("its directory lists more than it holds")
+        part = "ema/" if any(name.startswith("ema/") for name in members) else "model/"
+        own = {name.removeprefix(part): member for name, member in members.items() if name.startswith(part)}
+        shapes = {name: array_shape(archive, member) for name, member in own.items()}
     except Exception as error:  # a flipped bit can end in any exception that zipfile, struct or NumPy know
         raise InputError(f"checkpoint {str(path)!r} is damaged ({brief(error)})") from error
     check_count(path, len(shapes))
 
     def read(name: str) -> "np.ndarray":
         try:
-            with archive.open(members[f"{part}{name}"]) as file:
+            with archive.open(own[name]) as file:
                 return np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)
         except Exception as error:
             raise InputError(f"checkpoint {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
 
     return Tensors(str(path), "keras", shapes, read, {"format": "kcnn"})
+
+
+def array_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
+    """Returns the shape of an array of floating-point numbers in an .npz. Raises ValueError for anything else."""
+    import numpy as np
+
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{member.filename} is of an unknown version")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        left = member.file_size - file.tell()
+    if fortran or dtype.kind != "f" or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
+        raise ValueError(f"{member.filename} is not as it was written")
+    return shape
 
 
 def read_json(path: Path, most: int = 2**20) -> Any:

@@ -213,17 +213,12 @@ TV_EFFICIENTNET = Names(
     logits="classifier.1",
 )
 TV_MOBILENET_V2 = Names(
-    TV_STEM
-    | ROWS
-    | {"project": "{k} {k:+1}"}
-    | {"head1_conv": "features.{N:+1}.0 features.{N:+1}.1"},
+    TV_STEM | ROWS | {"project": "{k} {k:+1}"} | {"head1_conv": "features.{N:+1}.0 features.{N:+1}.1"},
     block="features.{n}.conv.",
     logits="classifier.1",
 )
 TV_MOBILENET_V3 = Names(
-    TV_STEM
-    | ROWS
-    | {"head1_conv": "features.{N:+1}.0 features.{N:+1}.1", "head3_dense_layer": "classifier.0"},
+    TV_STEM | ROWS | {"head1_conv": "features.{N:+1}.0 features.{N:+1}.1", "head3_dense_layer": "classifier.0"},
     block="features.{n}.block.",
     logits="classifier.3",
 )

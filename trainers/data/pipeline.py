@@ -93,7 +93,12 @@ def training_records(split: Split, order: Order) -> tf.data.Dataset:
 
 
 def eval_batches(
-    split: Split, *, batch: int, resolution: int, crop: float = 0.875, method: str = "bilinear",
+    split: Split,
+    *,
+    batch: int,
+    resolution: int,
+    crop: float = 0.875,
+    method: str = "bilinear",
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Every example once: {"image", "label", "index", "weight": float32 (batch,)}, shapes as in `train_batches`.

@@ -95,7 +95,11 @@ def from_bytes(pictures: tf.Tensor, config: RunConfig, max_pixels: int) -> tf.Te
     def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         place, data = item
         return eval_image(
-            data, config.resolution, crop=config.eval_crop, method=config.interpolation, max_pixels=max_pixels,
+            data,
+            config.resolution,
+            crop=config.eval_crop,
+            method=config.interpolation,
+            max_pixels=max_pixels,
             who=named(place),
         )
 

@@ -1,14 +1,19 @@
 """The weights of a file or of another library, for a network that starts from them."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import keras
+
+import kcnn
 from kcnn.builder import abstract
-from kcnn.weights import Report, find
+from kcnn.errors import InputError
+from kcnn.weights import Report, find, network_of
 from trainers.config import TrainConfig
 from trainers.network import networks
-from trainers.runs import folders
-from trainers.settings import RunConfig, architecture, filled, own_or_named
+from trainers.runs import checkpoints, folders
+from trainers.settings import RunConfig, architecture, filled, own_or_named, resolve
 from trainers.transfer.start import Start
 
 
@@ -41,6 +46,23 @@ def as_expected(config: TrainConfig) -> TrainConfig:
         eval_crop=crop if config.eval_crop is None else config.eval_crop,
         interpolation=method if config.interpolation is None else config.interpolation,
     )
+
+
+def load_network(run: str, checkpoint: str = "last") -> tuple[keras.Model, RunConfig, tuple[str, ...]]:
+    """The network, configuration and class names of a run, or of public weights that name their network.
+
+    Raises InputError, also where the names of the weights' classes are not known.
+    """
+    arch = None if folders.is_run(Path(run)) else network_of(run)
+    if arch is None:
+        return checkpoints.load_run(run, checkpoint)
+    found = find(run, arch)
+    if not found.classes:
+        raise InputError(f"{run}: the names of its classes are not known")
+    config = resolve(as_expected(TrainConfig(arch=arch, resolution=arch.resolution, weights=run)))
+    model = kcnn.build(config.arch, len(found.classes), stem="standard")
+    print(f"weights {found.label}: {found.fill(model)}", file=sys.stderr)
+    return model, config, found.classes
 
 
 def start_from(source: str, config: RunConfig, classes: tuple[str, ...]) -> Start:
