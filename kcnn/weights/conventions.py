@@ -64,7 +64,7 @@ def published(found: Conventions, config: Mapping[str, Any]) -> Conventions:
     return replace(
         found,
         style=style,
-        crop=float(crop) if is_share(crop) else found.crop,
+        crop=float(crop) if crop and is_share(crop) else found.crop,
         interpolation=method if method in ("bilinear", "bicubic") else found.interpolation,
     )
 

@@ -55,7 +55,7 @@ def translate(layers: Iterable[str], names: Names) -> dict[str, str]:
     A layer that no rule speaks of is left out.
     """
     found = {}
-    places = {name: place for name, place in placed(list(layers)).items()}
+    places = placed(list(layers))
     for name, place in places.items():
         if name == "logits":
             found[name] = names.logits
@@ -71,7 +71,9 @@ def one(place: Place, names: Names, is_norm: bool, normed: bool) -> str | None:
         for whole in (f"stage{place.fields['s']}_{key}", key):
             for pattern, template in names.rules.items():
                 if match := re.fullmatch(pattern, whole):
-                    groups = {k: Count(v) if v.isdigit() else v for k, v in match.groupdict().items() if v is not None}
+                    groups: dict[str, Any] = {
+                        k: Count(v) if v.isdigit() else v for k, v in match.groupdict().items() if v is not None
+                    }
                     fields = place.fields | groups
                     if "j" in groups:
                         fields["tail"] = "" if groups["j"] == 1 and fields["single"] else f".{groups['j'] - 1}"

@@ -315,7 +315,7 @@ def of_run(folder: Path, arch: Arch) -> Pretrained:
         stem = "small" if isinstance(pixels, int) and pixels <= arch.small else "standard"
     crop, method = values.get("eval_crop"), values.get("interpolation")
     found = Conventions({}, crop=crop if is_share(crop) else None, interpolation=known_method(method))
-    return Pretrained(str(folder), "kcnn", tensors, None, found, stem, names)
+    return Pretrained(str(folder), "kcnn", tensors, None, found, "small" if stem == "small" else "standard", names)
 
 
 def get_bare(name: str) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kcnn.weights.maps import Names
+from kcnn.weights.maps import Names, Template
 
 PATH = r"path(?P<p>\d)_(?P<j>\d)(?P<letter>[ab]?)"
-BRANCH = {PATH: lambda at: f"branch{at['p'] - 1}{at['tail']}"}
+BRANCH: dict[str, Template] = {PATH: lambda at: f"branch{at['p'] - 1}{at['tail']}"}
 PAIR = "{}.conv {}.bn"
 
 
@@ -167,7 +167,7 @@ INVERTED = Names(
 )
 MOBILENET_V3 = replace(
     INVERTED,
-    rules=INVERTED.rules | {"head1_conv": "blocks.{S}.0.conv blocks.{S}.0.bn1", "head3_dense_layer": "conv_head"},
+    rules={**INVERTED.rules} | {"head1_conv": "blocks.{S}.0.conv blocks.{S}.0.bn1", "head3_dense_layer": "conv_head"},
 )
 REGNET = Names(
     {

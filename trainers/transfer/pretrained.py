@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -32,7 +33,7 @@ def as_expected(config: TrainConfig) -> TrainConfig:
         if saved.flags.built_as is None or saved.arch.name != arch.name:
             return config
         style = replace(saved.arch.style, bn_momentum=arch.style.bn_momentum)
-        kept = {"resolution": arch.resolution, "dropout": arch.dropout, "drop_path": arch.drop_path}
+        kept: dict[str, Any] = {"resolution": arch.resolution, "dropout": arch.dropout, "drop_path": arch.drop_path}
         built, crop, method = replace(saved.arch, style=style, **kept), saved.eval_crop, saved.interpolation
     else:
         found = find(config.weights, own_or_named(config.arch))
