@@ -138,7 +138,7 @@ def list_weights(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
     if not found:
         raise InputError(f"no public weights are known for {shown(' '.join(patterns))}")
     if not quiet:
-        cells = [(r.network, r.source, percent(r.top1), r.size and f"{r.size} MB" or "", r.licence) for r in found]
+        cells = [(r.network, r.source, percent(r.top1), (r.size and f"{r.size} MB") or "", r.licence) for r in found]
         table(("network", "source", "top-1", "size", "licence"), cells)
         print("where these figures come from: kcnn/weights/known.txt; an empty cell is not known")
     return {"weights": [asdict(row) for row in found]}
