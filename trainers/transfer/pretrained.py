@@ -11,7 +11,7 @@ import kcnn
 from kcnn.builder import abstract
 from kcnn.errors import InputError
 from kcnn.weights import Report, find, network_of
-from trainers.config import TrainConfig
+from trainers.config import Interpolation, TrainConfig
 from trainers.network import networks
 from trainers.runs import checkpoints, folders
 from trainers.settings import RunConfig, architecture, filled, own_or_named, resolve
@@ -25,6 +25,8 @@ def as_expected(config: TrainConfig) -> TrainConfig:
     source again to go on, evaluate, predict or export. Raises InputError where there are no such weights.
     """
     config = replace(config, built_as=None)
+    crop: float | None
+    method: Interpolation | None
     if not config.weights:
         return config
     if folders.is_run(Path(config.weights)):
