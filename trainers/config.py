@@ -37,9 +37,8 @@ HELP = {
         "the network's).",
         "bn_momentum": "A moving statistic of batch normalization keeps this share of its old value in a step (default:"
         " the network's).",
-        "weights": "Start from these weights: imagenet, keras, timm/NAME[.TAG], torchvision/NAME, a file, or the "
-        "folder of a run, at its resolution (default: random weights). Where the classes are others, the classifier starts "
-        "anew.",
+        "weights": "Start from these weights: imagenet, keras, timm/NAME[.TAG], torchvision/NAME, a file, or a run's "
+        "folder, at its resolution (default: random). The classifier starts anew where the classes are others.",
         "freeze": "Leave a part of the network as it is, with the statistics of its batch normalization: backbone is "
         "all but the classifier, and a number is the stem and the stages up to this one. It is faster, and safer with "
         "few images.",
