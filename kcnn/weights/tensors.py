@@ -93,7 +93,7 @@ def open_safetensors(path: Path) -> Tensors:
             opened.update(file=safe_open(path, "numpy").__enter__(), left=CHUNK)
         opened["left"] -= 4 * math.prod(shapes[name])
         try:
-            return np.array(opened["file"].get_tensor(name), np.float32)
+            return np.asarray(opened["file"].get_tensor(name), np.float32)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"weights {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
 
