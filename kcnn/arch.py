@@ -30,16 +30,21 @@ class Style:
     """A style is what all convolutions, normalizations and activations of a network have in common.
 
     padding: where a strided window starts: "same" as TensorFlow pads (the odd pixel goes to the bottom
-        right), "symmetric" as Torch and Caffe do. Sizes and counts are the same, outputs are not.
+        right), "symmetric" as Torch and Caffe do. Sizes and counts are the same, outputs are not. "end" pads at the
+        bottom right alone, by half the window, as Keras's MobileNet and Torch's ceil mode do.
     norm: whether batch normalization follows convolutions.
     bias: whether convolutions have biases although a norm follows them; without a norm they always do.
+    bare_bias: whether convolutions have biases whose readers normalize, as in Keras's ResNet V2.
+    count_zeros: whether a mean pool counts the zeros that pad it, as Torch's does unless told otherwise.
     bn_momentum: the share of the old value that a moving statistic keeps in a step.
     mean, std: the mean and the deviation of the input's channels, in pixel values from 0 to 255.
     """
 
-    padding: Literal["same", "symmetric"] = "symmetric"
+    padding: Literal["same", "symmetric", "end"] = "symmetric"
     norm: bool = True
     bias: bool = False
+    bare_bias: bool = False
+    count_zeros: bool = False
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
     activation: str = "relu"

@@ -53,15 +53,18 @@ def bottleneck(
     return b.act(b.residual(b.shortcut(x, b.width, b.stride), f))
 
 
-def preact_bottleneck(b: Scope, x: Tensor, *, ratio: float = 0.25) -> Tensor:
+def preact_bottleneck(b: Scope, x: Tensor, *, ratio: float = 0.25, skip: bool = False) -> Tensor:
     """x + f(act(norm(x))), f = 1x1 to ratio * width -> 3x3 with the stride -> 1x1, where only these two are normalized.
 
-    A shortcut that has to project starts from act(norm(x)) as well. He et al., 2016
-    (https://arxiv.org/abs/1603.05027).
+    A shortcut that has to project starts from act(norm(x)) as well; where the width stays it takes every stride-th
+    place of x instead, if it may (`skip`). He et al., 2016 (https://arxiv.org/abs/1603.05027).
     """
     inner = round(b.width * ratio)
     y = b.norm_act(x, "pre")
-    x = x if x.shape[-1] == b.width and b.stride == 1 else b.bare.shortcut(y, b.width, b.stride)
+    if skip and b.stride > 1 and x.shape[-1] == b.width:
+        x = b.max_pool(x, 1, b.stride, "valid", "shortcut")
+    else:
+        x = x if x.shape[-1] == b.width and b.stride == 1 else b.bare.shortcut(y, b.width, b.stride)
     f = b.conv(y, inner, 1, 1, "reduce")
     f = b.conv(f, inner, 3, b.stride, "conv")
     f = b.bare.conv(f, b.width, 1, 1, "expand")
@@ -110,11 +113,14 @@ def inverted(
     return b.residual(x, f) if b.stride == 1 and x.shape[-1] == b.width else f
 
 
-def separable(b: Scope, x: Tensor, *, act: str | bool = True, between: bool = True) -> Tensor:
+def separable(
+    b: Scope, x: Tensor, *, act: str | bool = True, between: bool = True, padding: str | None = None
+) -> Tensor:
     """f(x), f = depthwise 3x3 -> 1x1. MobileNet (https://arxiv.org/abs/1704.04861).
 
     Norm and activation follow both (`between`), or the second alone.
     """
+    b = b.but(padding=padding or b.style.padding)
     x = (b if between else b.bare).depthwise(x, 3, b.stride, "depthwise")
     return b.acting(act).conv(x, b.width, 1, 1, "pointwise")
 
@@ -126,19 +132,20 @@ def extreme(b: Scope, x: Tensor) -> Tensor:
         f = b.act(f, f"in{i}")
         f = separable(b.inner(f"sep{i}", w), f, act=False, between=False)
     if b.stride > 1:  # what it pools has values below zero: the padding must not be zeros
-        f = b.max_pool(f, 3, b.stride, "same")
+        signed = b.style.padding == "symmetric"
+        f = max_pool(b, f, signed=True) if signed else b.max_pool(f, 3, b.stride, "same")
     return b.residual(b.shortcut(x, b.width[-1], b.stride), f)
 
 
-def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...], padding: str | None = "same") -> Tensor:
+def inception(b: Scope, x: Tensor, *, paths: tuple[str, ...], padding: str | None = "same", pool: int = 3) -> Tensor:
     """Joins paths that stand side by side. A path is a line of steps, as in the paper's figures: "1x1 1x7 7x1".
 
     A step HxW is a convolution, which takes the next of the path's widths; avg and max are 3x3 pools; 1x3|3x1 are two
     ends of the path. A step that ends in /s has the block's stride and `padding`; where none does, a max-pool in front
-    has the stride.
+    has them, with windows of `pool`.
     """
     if b.stride > 1 and not any("/s" in path for path in paths):
-        x = b.max_pool(x, 3, b.stride, "same")
+        x = max_pool(b, x, kernel=pool, padding=padding)
     return b.join(branches(b, x, paths, padding or b.style.padding))
 
 
@@ -200,7 +207,8 @@ def max_pool(b: Scope, x: Tensor, *, kernel: int = 3, padding: str | None = None
     if signed:
         x = b.max_pool(x, kernel, 1, "same", "window")
         return b.max_pool(x, 1, b.stride, "valid")
-    padding = (padding or b.style.padding) if kernel > b.stride else "valid"
+    padding = padding or b.style.padding
+    padding = padding if kernel > b.stride or padding == "end" else "valid"
     x, padding = b.but(padding=padding).pad(x, kernel, b.stride, "pool")
     return b.max_pool(x, kernel, b.stride, padding)
 

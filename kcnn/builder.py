@@ -16,6 +16,7 @@ from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
 from kcnn.scope import Scope, Tensor
 from kcnn.terminal.starting import load_keras
+from kcnn.weights import find
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +53,10 @@ def build(
     aux: whether the network gets its auxiliary heads, for training: outputs are then a list, the logits first and
     then those of each of `Arch.aux`, if it has any. All other layers have the names that they have without.
     For images of any height and width see `kcnn.any_size`.
-    Raises InputError for an unknown name, a resolution that the network cannot take, or weights beyond the memory.
+    weights: where they come from, see `kcnn.weights.find`; the network then follows their conventions, and what became
+    of each tensor is said on stderr. The stem is then the one that they were trained with.
+    Raises InputError for an unknown name, a resolution that the network cannot take, weights that do not fit it, or
+    that are beyond the memory.
     """
     if "keras" not in sys.modules:
         load_keras()
@@ -61,9 +65,12 @@ def build(
 
     from kcnn import layers
 
+    found = None if weights is None else find(weights, arch if isinstance(arch, Arch) else get(arch))
+    if found is not None and stem == "auto":
+        stem = found.stem
     arch = resolve(arch, width, depth, resolution, stem)
-    if weights is not None:
-        raise InputError(f"weights {shown(weights)}: no pretrained weights are known for {arch.name}; leave it None")
+    if found is not None:
+        arch = found.apply(arch)
     ends = Ends.of(arch, classes, channels, dropout, drop_path, aux)
     if aux and not classes:
         raise InputError("aux True: auxiliary heads classify, so classes of 1 or more are needed")
@@ -73,7 +80,10 @@ def build(
     # Keras walks a graph by recursion, some fifteen layers a block.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 30 * sum(s.depth for s in arch.stages)))
     with keras.StatelessScope():  # which allocates all weights at its end, and is a fifth faster
-        return assemble(layers, arch, ends)
+        model = assemble(layers, arch, ends)
+    if found is not None:
+        print(f"weights {found.label}: {found.fill(model)}", file=sys.stderr)
+    return model
 
 
 def draw(

@@ -19,14 +19,17 @@ def export(
     ] = None,
     checkpoint: cli.Checkpoint = "last",
     format: Annotated[
-        Literal["saved_model", "litert", "onnx"],
-        Parameter(help="saved_model is for TF Serving, litert for phones and small devices, onnx for other runtimes."),
+        Literal["saved_model", "litert", "onnx", "safetensors"],
+        Parameter(
+            help="saved_model is for TF Serving, litert for phones and small devices, onnx for other runtimes; "
+            "safetensors holds the weights alone, for --weights."
+        ),
     ] = "saved_model",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "int8"],
         Parameter(
             help="Compute in this type. saved_model allows float32 and bfloat16, litert float32, float16 and int8, "
-            "onnx float32."
+            "the others float32."
         ),
     ] = "float32",
     fold_bn: Annotated[
@@ -68,6 +71,8 @@ def export(
     kcnn export logs/resnet-50-photos-...
 
     kcnn export logs/resnet-50-photos-... --format litert --dtype int8
+
+    kcnn export timm/resnet50.a1_in1k --out resnet-50/  # ImageNet's weights
     """
     starting.need_tensorflow()
     from trainers.serving.exports import export_run

@@ -1,6 +1,8 @@
 """kcnn info: what networks cost, see and need."""
 
+import fnmatch
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from kcnn.errors import InputError, shown
 from kcnn.families import get, names
 from kcnn.terminal import cli
 from kcnn.terminal.tables import short, table
+from kcnn.weights import known
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -20,6 +23,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 def info(
     *arch: str,
     listed: Annotated[bool, Parameter("--list", negative="")] = False,
+    weights: Annotated[bool, Parameter("--weights", negative="")] = False,
     width: float = 1.0,
     depth: float = 1.0,
     phi: float = 0.0,
@@ -44,12 +48,17 @@ def info(
 
     kcnn info --list "mobilenet*"
 
+    kcnn info --weights "resnet-*"
+
     Parameters
     ----------
     arch
         Names of networks, such as resnet-50; with --list, shell patterns of names (without any, all are listed).
     listed
         List the names of networks, with family and resolution, and compute no facts.
+    weights
+        List the public ImageNet weights that are known, with source, top-1, size and licence, of these networks or of
+        all; `kcnn train --weights SOURCE` starts from them.
     width
         Multiply the widths (channels) of all stages by this.
     depth
@@ -80,6 +89,8 @@ def info(
     """
     if listed:
         return list_names(arch or ("*",), quiet=json)
+    if weights:
+        return list_weights(arch or ("*",), quiet=json)
     if not arch:
         raise InputError("no network given: name one, such as resnet-50, or --list them")
     scaling: dict[str, Any] = {"width": width, "depth": depth, "resolution": resolution, "stem": stem}
@@ -119,6 +130,22 @@ def list_names(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
     if not quiet:
         table(("name", "family", "resolution"), [(n, get(n).family, f"{get(n).resolution} px") for n in found])
     return {"names": found}
+
+
+def list_weights(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
+    """The public weights of the networks that match, the best ones that are known first."""
+    found = [row for row in known.rows() if any(fnmatch.fnmatch(row.network, pattern) for pattern in patterns)]
+    if not found:
+        raise InputError(f"no public weights are known for {shown(' '.join(patterns))}")
+    if not quiet:
+        cells = [(r.network, r.source, percent(r.top1), (r.size and f"{r.size} MB") or "", r.licence) for r in found]
+        table(("network", "source", "top-1", "size", "licence"), cells)
+        print("where these figures come from: kcnn/weights/known.txt; an empty cell is not known")
+    return {"weights": [asdict(row) for row in found]}
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} %"
 
 
 def stem_of(arch: Arch, stem: Stem, **scaling: Any) -> str:

@@ -202,10 +202,10 @@ class ZeroPadding2D(Layer):
     padding: Any
 
     def shape(self, x: Shape, *others: Shape) -> Shape:
-        height, width = (self.padding,) * 2 if isinstance(self.padding, int) else self.padding
-        self.padding = ((height, height), (width, width))
+        sides = (self.padding,) * 2 if isinstance(self.padding, int) else self.padding
+        self.padding = tuple((by, by) if isinstance(by, int) else by for by in sides)
         rows, columns = image(x)
-        return (rows + 2 * height, columns + 2 * width, x[-1])
+        return (rows + sum(self.padding[0]), columns + sum(self.padding[1]), x[-1])
 
 
 # Layers without

@@ -54,13 +54,15 @@ def predict(
     kcnn predict logs/resnet-50-photos-... cat.jpg holiday/
 
     kcnn predict logs/resnet-50-photos-... cat.jpg --server localhost:8501
+
+    kcnn predict timm/resnet50.a1_in1k cat.jpg    # ImageNet's weights and classes
     """
     starting.need_tensorflow()
     from trainers.prediction import find_images
     from trainers.prediction import predict as classify
-    from trainers.runs.checkpoints import load_run
     from trainers.runs.folders import open_run
     from trainers.serving import client
+    from trainers.transfer.pretrained import load_network
 
     if top < 1 or batch_size < 1:
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")
@@ -81,7 +83,7 @@ def predict(
         ask = client.connect(where)
         rows, errors = client.predict(ask, classes, paths, top, batch_size)
     else:
-        rows, errors = classify(*load_run(run, checkpoint), paths, top, batch_size)
+        rows, errors = classify(*load_network(run, checkpoint), paths, top, batch_size)
     show(rows, errors, format)
     return {"predictions": rows, "errors": errors}
 

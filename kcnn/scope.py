@@ -51,8 +51,8 @@ class Scope:
 
     @property
     def bare(self) -> "Scope":
-        """The scope whose convolutions have no norm, bias or activation: what reads them has the norm."""
-        return self.but(norm=False, bias=False, activation="")
+        """The scope whose convolutions have no norm or activation, and mostly no bias: what reads them has the norm."""
+        return self.but(norm=False, bias=self.style.bare_bias, activation="")
 
     def inner(self, label: str, width: Width) -> "Scope":
         """Returns the scope of a block inside this one, without a stride."""
@@ -107,11 +107,13 @@ class Scope:
 
     def pad(self, x: Tensor, kernel: Kernel, stride: int, label: str = "") -> tuple[Tensor, str]:
         """Pads, and returns the padding left to do as well: symmetric differs from TensorFlow's only with a stride."""
-        if self.style.padding != "symmetric":
+        if self.style.padding not in ("symmetric", "end"):
             return x, self.style.padding
         if stride == 1 or kernel == 1:
             return x, "same"
-        by = kernel // 2 if isinstance(kernel, int) else tuple(k // 2 for k in kernel)
+        by: Any = kernel // 2 if isinstance(kernel, int) else tuple(k // 2 for k in kernel)
+        if self.style.padding == "end":
+            by = tuple((0, k) for k in (by if isinstance(by, tuple) else (by, by)))
         return self.layers.ZeroPadding2D(by, name=f"{self.at(label)}_pad")(x), "valid"
 
     def max_pool(self, x: Tensor, kernel: int, stride: int, padding: str, label: str = "pool") -> Tensor:
@@ -119,7 +121,9 @@ class Scope:
         return self.layers.MaxPooling2D(kernel, stride, padding, name=self.at(label))(x)
 
     def mean_pool(self, x: Tensor, kernel: int, stride: int, padding: str, label: str = "pool") -> Tensor:
-        """Takes the mean of each window, without what pads it."""
+        """Takes the mean of each window, without what pads it unless the style counts that."""
+        if self.style.count_zeros and padding == "same" and stride == 1:
+            x, padding = self.layers.ZeroPadding2D(kernel // 2, name=f"{self.at(label)}_pad")(x), "valid"
         return self.layers.AveragePooling2D(kernel, stride, padding, name=self.at(label))(x)
 
     def squeeze_excite(self, x: Tensor, squeezed: int, gate: str = "sigmoid") -> Tensor:

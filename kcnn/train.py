@@ -84,10 +84,12 @@ def completed(config: TrainConfig, saved: Path, resumed: bool) -> TrainConfig:
     from trainers.settings import read
     from trainers.training import placed
 
-    arch = read(saved).get("arch", config.arch)
+    values = read(saved)
+    arch = values.get("arch", config.arch)
     if not isinstance(arch, str) and config.arch == TrainConfig.arch:
         config = dataclasses.replace(config, arch=arch)
     if resumed:
+        config = dataclasses.replace(config, built_as=values.get("built_as"))
         same_run(open_run(saved.parent)[1].flags, placed(config))
     return config
 

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # The rooms of kcnn that make and measure networks: each imports only those before it.
 ROOMS = (
-    *("errors", "terminal", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "builder"),
-    *("analysis", "scaling", "pyramid"),
+    *("errors", "terminal", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "weights"),
+    *("builder", "analysis", "scaling", "pyramid"),
 )
 WITH_KERAS = {"layers"}
 COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "__main__"}

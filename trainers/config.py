@@ -14,6 +14,7 @@ Optimizer = Literal["sgd", "rmsprop", "adamw", "lamb", "lion"]
 Schedule = Literal["cosine", "step", "exponential", "one-cycle", "constant"]
 Loss = Literal["cross-entropy", "bce", "focal"]
 Strategy = Literal["one-device", "mirrored", "multi-worker", "tpu"]
+Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 # The help of each flag, by group. Where recipes have a value for it, the help adds that the recipe's is the default.
@@ -36,8 +37,8 @@ HELP = {
         "the network's).",
         "bn_momentum": "A moving statistic of batch normalization keeps this share of its old value in a step (default:"
         " the network's).",
-        "weights": "Start from the weights of this run, a folder of kcnn train, at its resolution (default: random "
-        "weights). Where the data has other classes than the run's, the classifier starts anew.",
+        "weights": "Start from these weights: imagenet, keras, timm/NAME[.TAG], torchvision/NAME, a file, or a run's "
+        "folder, at its resolution (default: random). The classifier starts anew where the classes are others.",
         "freeze": "Leave a part of the network as it is, with the statistics of its batch normalization: backbone is "
         "all but the classifier, and a number is the stem and the stages up to this one. It is faster, and safer with "
         "few images.",
@@ -69,7 +70,9 @@ HELP = {
         "cutmix": "Paste a box of one image into another, with an area drawn from Beta(CUTMIX, CUTMIX); 0 pastes none.",
         "mix_switch": "Where mixup and cutmix are both on, a batch gets cutmix with this probability, else mixup.",
         "mix_off_epochs": "Mixup and cutmix are off for this many epochs at the end of the run.",
-        "eval_crop": "Evaluation sees a central square of this share of the image's shorter side.",
+        "eval_crop": "Evaluation sees a central square of this share of the image's shorter side (with --weights: "
+        "that of the weights, if they tell).",
+        "interpolation": "Evaluation resizes images so (with --weights: as the weights expect, if they tell).",
     },
     "Training": {
         "recipe": f"Take the settings of this recipe, which other flags override: {', '.join(RECIPES)} (default: "
@@ -175,7 +178,8 @@ class TrainConfig:
     """What is asked of a run. Where a value is None, the recipe, the network, the data or the machine decides it; see
     `settings.resolve`.
 
-    arch: a name, or an `Arch` of one's own.
+    arch: a name, or an `Arch` of one's own. built_as: the network as the weights that it starts from expect it; `fit`
+    sets it, and it is no flag.
     """
 
     arch: str | Arch = "efficientnet-b0"
@@ -217,6 +221,7 @@ class TrainConfig:
     mix_switch: float | None = None
     mix_off_epochs: int | None = None
     eval_crop: float | None = None
+    interpolation: Interpolation | None = None
 
     recipe: str | None = None
     epochs: int | None = None
@@ -259,3 +264,5 @@ class TrainConfig:
     recover: int = 0
     seed: int = 0
     dry_run: bool = False
+
+    built_as: Annotated[Arch | None, Parameter(parse=False)] = None

@@ -114,7 +114,9 @@ def evaluator(
         distribute(
             strategy,
             size,
-            lambda batch, shard: eval_batches(split, batch=batch, resolution=side, crop=crop, shard=shard).repeat(),
+            lambda batch, shard: eval_batches(
+                split, batch=batch, resolution=side, crop=crop, method=config.interpolation, shard=shard
+            ).repeat(),
         )
     )
 

@@ -49,7 +49,9 @@ def predict(
         for path in paths[start : start + batch]:
             try:
                 picture = tf.io.read_file(os.fsencode(path))
-                images.append(eval_image(picture, config.resolution, crop=config.eval_crop))
+                images.append(
+                    eval_image(picture, config.resolution, crop=config.eval_crop, method=config.interpolation)
+                )
                 names.append(path)
             except READ_ERRORS as error:
                 errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")

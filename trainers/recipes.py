@@ -24,6 +24,7 @@ DEFAULT: Settings = {
     "weight_decay": 0.05, "layer_decay": 1.0, "schedule": "cosine", "warmup_epochs": 0.0, "step_epochs": [30.0],
     "step_gamma": 0.1, "min_lr": 0.0, "loss": "cross-entropy", "focal_gamma": 2.0, "label_smoothing": 0.1, "ema": 0.0,
     "clip_norm": 0.0, "sam": 0.0, "crop_scale": 0.08, "flip": True, "eval_crop": 0.875, "augment": "none",
+    "interpolation": "bilinear",
     "augment_magnitude": 9.0, "augment_std": 0.0, "augment_layers": 2, "augment_probability": 1.0, "color_jitter": 0.0,
     "erase": 0.0, "repeats": 1, "mixup": 0.0, "cutmix": 0.0, "mix_switch": 0.5, "mix_off_epochs": 0,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.checks import bounded, check
-from trainers.config import Augment, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
+from trainers.config import Augment, Interpolation, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
 from trainers.distribute.surroundings import compiled_by_xla, strategy_name
 from trainers.recipes import PLAIN, RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
@@ -61,6 +61,7 @@ class RunConfig:
     mix_switch: float
     mix_off_epochs: int
     eval_crop: float
+    interpolation: Interpolation
 
     recipe: str
     epochs: int
@@ -214,6 +215,8 @@ def grown(config: TrainConfig) -> TrainConfig:
 
 def architecture(flags: TrainConfig) -> Arch:
     """The network that the flags describe, scaled as it will be built."""
+    if flags.built_as is not None:
+        return flags.built_as
     growth = {key: value for key in GROWTH if (value := getattr(flags, key)) is not None}
     arch = compound(own_or_named(flags.arch), flags.phi, **growth)
     arch = scaled(arch, flags.width, flags.depth, flags.resolution, flags.stem)
@@ -271,4 +274,6 @@ def read(path: Path | str) -> dict[str, Any]:
         values["arch"] = from_data(values["arch"])
     elif not isinstance(values.get("arch", ""), str):
         raise InputError(f"{path}: arch {brief(repr(values['arch']))}: a name or an architecture's fields are needed")
+    if isinstance(values.get("built_as"), dict):
+        values["built_as"] = from_data(values["built_as"])
     return values

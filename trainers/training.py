@@ -34,6 +34,7 @@ from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 from trainers.transfer.features import featured
+from trainers.transfer.pretrained import as_expected, start_from
 from trainers.transfer.start import Start, start_from_run
 
 
@@ -117,7 +118,7 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
     if wanted in (None, "auto"):
-        run = resolve(config, model.to_json() if model is not None else None)
+        run = resolve(as_expected(config), model.to_json() if model is not None else None)
         wanted = folders.unfinished(run) if wanted else None
         if wanted is None:
             folder = folders.folder_of(run.flags)
@@ -134,7 +135,7 @@ def placed(config: TrainConfig) -> TrainConfig:
     places: dict[str, Any] = {
         key: str(Path(value).absolute())
         for key in ("data", "data_dir", "weights")
-        if (value := getattr(config, key)) and value != "digits" and Path(value).is_dir()
+        if (value := getattr(config, key)) and value != "digits" and Path(value).exists()
     }
     return replace(config, **places)
 
@@ -162,7 +163,10 @@ def prepare(config: RunConfig, folder: Path) -> Run:
 def start_of(config: RunConfig, folder: Path, classes: tuple[str, ...]) -> Start | None:
     """The weights that the run starts from; None for random ones, and for a run that has a checkpoint to go on from."""
     begun = checkpoints.found(folder / "checkpoints") or (folder / "checkpoints" / checkpoints.BEST).exists()
-    return start_from_run(config.weights, config, classes) if config.weights and not begun else None
+    if not config.weights or begun:
+        return None
+    start = start_from_run if folders.is_run(Path(config.weights)) else start_from
+    return start(config.weights, config, classes)
 
 
 def check_devices(config: RunConfig, replicas: int) -> None:

@@ -7,6 +7,7 @@ import re
 from kcnn.arch import Arch
 from kcnn.errors import InputError, shown
 from kcnn.families import (
+    aliases,
     densenet,
     efficientnet,
     googlenet,
@@ -31,12 +32,14 @@ def names(pattern: str = "*") -> list[str]:
 def get(name: str) -> Arch:
     """Returns the architecture of a name, however it is written: resnet-50, resnet50, ResNet50, resnet_50.
 
+    So are the names of timm, torchvision and keras.applications: regnety_032, tf_mobilenetv3_large_100, ResNet50V2.
     Points of design spaces have names as well: regnetx-d13-w24-a36.44-m2.49-g8, anynetx-d1x1x4x7-w24x56x152x368-g8.
-    Raises InputError with the closest names for one that is not known.
+    Raises InputError with the closest names for one that is not known, and for
+    one that means another network in torchvision.
     """
     if not isinstance(name, str):
         raise InputError(f"architecture {shown(name)}: a name is needed, such as resnet-50")
-    found = BARE.get(bare(name)) or regnet.parse(name)
+    found = BARE.get(bare(aliases.ours(name))) or regnet.parse(name)
     if found is None:
         close = difflib.get_close_matches(bare(name[:100]), BARE, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(BARE[c].name for c in close)}?" if close else "`kcnn info --list` has them all"

@@ -19,6 +19,7 @@ _MARGIN = 8
 # How many times larger than what it becomes a crop still is after a JPEG was decoded at less than its size: at 1 the
 # error against Pillow's resize is 1.4 to 4.4 levels of 256 on two photographs, at 2 it is 0.4 to 1.1.
 _GAP = 2
+_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 _FLAT = 2**20  # numbers that are resized at once by the thread that has them
 
 # The errors of reading and decoding. TensorFlow's messages are bytes that hold names of files as they are.
@@ -61,7 +62,7 @@ def train_image(
     tries find none, it is the whole image. The integers `seed`, shape (2,), decide everything.
 
     Where the crop of a JPEG is four times as large as what it becomes, or more, the picture is decoded at a half, a
-    quarter or an eighth of its size, which is less work; on photographs that moves a pixel by less than one level of
+    quarter or an eighth of its size, which is less work; on photographs that moves a pixel by about one level of
     256 in the mean.
     """
     seeds = tf.random.split(seed, 2)
@@ -91,21 +92,23 @@ def eval_image(
     resolution: int,
     crop: float = 0.875,
     *,
+    method: str = "bilinear",
     max_pixels: int = MAX_PIXELS,
     who: tf.Tensor | str = "the picture",
 ) -> tf.Tensor:
-    """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized.
+    """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized
+    by the method, bilinear or bicubic.
 
     Raises InvalidArgumentError as `decode` does.
     """
     header = checked(data, max_pixels, who)
-    return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution)
+    return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution, method)
 
 
-def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875) -> tf.Tensor:
+def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875, *, method: str = "bilinear") -> tf.Tensor:
     """What `eval_image` does, from decoded pixels: uint8 (h, w, 3) to uint8 (resolution, resolution, 3)."""
     shape = tf.shape(image)
-    return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution)
+    return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution, method)
 
 
 def _decode_box(
@@ -148,24 +151,24 @@ def _cut(image: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
 
 
-def _resize(image: tf.Tensor, resolution: int) -> tf.Tensor:
-    """uint8 (h, w, 3) to (resolution, resolution, 3): the pixels of `tf.image.resize(antialias=True)`, rounded.
+def _resize(image: tf.Tensor, resolution: int, method: str = "bilinear") -> tf.Tensor:
+    """uint8 (h, w, 3) to (resolution, resolution, 3): the pixels of `tf.image.resize`, antialiased and rounded.
 
     Equal to the bit, in a quarter of the time: of a picture, ScaleAndTranslate adds up columns three numbers at a
     time, but rows as a whole. So the rows are resized, the picture turned over, and its rows resized again.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
-    pixels = _resize_rows(tf.reshape(image, (height, width * 3)), resolution)
+    pixels = _resize_rows(tf.reshape(image, (height, width * 3)), resolution, method)
     # As integers, since oneDNN's way to turn floats over wakes other threads, which costs more than the work.
     pixels = tf.bitcast(tf.transpose(tf.bitcast(pixels, tf.int32)), tf.float32)
-    pixels = _resize_rows(tf.reshape(pixels, (width, 3 * resolution)), resolution)
-    pixels = tf.transpose(tf.reshape(tf.cast(tf.round(pixels), tf.uint8), (3 * resolution, resolution)))
+    pixels = _resize_rows(tf.reshape(pixels, (width, 3 * resolution)), resolution, method)
+    pixels = tf.transpose(tf.reshape(tf.saturate_cast(tf.round(pixels), tf.uint8), (3 * resolution, resolution)))
     return tf.reshape(pixels, (resolution, resolution, 3))
 
 
-def _resize_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
-    """(h, k) to float32 (count, k): means of rows, weighted by a triangle that is two new rows wide, or two old ones
-    where there are fewer of them.
+def _resize_rows(rows: tf.Tensor, count: int, method: str) -> tf.Tensor:
+    """(h, k) to float32 (count, k): means of rows, weighted by the method's kernel. Its unit is a new row, or
+    an old one where there are fewer of them.
     """
     height, length = tf.unstack(tf.shape(rows))
     # What is one row high is not shared out among threads; but all of it, and not only what comes out, becomes floats.
@@ -177,7 +180,7 @@ def _resize_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
         size=tf.where(flat, [1, count], [count, 1]),
         scale=tf.where(flat, [1.0, scale], [scale, 1.0]),
         translation=[0.0, 0.0],
-        kernel_type="triangle",
+        kernel_type=_KERNELS[method],
     )
     return tf.reshape(means, (count, length))
 

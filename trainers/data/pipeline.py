@@ -93,7 +93,13 @@ def training_records(split: Split, order: Order) -> tf.data.Dataset:
 
 
 def eval_batches(
-    split: Split, *, batch: int, resolution: int, crop: float = 0.875, shard: tuple[int, int] = (0, 1)
+    split: Split,
+    *,
+    batch: int,
+    resolution: int,
+    crop: float = 0.875,
+    method: str = "bilinear",
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Every example once: {"image", "label", "index", "weight": float32 (batch,)}, shapes as in `train_batches`.
 
@@ -105,7 +111,7 @@ def eval_batches(
         real = record["index"] >= 0
         image = tf.cond(
             real,
-            lambda: eval_image(split.load(record["image"]), resolution, crop=crop),
+            lambda: eval_image(split.load(record["image"]), resolution, crop=crop, method=method),
             lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
         )
         weight = tf.cast(real, tf.float32)

@@ -5,26 +5,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kcnn.weights
 from kcnn.errors import InputError
 from trainers.data.held_out import open_held_out
 from trainers.runs import files
-from trainers.runs.checkpoints import load_run, need_finite
+from trainers.runs.checkpoints import need_finite
+from trainers.runs.folders import is_run
 from trainers.runs.typed import brief
 from trainers.serving import formats, saved_model
 from trainers.serving.model_card import about_run, model_card
 from trainers.serving.references import eval_pixels, made_up, make_reference, samples
 from trainers.serving.saved_model import ExportRequest
 from trainers.serving.versions import publish, workplace
+from trainers.serving.weights import save_safetensors
+from trainers.transfer.pretrained import load_network
 
 WRITERS: dict[str, Callable[[ExportRequest, Path], dict[str, Any]]] = {
     "saved_model": saved_model.save,
     "litert": formats.save_litert,
     "onnx": formats.save_onnx,
+    "safetensors": save_safetensors,
 }
 DTYPES = {
     "saved_model": ("float32", "bfloat16"),
     "litert": ("float32", "float16", "int8"),
     "onnx": ("float32",),
+    "safetensors": ("float32",),
 }
 CALIBRATION = 200  # training images on which int8's ranges are measured
 MADE_UP = 32
@@ -50,7 +56,7 @@ def export_run(
     refuse_impossible(format, dtype, images, options)
     folder = versions_folder(run, out, format)
     about = about_run(Path(run))
-    model, config, classes = load_run(run, checkpoint)
+    model, config, classes = load_network(run, checkpoint)
     calibration = None
     try:
         held_out = open_held_out(config, classes, run, data)
@@ -86,6 +92,8 @@ def versions_folder(run: str, out: str | None, format: str) -> Path:
     """The folder of the versions: --out, or RUN/<format>. Raises InputError."""
     if out == "":
         raise InputError("out '': the name of a folder is needed")
+    if out is None and not is_run(Path(run)) and kcnn.weights.network_of(run) is not None:
+        raise InputError(f"an export of {run}, which is no run, needs --out, the folder of its versions")
     folder = Path(run) / format if out is None else Path(out)
     if out is None and folder.is_symlink():
         raise InputError(f"{folder} is a symbolic link, which a run does not follow: name its target with --out")

@@ -20,7 +20,7 @@ from kcnn.errors import InputError
 from kcnn.terminal.quiet import quiet
 from trainers.serving.saved_model import ExportRequest, accuracies, folding, prepared
 
-NEEDS = {"litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
+NEEDS = {"safetensors": ("safetensors",), "litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
 CLOSE = 1e-3  # of a probability, between a network and the same in another runtime's float32
 OPSET = 17  # of ONNX, of 2022: runtimes in use know it
 BATCHES = (1, 8, 32)

@@ -43,9 +43,11 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
         "steps": [
             "decode to RGB, 8 bits a channel; EXIF orientation is not applied",
             f"cut out the central square whose side is {config.eval_crop:g} of the shorter side",
-            f"resize to {config.resolution} x {config.resolution}: bilinear with antialiasing, rounded to whole values",
+            f"resize to {config.resolution} x {config.resolution}: {config.interpolation} with antialiasing, "
+            "rounded to whole values",
         ],
         "crop": config.eval_crop,
+        "interpolation": config.interpolation,
         "resolution": config.resolution,
         "range": [0, 255],
         "inside_the_network": {"mean": list(style.mean), "std": list(style.std)},

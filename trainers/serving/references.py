@@ -56,7 +56,12 @@ def make_reference(model: keras.Model, config: RunConfig, pictures: list[bytes],
 def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
     """uint8 (n, r, r, 3) of encoded pictures, as in evaluation. Raises InputError for a broken one."""
     try:
-        return np.stack([eval_image(tf.constant(p), config.resolution, crop=config.eval_crop) for p in pictures])
+        return np.stack(
+            [
+                eval_image(tf.constant(p), config.resolution, crop=config.eval_crop, method=config.interpolation)
+                for p in pictures
+            ]
+        )
     except READ_ERRORS as error:
         raise InputError(f"a broken image among the data: {reason(error)} (`kcnn evaluate` names it)") from error
 

@@ -97,7 +97,9 @@ def verify(request: ExportRequest, folded: bool, place: Path) -> dict[str, Any]:
     """
     reference, config = request.reference, request.config
     decoded = some_decoded(reference.pictures)
-    fitted = np.stack([eval_array(image, config.resolution, crop=config.eval_crop) for image in decoded])
+    fitted = np.stack(
+        [eval_array(image, config.resolution, crop=config.eval_crop, method=config.interpolation) for image in decoded]
+    )
     same = np.array_equal(fitted, reference.pixels[: len(fitted)])  # they may differ in the last bits of a crop
     of_pixels = reference.probabilities[: len(fitted)] if same else probabilities(request.model, fitted)
     arrays: dict[str, Any] = {f"{i:06}": image for i, image in enumerate(decoded)}

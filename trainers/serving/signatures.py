@@ -94,7 +94,14 @@ def from_bytes(pictures: tf.Tensor, config: RunConfig, max_pixels: int) -> tf.Te
 
     def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         place, data = item
-        return eval_image(data, config.resolution, crop=config.eval_crop, max_pixels=max_pixels, who=named(place))
+        return eval_image(
+            data,
+            config.resolution,
+            crop=config.eval_crop,
+            method=config.interpolation,
+            max_pixels=max_pixels,
+            who=named(place),
+        )
 
     return each(one, (tf.range(tf.size(pictures)), pictures), config.resolution)
 
@@ -105,7 +112,7 @@ def from_pixels(images: tf.Tensor, config: RunConfig) -> tf.Tensor:
     def one(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         place, image = item
         pixels = image if image.dtype == tf.uint8 else rounded(image, place)
-        return eval_array(pixels, config.resolution, crop=config.eval_crop)
+        return eval_array(pixels, config.resolution, crop=config.eval_crop, method=config.interpolation)
 
     sides = tf.shape(images)[1:3]
     with tf.control_dependencies([demand(tf.reduce_all(sides > 0), "the request's pictures have no pixels")]):

@@ -58,7 +58,9 @@ def features(still: keras.Model, split: Split, config: RunConfig, folder: Path) 
         return tf.cast(still(tf.cast(images, tf.float32), training=False), tf.float32)
 
     batch = min(config.batch_size, split.size)
-    batches = eval_batches(split, batch=batch, resolution=config.resolution, crop=config.eval_crop)
+    batches = eval_batches(
+        split, batch=batch, resolution=config.resolution, crop=config.eval_crop, method=config.interpolation
+    )
     with tempfile.TemporaryFile(dir=folder) as file:
         with naming_broken(split, lambda: (split.once(), None)):
             for part in batches:
