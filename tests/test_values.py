@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,8 @@ def refused(capsys, here, *argv):
     ("--checkpoint-every 1.5", "--checkpoint-every 1.5 whole"),
     (f"--checkpoint-every {'9' * 400}m", "checkpoint-every 999 minutes"),
     ("--run-dir ''", "--run-dir '' folder"),
+    ("--run-dir logs/\udcff", r"run-dir 'logs/\udcff' UTF-8"),
+    ("--data \udcff/", r"data '\udcff/' UTF-8"),
     ("--config ''", "--config '' file"),
     ("--resume ''", "--resume ''"),
     ("--weights ''", "weights ''"),
@@ -334,3 +338,15 @@ def test_an_evaluation_on_other_classes_is_refused(finished, photos, capsys):
     assert run(kcnn.evaluate.main, finished.folder, "--data", photos) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "the data's 2 classes are not the 10" in line
+
+
+@pytest.mark.parametrize("words", ["train --resume", "evaluate", "export"])
+def test_a_run_whose_folder_was_given_a_name_that_is_not_utf_8_is_one_line(finished, here, capsys, words):
+    folder = Path(os.fsdecode(b"run\xff"))
+    folder.mkdir()
+    shutil.copy(finished.folder / folders.CONFIG, folder)
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own
+    assert cli.main([*words.split(), str(folder)]) == 2
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert out == "" and r"run-dir 'run\udcff': a name in UTF-8 is needed" in line

@@ -7,10 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
+import kcnn.train
 from kcnn.errors import InputError
+from trainers.evaluation import Evaluation
 from trainers.runs import checkpoints, folders, provenance
 
 fitting = importlib.import_module("trainers.training")  # the package has its function under that name
+conclude = fitting.conclude  # which has a stand-in in the tests of this folder
 
 
 def delete_most(data):
@@ -82,6 +85,24 @@ def test_changed_data_that_is_accepted_begins_the_epoch_anew(interrupted, change
     # Once accepted, it is the run's data.
     more = train(folder, resume=True, epochs=4)
     assert (more.figures["epochs"], more.figures["data_changes"]) == (4, [told])
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_card_tells_of_accepted_changes(interrupted, monkeypatch, capsys):
+    """The change is accepted on the command line, and the card is written by all that writes one."""
+    folder, data = interrupted
+    plain = Evaluation(loss=0.5, accuracy=0.5, top5=1.0, confusion=np.full((2, 2), 5))
+    monkeypatch.setattr(fitting, "evaluate_train_sample", lambda *_: plain)  # the files hold no pixels
+    monkeypatch.setattr(fitting, "conclude", conclude)
+    delete_one(data)
+    for flags, code in ([], 2), (["--data-changed", "refuse"], 2), (["--data-changed", "accept"], 0):
+        with pytest.raises(SystemExit) as left:
+            kcnn.train.main(["--resume", str(folder), *flags])
+        assert left.value.code == code
+    [first, second] = capsys.readouterr().err.splitlines()
+    assert "1 file is gone" in first and first == second
+    line = "From epoch 2 on, the data was another, and that was accepted: train: 47 images, it had 48 (cat 23, had 24)"
+    assert f"\n\n{line}; 1 file is gone ('train/cat/07.bmp').\n\n" in (folder / "card.md").read_text("utf-8")
 
 
 def test_the_updates_follow_the_accepted_data(interrupted, monkeypatch, train, stand_in):
