@@ -160,7 +160,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         large = min(self.kernel_size) >= 5 and len(set(self.strides)) == 1
         if tf is None or not (training and settled and large and inputs.dtype == "float32" and _on_cpu(inputs)):
             return super().call(inputs)
-        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = tf.convert_to_tensor(self.kernel)  # no variable, which TensorFlow would want a gradient of besides
         outputs = _depthwise(inputs, kernel, strides=[1, *self.strides, 1], padding=self.padding.upper())
         if self.use_bias:
             outputs += ops.convert_to_tensor(self.bias)

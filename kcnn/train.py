@@ -63,7 +63,7 @@ def saved_values(typed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None
     if not config:
         read_config(path.parent)  # which names the file where its values cannot be
     values = read(path) | ({} if config else {"resume": resume})
-    return path, {key: value for key, value in values.items() if not isinstance(value, Arch)}
+    return path, {key: value for key, value in values.items() if key != "built_as" and not isinstance(value, Arch)}
 
 
 def saved_file(config: str | None, resume: str | None, run_dir: str | None) -> Path | None:

@@ -76,7 +76,6 @@ def refused(capsys, here, *argv):
     ("--freeze top", "freeze 'top' none backbone"),
     ("--freeze 0", "freeze '0' none backbone"),
     ("--freeze backbone", "freeze 'backbone' random --weights"),
-    ("--freeze 8 --weights nowhere", "freeze '8' 7 stages"),
     ("--unfreeze-epoch 2", "unfreeze-epoch 2 --freeze"),
     ("--freeze 1 --unfreeze-epoch 1", "unfreeze-epoch 1 2 12"),
     ("--freeze 1 --unfreeze-epoch 13", "unfreeze-epoch 13 2 12"),

@@ -17,7 +17,7 @@ from trainers.serving.signatures import make_signatures
 def served():
     pixels = keras.Input((8, 8, 3))
     model = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(pixels)))
-    config = TrainConfig(resolution=8, eval_crop=1.0)
+    config = TrainConfig(resolution=8, eval_crop=1.0, interpolation="bilinear")
     return make_signatures(model, config, ("a", "b"), ("image", "image_uint8", "classify"), max_pixels=1000)[1]
 
 

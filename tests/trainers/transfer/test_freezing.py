@@ -201,3 +201,8 @@ def test_a_network_of_one_s_own_has_no_stages(tmp_path):
     model = kcnn.build("anynetx-d1x1-w64x512-g512", 10, width=0.125, resolution=16)
     with pytest.raises(InputError, match="0 stages; none or backbone is needed"):
         trainers.fit(TrainConfig(freeze="1", epochs=1, run_dir=str(tmp_path / "run")), model)
+
+
+def test_a_stage_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"freeze '8'.* 7"):
+        resolve(TrainConfig(arch="efficientnet-b0", weights="some run", freeze="8"))
