@@ -263,12 +263,9 @@ def test_a_recipe_is_shown_as_config_takes_it(here, capsys, name):
 
 def test_the_help_s_examples_can_be_typed(here, capsys, monkeypatch):
     """All that needs no data is run, the others are parsed."""
-    assert train("--help") == 0
-    examples = [
-        line.split("#")[0].split()[2:]
-        for line in capsys.readouterr().out.splitlines()
-        if line.strip().startswith("kcnn train ")
-    ]
+    # The help is this docstring. A process that has listed all commands would show a summary in its place.
+    lines = [line.strip() for line in kcnn.train.train.__doc__.splitlines()]
+    examples = [line.split("#")[0].split()[2:] for line in lines if line.startswith("kcnn train ")]
     assert ["--show-recipe", "a2"] in examples and len(examples) >= 4
     monkeypatch.setattr(kcnn.train, "run", lambda config: None)
     for example in examples:

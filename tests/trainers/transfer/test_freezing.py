@@ -140,9 +140,9 @@ def test_the_first_step_of_what_was_frozen_is_as_long_as_any_first_step():
             np.testing.assert_allclose(old - v.numpy(), 1e-3, rtol=1e-3, err_msg=v.path)
 
 
-@pytest.mark.parametrize("freeze, convolutions", [("none", 20), ("2", 10), ("backbone", 0)])
+@pytest.mark.parametrize("freeze, convolutions", [("none", 19), ("2", 10), ("backbone", 0)])
 def test_nothing_below_is_differentiated(freeze, convolutions):
-    """The gradients of kernels that a step of resnet-18 computes."""
+    """The gradients of kernels that a step of resnet-18 computes; the narrowest shortcut is a product, not counted."""
     config = frozen(freeze, batch_size=4)
     trained, plain = networks(config, 10)
     step = replica_step(make_state(trained, make_optimizer(config, 1, trained), False, plain), config, 1)

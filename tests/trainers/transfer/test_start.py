@@ -67,7 +67,10 @@ def test_another_stem_is_told():
 
 def test_damaged_and_unfinished_runs_are_refused(tiny, finished, copied, tmp_path):
     settled = config(tiny, finished.folder)
-    for folder, says in ((tmp_path / "nowhere", "weights .*nowhere.* is no folder"), (tmp_path, "is no run")):
+    for folder, says in (
+        (tmp_path / "nowhere", "weights .*nowhere.* neither a known source nor a file"),
+        (tmp_path, "is no run"),
+    ):
         with pytest.raises(InputError, match=says):
             start_from_run(str(folder), settled, DIGITS)
     path = checkpoints.found(copied / "checkpoints")[0]
@@ -107,6 +110,6 @@ def test_a_resumed_run_needs_its_source_no_more(tiny, copied, tmp_path, capsys):
 
 
 def test_a_run_without_its_source_leaves_nothing(tiny, tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="neither a known source nor a file"):
         trainers.fit(TrainConfig(**tiny, weights=str(tmp_path / "gone"), run_dir=str(tmp_path / "run")))
     assert not list(tmp_path.iterdir())
