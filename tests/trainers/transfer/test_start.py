@@ -68,7 +68,7 @@ def test_another_stem_is_told():
 def test_damaged_and_unfinished_runs_are_refused(tiny, finished, copied, tmp_path):
     settled = config(tiny, finished.folder)
     for folder, says in (
-        (tmp_path / "nowhere", "weights .*nowhere.* neither a known source nor a file"),
+        (tmp_path / "nowhere", "weights .*nowhere.* is no folder"),
         (tmp_path, "is no run"),
     ):
         with pytest.raises(InputError, match=says):
