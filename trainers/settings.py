@@ -1,6 +1,7 @@
 """Turns what is asked into what is run: it takes the recipe's values, looks at the devices, scales the network and
 checks all settings."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -171,7 +172,7 @@ def filled(config: TrainConfig) -> TrainConfig:
 def started(config: TrainConfig) -> TrainConfig:
     """The flags with the resolution and the stem of the run whose weights are asked for, where they name none."""
     path = Path(config.weights or "", "config.yaml")
-    if not config.weights or not path.is_file() or (config.resolution and config.stem != "auto"):
+    if not config.weights or not os.path.isfile(path) or (config.resolution and config.stem != "auto"):
         return config
     values = read(path)
     side, stem = values.get("resolution"), values.get("stem", "auto")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -80,12 +81,13 @@ def find(source: Any, arch: Arch) -> Pretrained:
     if library in ("timm", "torchvision") and name and "/" not in name:
         return of_hub(source, library, name, arch)  # type: ignore[arg-type]
     path = Path(source)
-    if path.is_dir() and (path / "config.yaml").is_file():
+    # os.path, unlike Path, takes a name that no file can have for a file that is not there.
+    if os.path.isfile(path / "config.yaml"):
         return of_run(path, arch)
-    if path.is_dir() and (path / "model.safetensors").is_file():
+    if os.path.isfile(path / "model.safetensors"):
         path = path / "model.safetensors"
-    if not path.is_file():
-        what = "a folder that is no run" if path.is_dir() else "neither a known source nor a file"
+    if not os.path.isfile(path):
+        what = "a folder that is no run" if os.path.isdir(path) else "neither a known source nor a file"
         raise InputError(f"weights {shown(source)}: this is {what}; {FORMS} are possible")
     return of_file(path, arch)
 
@@ -102,7 +104,7 @@ def network_of(source: str) -> Arch | None:
             return get(named[0] if named else name)
         return get(name.partition(".")[0])
     path = Path(source)
-    if path.is_file() and path.suffix == ".safetensors":
+    if os.path.isfile(path) and path.suffix == ".safetensors":
         tensors = open_file(path)
         if tensors.about.get("format") == "kcnn":
             return stored_arch(tensors)
