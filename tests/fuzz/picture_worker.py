@@ -40,7 +40,7 @@ def decoders(folder):
 
     pixels = keras.Input((SIDE, SIDE, 3))
     model = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(pixels)))
-    config = TrainConfig(resolution=SIDE, eval_crop=0.875)
+    config = TrainConfig(resolution=SIDE, eval_crop=0.875, interpolation="bilinear")
     owner, signatures = make_signatures(model, config, ("a", "b"), ("serving_default",))
     tf.saved_model.save(owner, str(folder), signatures=signatures)
     served = tf.saved_model.load(str(folder))
