@@ -46,16 +46,9 @@ SNIPPETS = [b"*a", b"&a ", b"!!python/name:os.system ", b"!!binary ", b"? ", b"<
 def run(tmp_path_factory):
     """A run of two epochs, of which the second is over: (folder, started, state)."""
     config = TrainConfig(
-        arch="resnet-18",
-        width=0.0625,
-        depth=0.25,
-        resolution=16,
-        batch_size=480,
-        epochs=3,
-        ema=0.9,
-        optimizer="sgd",
+        arch="resnet-18", width=0.0625, depth=0.25, resolution=16, batch_size=480, epochs=3, ema=0.9, optimizer="sgd",
         run_dir=str(tmp_path_factory.mktemp("fuzz") / "run"),
-    )
+    )  # fmt: skip
     started = fitting.prepare(*fitting.new_or_resumed(config))
     with contextlib.ExitStack() as stack:
         resuming.enter(started, stack)
