@@ -53,7 +53,7 @@ def examples(log):
     for line in log:
         if "attempt" in line:
             attempts.append({"start": None, "batches": [], "done": 0})
-        elif "start" in line:  # the very first step's pictures are shown from a pipeline of their own
+        elif "start" in line:
             attempts[-1] |= {"start": line["start"], "batches": []}
         elif "batch" in line:
             attempts[-1]["batches"].append(line["batch"])
