@@ -58,11 +58,11 @@ def saved_values(typed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None
         return None
     starting.need_tensorflow()
     from trainers.runs.folders import read_config
-    from trainers.settings import read
+    from trainers.settings import plain, read
 
-    if not config:
-        read_config(path.parent)  # which names the file where its values cannot be
-    values = read(path) | ({} if config else {"resume": resume})
+    # A run's folder may be of an earlier version, with fewer settings: read_config knows what they were.
+    usual = {} if config else plain(read_config(path.parent).flags) | {"run_dir": run_dir}
+    values = usual | read(path) | ({} if config else {"resume": resume})
     return path, {key: value for key, value in values.items() if key != "built_as" and not isinstance(value, Arch)}
 
 

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import yaml
 
 import kcnn
 import kcnn.train
@@ -134,6 +135,19 @@ def test_a_command_goes_on_with_an_arch_of_one_s_own_and_repeats_it(tmp_path, ca
     capsys.readouterr()
     assert command("--resume", tmp_path / "small", "--stem", "auto") == 2
     assert "stem 'auto': the run in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--epochs", 4]], ids=["as it was", "longer"])
+def test_a_command_goes_on_with_a_run_of_an_earlier_version(tmp_path, flags, capsys):
+    """A setting that it did not have yet is what the recipe, and else the default, says today."""
+    later = {"interpolation", "freeze", "features_only", "data_changed", "built_as"}
+    folder = tmp_path / "run"
+    folders.create(folder, resolve(TrainConfig(**FLAGS)), {}, tuple("0123456789"))
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert set(saved) >= later
+    (folder / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in saved.items() if k not in later}))
+    assert command("--resume", folder, "--dry-run", *flags) == 0
+    assert f"into {folder}" in capsys.readouterr().out
 
 
 def command(*argv):
