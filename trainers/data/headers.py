@@ -16,9 +16,12 @@ FORMATS = "JPEG, PNG, GIF, BMP or WebP"
 MAX_PIXELS = 2**26  # 67 million; such a picture takes up to 0.8 GB while it is decoded and resized
 MAX_SIDE = 2**16 - 1  # as in JPEG and GIF; a resize keeps some hundred rows of this width as floats
 
+APART = {"_noinline": True}  # of a function, which stays one node of the graph that calls it
+
 _HEAD = 128  # bytes that hold every header but JPEG's and the frames of a GIF
 _SCANNED = 2**31  # pixels that all scans of a JPEG pass over: seconds of work
 _SCANS = [b"\0\x08\1", b"\0\x0a\2", b"\0\x0c\3", b"\0\x0e\4"]  # how each begins, after the bytes FF DA
+_SCAN = 10  # bytes of the shortest scan: its mark, its length, and what is in it
 _TEXTS = 32  # compressed texts in a PNG; each of them may unpack to 8 MB
 _READ_WHOLE = [b"TXt", b"tEXt", b"iCCP", b"sPLT", b"CAL", b"eXIf"]  # in the names of chunks that need room for all
 _BLOCKS = 2**16  # of a GIF and of pieces of their data, besides those that its length calls for
@@ -49,20 +52,35 @@ def checked(data: tf.Tensor, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str 
 # Traced once for all pipelines: it has some hundreds of nodes.
 @tf.function(input_signature=[tf.TensorSpec((), d) for d in (tf.string, tf.int64, tf.string)], autograph=False)
 def _checked(data: tf.Tensor, max_pixels: tf.Tensor, who: tf.Tensor) -> Header:
+    jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
+    kind, sizes, data, fault = tf.cond(jpeg, lambda: (tf.constant(0), *_jpeg(data)), lambda: _any_kind(data))
+    fine = (fault == "") & (tf.reduce_max(sizes[:2]) <= MAX_SIDE) & (sizes[2] <= max_pixels)
+
+    def refuse() -> tf.Operation:
+        return tf.raw_ops.Assert(condition=False, data=[tf.strings.join([who, _words(sizes, max_pixels, fault)])])
+
+    with tf.control_dependencies([tf.cond(fine, tf.no_op, refuse)]):
+        return Header(kind, tf.identity(sizes), tf.identity(data))
+
+
+# Not inlined: each node of a branch that is not taken costs the executor some time, too.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False, experimental_attributes=APART)
+def _any_kind(data: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The kind, and what its reader returns."""
     head = tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD) + b"\0" * _HEAD, tf.uint8)[:_HEAD]
     starts = [list(start.ljust(16, b".")) for start in KINDS]
     any_byte = [[byte == ord(".") for byte in start] for start in starts]
     same = tf.reduce_all((head[:16] == tf.constant(starts, tf.uint8)) | any_byte, -1)
     kind, head = tf.argmax(same, output_type=tf.int32), tf.cast(head, tf.int64)
-    readers = [lambda reader=reader: reader(data, head) for reader in KINDS.values()]
-    sizes, data, fault = tf.switch_case(kind, readers)
-    side, pixels = tf.reduce_max(sizes[:2]), sizes[2]
-    for number, what, most in (side, "a side of ", MAX_SIDE), (pixels, "", max_pixels):
+    return kind, *tf.switch_case(kind, [lambda reader=reader: reader(data, head) for reader in KINDS.values()])
+
+
+def _words(sizes: tf.Tensor, max_pixels: tf.Tensor, fault: tf.Tensor) -> tf.Tensor:
+    """What is wrong, in words: the sizes, if the reader found no other fault."""
+    for number, what, most in (tf.reduce_max(sizes[:2]), "a side of ", MAX_SIDE), (sizes[2], "", max_pixels):
         words = " has ", what, tf.as_string(number), " pixels, beyond the limit of ", tf.as_string(most)
         fault = tf.where((number > most) & (fault == ""), tf.strings.join(words), fault)
-    fine = tf.raw_ops.Assert(condition=fault == "", data=[tf.strings.join([who, fault])])
-    with tf.control_dependencies([fine]):
-        return Header(kind, tf.identity(sizes), tf.identity(data))
+    return fault
 
 
 def _numbers(head: tf.Tensor, *places: range) -> list[tf.Tensor]:
@@ -83,11 +101,16 @@ def _pieces(data: tf.Tensor, mark: bytes) -> tf.Tensor:
     return tf.raw_ops.StringSplitV2(input=[data], sep=mark).values[1:]
 
 
-def _jpeg(data: tf.Tensor, head: tf.Tensor) -> Read:
+def _jpeg(data: tf.Tensor, head: tf.Tensor | None = None) -> Read:
     """Each scan passes over all pixels again, and may cost next to nothing in the file."""
     sizes = _sizes(*tf.unstack(tf.cast(tf.image.extract_jpeg_shape(data), tf.int64))[:2])
-    leads = tf.strings.substr(_pieces(data, b"\xff\xda"), 0, 3)
-    scans = tf.math.count_nonzero(leads[:, None] == _SCANS)  # thumbnails have some, too
+
+    def count() -> tf.Tensor:
+        leads = tf.strings.substr(_pieces(data, b"\xff\xda"), 0, 3)
+        return tf.math.count_nonzero(leads[:, None] == _SCANS)  # thumbnails have some, too
+
+    most = tf.strings.length(data) // _SCAN
+    scans = tf.cond(tf.cast(most, tf.int64) * sizes[2] > _SCANNED, count, lambda: tf.constant(0, tf.int64))
     return sizes, data, tf.where(scans * sizes[2] > _SCANNED, " has more scans than a JPEG of its size may have", "")
 
 

@@ -122,21 +122,22 @@ def _decode_box(
     size = tf.cast(header.sizes[:2], tf.int32)
     inner = box(size[0], size[1])
 
-    def at(ratio: int) -> tf.Tensor:
+    def fused() -> tf.Tensor:
+        halvings = tf.constant(0)
+        if enough is not None:
+            far = tf.reduce_min(inner[2:]) >= [2 * enough, 4 * enough, 8 * enough]
+            halvings = tf.math.count_nonzero(far, dtype=tf.int32)
+        ratio = tf.bitwise.left_shift(1, halvings)
         corner, sides, whole = inner[:2] // ratio, inner[2:] // ratio, -(-size // ratio)
         begin = tf.maximum(corner - _MARGIN, 0)
-        end = tf.minimum(corner + sides + _MARGIN, whole)
-        window = tf.concat([begin, end - begin], 0)
-        pixels = tf.io.decode_and_crop_jpeg(header.data, window, channels=3, ratio=ratio, dct_method=_DCT)
-        return _cut(pixels, tf.concat([corner - begin, sides], 0))
+        window = tf.concat([begin, tf.minimum(corner + sides + _MARGIN, whole) - begin], 0)
 
-    def fused() -> tf.Tensor:
-        if enough is None:
-            return at(1)
-        halvings = tf.math.count_nonzero(
-            tf.reduce_min(inner[2:]) >= [2 * enough, 4 * enough, 8 * enough], dtype=tf.int32
-        )
-        return tf.switch_case(halvings, [lambda ratio=ratio: at(ratio) for ratio in (1, 2, 4, 8)])
+        def at(ratio: int) -> tf.Tensor:
+            return tf.io.decode_and_crop_jpeg(header.data, window, channels=3, ratio=ratio, dct_method=_DCT)
+
+        ratios = (1,) if enough is None else (1, 2, 4, 8)
+        pixels = tf.switch_case(halvings, [lambda ratio=ratio: at(ratio) for ratio in ratios])
+        return _cut(pixels, tf.concat([corner - begin, sides], 0))
 
     return tf.cond(header.kind == 0, fused, lambda: _cut(_decoded(header), inner))
 
@@ -161,7 +162,8 @@ def _resize(image: tf.Tensor, resolution: int, method: str = "bilinear") -> tf.T
     pixels = _resize_rows(tf.reshape(image, (height, width * 3)), resolution, method)
     pixels = _resize_rows(tf.reshape(_turned(pixels), (width, 3 * resolution)), resolution, method)
     pixels = _turned(tf.reshape(tf.round(pixels), (3 * resolution, resolution)))
-    pixels = tf.saturate_cast(pixels, tf.uint8)
+    # The bicubic kernel, whose weights may be negative, can leave the range.
+    pixels = tf.cast(pixels, tf.uint8) if method == "bilinear" else tf.saturate_cast(pixels, tf.uint8)
     return tf.reshape(pixels, (resolution, resolution, 3))
 
 
