@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +92,9 @@ def expected(flags: TrainConfig, strategy: str, family: str) -> Choice:
 
 
 def hopeless(kind: str, family: str, choice: Choice, base: Choice) -> bool:
-    """Whether the table has it that what the choice changes in the base makes a step far slower."""
+    """Whether what the choice changes in the base is not worth a trial: the table has it as far slower, or it is XLA on
+    a CPU that nobody has measured, which may compile for a minute, and not be interrupted."""
     times = ratios(kind, family)
-    changed = [choice.precision] * (choice.precision != base.precision) + [XLA] * (choice.jit and not base.jit)
-    return any(times.get(what, 1.0) >= HOPELESS for what in changed)
+    half = times.get(choice.precision, 1.0) if choice.precision != base.precision else 1.0
+    xla = times.get(XLA, math.inf if kind.startswith("cpu") else 1.0) if choice.jit and not base.jit else 1.0
+    return max(half, xla) >= HOPELESS

@@ -28,7 +28,7 @@ from trainers.state import State
 FASTEST = {"cpu": 1e11, "gpu": 1e14}
 LEAST_SECONDS = 300.0  # a run that might be shorter is not kept waiting by a trial
 SHARE = 0.05  # of the run's expected seconds that trials may take
-COMPILING = {"cpu": 4.0, "gpu": 2.0}  # how many times as long as without XLA the first step takes with it
+COMPILING = {"cpu": 6.0, "gpu": 2.0}  # the seconds of a measurement with XLA, relative to one without
 WARMUP = 2  # steps that are not timed: the first one compiles, and the second one is not yet as fast as others
 CALLS, CALL_SECONDS = 5, 10.0  # steps that are timed: so many, or as many as end within so many seconds
 
