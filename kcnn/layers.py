@@ -67,20 +67,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if tf is None or plain or len(inputs.shape) != 4 or self.axis not in (-1, 3):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
+        none = tf.constant([], tf.float32)  # one node of a graph, where tf.zeros(0) makes three
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
             offset=ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
-            mean=tf.zeros(0) if training else ops.convert_to_tensor(self.moving_mean),
-            variance=tf.zeros(0) if training else ops.convert_to_tensor(self.moving_variance),
+            mean=none if training else ops.convert_to_tensor(self.moving_mean),
+            variance=none if training else ops.convert_to_tensor(self.moving_variance),
             epsilon=self.epsilon,
             is_training=training,
         )
         if training:
             count = inputs.shape[:3].num_elements()  # of values in a channel; unknown where the batch is
             count = tf.cast(tf.size(inputs) // channels, variance.dtype) if count is None else count
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance * ((count - 1) / count))  # the kernel's is the unbiased one
+            keep, take = tf.constant(self.momentum), tf.constant(1 - self.momentum)
+            variance *= (count - 1) / count  # the kernel's is the unbiased one
+            self.moving_mean.assign(self.moving_mean * keep + mean * take)
+            self.moving_variance.assign(self.moving_variance * keep + variance * take)
         return outputs
 
     def _moments(self, inputs, mask):
@@ -94,9 +97,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Replicas have equally many examples, so one exchange serves (Keras makes three).
         parts = replicas.all_gather(tf.stack([mean, variance])[None], axis=0)
         return _joined(parts[:, 0], parts[:, 1])
-
-    def _move(self, statistic, value):
-        statistic.assign(statistic * self.momentum + value * (1 - self.momentum))
 
 
 def _joined(means, variances):

@@ -1,11 +1,15 @@
 """Commands in processes of their own."""
 
+import gc
+import importlib
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from kcnn.terminal import starting
 
 
 def process(*argv, cwd, **environment):
@@ -53,3 +57,18 @@ def test_kcnn_exports(shot, tmp_path):
     done = process("kcnn", "export", shot.folder, *flags, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert json.loads(done.stdout.splitlines()[-1])["path"] == str(tmp_path / "served" / "1")
+
+
+def test_a_command_starts_without_what_it_does_not_use(tmp_path, monkeypatch):
+    (tmp_path / "left_out.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(starting, "UNUSED", ("left_out", "json"))
+    monkeypatch.setattr(starting, "is_command", lambda: True)
+    with starting.lean():
+        assert not gc.isenabled() and importlib.import_module("json") is json  # it was there already
+        with pytest.raises(ImportError):
+            importlib.import_module("left_out")
+    assert gc.isenabled() and "left_out" not in sys.modules
+    monkeypatch.setattr(starting, "is_command", lambda: False)
+    with starting.lean():  # other programs get all
+        assert gc.isenabled() and importlib.import_module("left_out")

@@ -114,9 +114,11 @@ HELP = {
         "TF_CONFIG or SLURM names; auto looks which of them there are.",
         "replicas": "mirrored has this many replicas: GPUs, or logical CPUs where there is no GPU (default: all).",
         "worker_timeout": "When a worker vanishes, the others leave within this many seconds.",
-        "precision": "Compute activations in this precision, weights in float32; auto is mixed_bfloat16 on TPUs, else "
-        "float32.",
-        "jit": "XLA compiles the step, or not; auto compiles it on GPUs.",
+        "precision": "Compute activations in this precision, weights in float32 (default: mixed_bfloat16 on TPUs, else "
+        "float32). auto takes the fastest that the device has: a long run first times a few steps in each of them, and "
+        "a short one goes by a table of measured times. The choice is kept in config.yaml.",
+        "jit": "XLA compiles the step, or not (default: on with GPUs, else off). auto takes the faster of the two, "
+        "found as with --precision.",
         "sync_bn": "Batch normalization takes its statistics over the global batch, not each replica's part.",
         "deterministic": "Make the run repeatable to the bit, at the cost of some speed.",
     },
@@ -141,6 +143,8 @@ PARSING: dict[str, dict[str, Any]] = {
     "dry_run": {"negative": ""},
     "features_only": {"negative": ""},
 }
+# What auto leaves to a measurement at the start of a run; a resumed run keeps what was chosen.
+AUTO = ("precision", "jit")
 # What may change when a run goes on: how long and where it runs, not what it computes.
 RESUMABLE = (
     "epochs",
@@ -252,8 +256,8 @@ class TrainConfig:
     strategy: Literal["auto", Strategy] = "auto"
     replicas: int | None = None
     worker_timeout: float = 60.0
-    precision: Literal["auto", Precision] = "auto"
-    jit: Literal["auto", "on", "off"] = "auto"
+    precision: Literal["auto", Precision] | None = None
+    jit: Literal["auto", "on", "off"] | None = None
     sync_bn: bool = False
     deterministic: bool = False
 

@@ -1,7 +1,7 @@
 """Compiled functions that every replica runs: an evaluation, and the measurement of batch statistics for it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainers.optim.losses import cross_entropy, one_hot
 from trainers.state import State
-from trainers.step import current, random_states, write
+from trainers.step import current, random_states, repeated, write
 from trainers.transfer.parts import Parts
 
 Sums = dict[str, tf.Tensor]
@@ -44,17 +44,21 @@ def eval_function(
         cells = tf.math.unsorted_segment_sum(weight, labels * classes + predicted, classes * classes)
         return loss, top5, tf.reshape(cells, (classes, classes))
 
-    @tf.function(reduce_retracing=False)
+    @tf.function(reduce_retracing=False, autograph=False)
     def evaluate(iterator: Any, batches: tf.Tensor) -> Sums:
-        sums = (tf.constant(0.0), tf.constant(0.0), tf.zeros((classes, classes)))
-        for _ in tf.range(batches):
-            outputs = strategy.run(replica_step, args=(next(iterator),))
-            sums = tuple(
-                s + strategy.reduce(tf.distribute.ReduceOp.SUM, o, None) for s, o in zip(sums, outputs, strict=True)
-            )
+        def one(_: tf.Tensor, sums: list[tf.Tensor]) -> list[tf.Tensor]:
+            return added(strategy, sums, strategy.run(replica_step, args=(next(iterator),)))
+
+        sums = repeated(batches, one, [tf.constant(0.0), tf.constant(0.0), tf.zeros((classes, classes))])
         return dict(zip(("loss", "top5", "confusion"), sums, strict=True))
 
     return evaluate
+
+
+def added(strategy: tf.distribute.Strategy, sums: list[tf.Tensor], outputs: Sequence[Any]) -> list[tf.Tensor]:
+    """The sums with those of the outputs over all replicas."""
+    totals = [strategy.reduce(tf.distribute.ReduceOp.SUM, output, None) for output in outputs]
+    return [s + total for s, total in zip(sums, totals, strict=True)]
 
 
 def precise_function(state: State, parts: Parts, strategy: tf.distribute.Strategy) -> Callable[[Any, tf.Tensor], None]:
@@ -85,12 +89,12 @@ def precise_function(state: State, parts: Parts, strategy: tf.distribute.Strateg
     def take_over(means: list[tf.Tensor]) -> None:
         write(tf.distribute.get_replica_context(), targets, means)
 
-    @tf.function(reduce_retracing=False)
+    @tf.function(reduce_retracing=False, autograph=False)
     def precise(iterator: Any, batches: tf.Tensor) -> None:
-        sums = [tf.zeros(v.shape) for v, _ in statistics]
-        for _ in tf.range(batches):
-            parts = strategy.run(measure, args=(next(iterator),))
-            sums = [s + strategy.reduce(tf.distribute.ReduceOp.SUM, p, None) for s, p in zip(sums, parts, strict=True)]
+        def one(_: tf.Tensor, sums: list[tf.Tensor]) -> list[tf.Tensor]:
+            return added(strategy, sums, strategy.run(measure, args=(next(iterator),)))
+
+        sums = repeated(batches, one, [tf.zeros(v.shape) for v, _ in statistics])
         strategy.run(take_over, args=([s / tf.cast(batches * replicas, tf.float32) for s in sums],))
 
     return precise

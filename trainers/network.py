@@ -10,9 +10,9 @@ import kcnn
 import kcnn.layers  # Keras then knows them by name, in a network that is read
 from kcnn.arch import Arch
 from kcnn.errors import InputError
+from trainers.auto.table import OWN
 from trainers.settings import RunConfig
 
-OWN = "own"  # the family of a network that no architecture describes
 # Modules that the JSON of a network may name: Keras would import any module that stands there.
 MODULES = (
     *(f"keras.{part}" for part in ("layers", "models", "ops", "initializers", "regularizers", "constraints")),

@@ -14,9 +14,10 @@ from kcnn.builder import which_stem
 from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.notation import from_data, to_data
+from trainers.auto.table import expected
 from trainers.checks import bounded, check
 from trainers.config import Augment, Interpolation, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
-from trainers.distribute.surroundings import compiled_by_xla, strategy_name
+from trainers.distribute.surroundings import strategy_name, usual_precision
 from trainers.recipes import PLAIN, RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
 from trainers.runs.typed import brief
@@ -121,8 +122,8 @@ class RunConfig:
 def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
     """The run that the configuration asks for. Raises InputError for one that cannot be run.
 
-    The flags of a run resolve to that run again. own_network: the JSON of the user's own network, which
-    `config.arch` only names.
+    The flags of a run resolve to that run again. Where they say auto, it goes by the table (see trainers.auto).
+    own_network: the JSON of the user's own network, which `config.arch` only names.
     """
     flags = filled(config if own_network is None else unscaled(config))
     if own_network is not None:  # nor does a recipe change it
@@ -132,6 +133,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
     check_freeze(flags, arch)
     flags = replace(flags, resolution=arch.resolution)
     strategy = strategy_name(flags.strategy, flags.replicas)
+    choice = expected(flags, strategy, arch.family)
     settled: dict[str, Any] = {
         "flags": flags,
         "arch": arch,
@@ -140,7 +142,8 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
         "drop_path": arch.drop_path if flags.drop_path is None else flags.drop_path,
         "progressive": tuple(flags.progressive or ()),
         "strategy": strategy,
-        "jit": compiled_by_xla(flags.jit, strategy, flags.sync_bn),
+        "precision": choice.precision,
+        "jit": choice.jit,
     }
     own = {f.name: getattr(flags, f.name) for f in fields(RunConfig) if f.name not in settled}
     return RunConfig(**settled, **own)
@@ -161,9 +164,8 @@ def filled(config: TrainConfig) -> TrainConfig:
     if config.phi and "resolution" in unset and config.gamma:
         unset["resolution"] = round(unset["resolution"] * config.gamma**config.phi)
     config = replace(config, recipe=name, **unset)
-    if config.precision == "auto":
-        tpu = strategy_name(config.strategy, config.replicas) == "tpu"
-        config = replace(config, precision="mixed_bfloat16" if tpu else "float32")
+    if config.precision is None:
+        config = replace(config, precision=usual_precision(strategy_name(config.strategy, config.replicas)))
     if config.lr is None and config.lr_base is not None and config.batch_size is not None:
         config = replace(config, lr=config.lr_base * config.batch_size * config.accumulate_steps / 256)
     return config
@@ -244,7 +246,7 @@ def unscaled(config: TrainConfig) -> TrainConfig:
             raise InputError(
                 f"{key.replace('_', '-')} {getattr(config, key)!r}: a network of your own is trained as it is"
             )
-    if config.precision not in ("auto", "float32"):
+    if config.precision not in (None, "auto", "float32"):
         raise InputError(f"precision {config.precision!r}: a network of your own is trained in float32")
     return config
 

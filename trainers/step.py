@@ -63,17 +63,24 @@ def train_function(
     """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,)."""
     step = replica_step(state, config, strategy.num_replicas_in_sync, class_weights, graph)
 
-    @tf.function(reduce_retracing=False)
+    @tf.function(reduce_retracing=False, autograph=False)
     def train(iterator: Any, steps: tf.Tensor) -> Series:
-        series = {name: tf.TensorArray(tf.float32, steps) for name in SERIES}
-        for i in tf.range(steps):
+        def one(i: tf.Tensor, series: dict[str, tf.TensorArray]) -> dict[str, tf.TensorArray]:
             lr = learning_rate(state.optimizer)
             outputs = strategy.run(step, args=(next(iterator),))
             values = [strategy.experimental_local_results(o)[0] for o in outputs]
-            series = {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
+            return {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
+
+        series = repeated(steps, one, {name: tf.TensorArray(tf.float32, steps) for name in SERIES})
         return {name: values.stack() for name, values in series.items()}
 
     return train
+
+
+def repeated(times: tf.Tensor, body: Callable[[tf.Tensor, Any], Any], values: Any) -> Any:
+    """values = body(i, values) for i from 0, so many times, in a graph. What AutoGraph makes of a `for` is the same,
+    but it rewrites all functions that the body calls, which takes seconds."""
+    return tf.while_loop(lambda i, _: i < times, lambda i, values: (i + 1, body(i, values)), (0, values))[1]
 
 
 def replica_step(

@@ -1,6 +1,7 @@
 """fit(TrainConfig) -> Result: it opens data, network and folder, hands them to the loop, and keeps the outcome."""
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
+from trainers.auto.trial import decided, outlook, timed
 from trainers.config import TrainConfig
 from trainers.data import open_data
 from trainers.distribute import workers
@@ -63,6 +65,8 @@ def fit(
     together = strategy_name(config.strategy, config.replicas) == "multi-worker"
     met = make_strategy("multi-worker", config.replicas, config.worker_timeout) if together else None
     run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
+    run = decided(run, functools.partial(timed, make=make))
+    check_memory(run)  # which depends on the precision
     with contextlib.ExitStack() as stack:
         folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
         run = replace(run, folder=folder)
@@ -97,7 +101,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
 {plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
-{run.start.report if run.start else "random weights"} to start from
+{run.start.report if run.start else "random weights"} to start from{outlook(run)}
 
 {plan_text(run.config, plan.steps_per_epoch)}""")
     return {

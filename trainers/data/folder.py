@@ -14,7 +14,7 @@ from kcnn.errors import InputError
 from trainers.data.images import decode
 from trainers.data.listing import Files, class_images, other_class, subfolders
 from trainers.data.names import check_classes, shown
-from trainers.data.splits import THREADS, Source, Split, in_order, indexed_split
+from trainers.data.splits import THREADS, Source, Split, as_written, in_order, indexed_split
 
 _HELD_OUT = ("val", "validation", "test")
 _HASHED, _HASHED_BYTES = 4096, 2**18  # files whose contents a fingerprint covers, and bytes of each of them
@@ -165,6 +165,7 @@ def _drop_corrupt(files: Files, corrupt: list[str]) -> Files:
 
     paths = [path for members in files for path in members]
 
+    @as_written
     def check(index: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return index, tf.shape(decode(tf.io.read_file(path)))  # what nobody receives is not computed
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kcnn.errors import InputError
 from trainers.data.augment import USUAL, Augmentation, augment
 from trainers.data.images import READ_ERRORS, decode, eval_image, reason, train_image
-from trainers.data.splits import THREADS, Split, in_order
+from trainers.data.splits import THREADS, Split, as_written, in_order
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def train_batches(
     """
     seed = order.seed
 
+    @as_written
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         key = tf.stack([seed * 2**32 + record["epoch"], record.get("copy", 0) * 2**40 + record["index"]])
         image = train_image(
@@ -84,6 +85,7 @@ def training_records(split: Split, order: Order) -> tf.data.Dataset:
         raise InputError(f"epoch_size is {epoch_size}; with repeats, give a multiple of the batch of {batch}")
     images = -(-batch // repeats)
 
+    @as_written
     def repeat(records: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         place = tf.range(batch, dtype=tf.int64)
         return {k: tf.gather(v, place % images) for k, v in records.items()} | {"copy": place // images}
@@ -107,6 +109,7 @@ def eval_batches(
     label 0 and index -1. Where the split has features, they are the "image", and any of them fill the end.
     """
 
+    @as_written
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         real = record["index"] >= 0
         image = tf.cond(
@@ -149,10 +152,12 @@ def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.d
 def _featured(records: tf.data.Dataset, features: np.ndarray, batch: int, count: int) -> tf.data.Dataset:
     """Batches in which the features of the records stand in the place of their images."""
 
+    @as_written
     def plain(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         real = tf.cast(record["index"] >= 0, tf.float32)
         return {"label": record["label"], "index": record["index"], "weight": real}
 
+    @as_written
     def with_features(examples: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         rows = tf.numpy_function(lambda index: features[index], [examples["index"]], tf.float32, stateful=False)
         return examples | {"image": tf.ensure_shape(rows, (batch, *features.shape[1:]))}

@@ -11,6 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 THREADS = os.cpu_count() or 1  # threads that read, decode and augment
+# For a function that a pipeline maps. AutoGraph would rewrite it and all that it calls, so that Python's `if` and `for`
+# could look at tensors; ours do not, and at the start of a run it took a second.
+as_written = tf.autograph.experimental.do_not_convert
 _RUN = 256  # records made at once: one by one they cost ten times as much
 
 
@@ -81,6 +84,7 @@ def indexed_split(
         return {"image": tf.gather(strings, index), "label": tf.gather(targets, index), "index": index, "epoch": epoch}
 
     def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:
+        @as_written
         def draw(first: tf.Tensor) -> dict[str, tf.Tensor]:
             n = first + tf.range(_RUN, dtype=tf.int64)
             epoch = n // epoch_size
@@ -90,7 +94,7 @@ def indexed_split(
 
     def once() -> tf.data.Dataset:
         runs = tf.data.Dataset.range(size).batch(_RUN)
-        return runs.map(lambda index: records(index, tf.zeros_like(index))).unbatch()
+        return runs.map(as_written(lambda index: records(index, tf.zeros_like(index)))).unbatch()
 
     counts = tuple(int(n) for n in np.bincount(np.asarray(labels, np.int64), minlength=classes))
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.names import check_classes
-from trainers.data.splits import Source, Split, digest, mixed_bits
+from trainers.data.splits import Source, Split, as_written, digest, mixed_bits
 
 _HELD_OUT = ("validation", "valid", "val", "test")
 _BUFFER_BYTES = 2**29
@@ -214,6 +214,7 @@ def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
     def stream(seed: int, epoch_size: int, start: int) -> tf.data.Dataset:
         base = read()
 
+        @as_written
         def run(epoch: tf.Tensor) -> tf.data.Dataset:
             # The seed of this function's graph: `shuffle` would mix in the program's, and takes no 0 here.
             tf.random.set_seed(1)
@@ -226,7 +227,7 @@ def _split(prepared: Prepared, part: str, begin: int, end: int) -> Split:
         return epochs.flat_map(run).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def once() -> tf.data.Dataset:
-        return read().map(lambda index, features: record(tf.constant(0, tf.int64), index, features))
+        return read().map(as_written(lambda index, features: record(tf.constant(0, tf.int64), index, features)))
 
     def fingerprint() -> str:
         what = (builder.info.full_name, part, begin, end, info.shard_lengths, info.num_bytes)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, Literal
 
 from kcnn.errors import InputError
 from kcnn.terminal.quiet import quiet
@@ -19,15 +19,21 @@ def strategy_name(strategy: str, replicas: int | None = None) -> str:
     return "mirrored" if len(visible_gpus()) > 1 or (replicas or 1) > 1 else "one-device"
 
 
-def compiled_by_xla(jit: str, strategy: str, sync_bn: bool) -> bool:
-    """Whether XLA compiles the step: it pays off on GPUs; on CPUs it makes depthwise networks several times slower.
+def usual_precision(strategy: str) -> Literal["float32", "mixed_bfloat16"]:
+    """The precision where none is asked for."""
+    return "mixed_bfloat16" if strategy == "tpu" else "float32"
 
-    A TPU's strategy compiles all that it runs by itself. Synchronized batch normalization of several replicas is what
-    XLA cannot compile.
-    """
-    if strategy == "tpu":
-        return False
-    return jit == "on" or (jit == "auto" and bool(visible_gpus()) and not (sync_bn and strategy != "one-device"))
+
+def usually_compiled(strategy: str, sync_bn: bool) -> bool:
+    """Whether XLA compiles the step where --jit says nothing: it pays off on GPUs; on CPUs it makes depthwise networks
+    several times slower."""
+    return xla_can_compile(strategy, sync_bn) and bool(visible_gpus())
+
+
+def xla_can_compile(strategy: str, sync_bn: bool) -> bool:
+    """Whether there is a choice: a TPU's strategy compiles all that it runs by itself, and synchronized batch
+    normalization of several replicas is what XLA cannot compile."""
+    return strategy != "tpu" and not (sync_bn and strategy != "one-device")
 
 
 def cluster_size() -> int:

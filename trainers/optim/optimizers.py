@@ -14,6 +14,8 @@ from trainers.optim.schedules import Constant, make_schedule
 from trainers.settings import RunConfig
 from trainers.transfer.parts import cut
 
+Common = dict[str, Any]  # tensors, also in tuples and mappings
+
 registered = keras.saving.register_keras_serializable("kcnn")
 
 
@@ -72,23 +74,30 @@ class Rule:
         self.factors = layer_factors([v.path for v in variables], self.layer_decay)
         self.begins = self.begins or [0] * len(self.factors)
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, common: Common) -> None:
         i = self._get_variable_index(variable)  # type: ignore[attr-defined]
-        lr = learning_rate if self.factors[i] == 1 else learning_rate * self.factors[i]
-        self.change(i, gradient, variable, lr, self.decay if decays(variable) else 0.0)
+        self.change(i, gradient, variable, common, self.decay if decays(variable) else 0.0)
 
     def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: tf.Tensor) -> None:
-        """The update of all variables, whose rate is scaled once for them all."""
+        """The update of all variables. What it has in common for them is computed once: for each of them anew, it was a
+        quarter of the step's graph."""
         rate = tf.cast(learning_rate, tf.float32) * self.lr_scale
-        super()._backend_update_step(gradients, variables, rate)  # type: ignore[misc]
+        rates = {factor: rate if factor == 1 else rate * factor for factor in set(self.factors)}
+        common = {"rates": rates, **self.common()}
+        super()._backend_update_step(gradients, variables, common)  # type: ignore[misc]
 
-    def updates(self, i: int) -> tf.Tensor:
-        """The number of the update that variable number i gets now, from 1: averages of fewer are nearer to 0."""
+    def common(self) -> Common:
+        """Tensors that the updates of all variables use."""
+        return {}
+
+    def updates(self) -> dict[int, tf.Tensor]:
+        """The number of the update that a variable gets now, from 1, by its `begins`: averages of fewer are nearer to
+        0."""
         iterations = self.iterations  # type: ignore[attr-defined]
-        return tf.maximum(1.0, tf.cast(iterations + 1, tf.float32) - self.begins[i])
+        return {b: tf.maximum(1.0, tf.cast(iterations + 1, tf.float32) - b) for b in set(self.begins)}
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
-        """One update of variable number i."""
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        """One update of variable number i, whose rate is common["rates"][self.factors[i]]."""
         raise NotImplementedError
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
@@ -108,7 +117,11 @@ class SGD(Rule, keras.optimizers.SGD):
 
     coupled = True
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    def common(self) -> Common:
+        return {"momentum": tf.constant(self.momentum)}
+
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        lr = common["rates"][self.factors[i]]
         if not self.momentum:
             return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=lr, delta=gradient)
         slot = self.momentums[i].value
@@ -117,7 +130,7 @@ class SGD(Rule, keras.optimizers.SGD):
             accum=slot.handle,
             lr=lr,
             grad=gradient,
-            momentum=self.momentum,
+            momentum=common["momentum"],
             use_nesterov=self.nesterov,
         )
 
@@ -137,7 +150,11 @@ class RMSprop(Rule, keras.optimizers.RMSprop):
         for velocity in self._velocities:  # the first updates are softer for it
             velocity.assign(tf.ones(velocity.shape))
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    def common(self) -> Common:
+        return {name: tf.constant(getattr(self, name)) for name in ("rho", "momentum", "epsilon")}
+
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        lr = common["rates"][self.factors[i]]
         square = self._velocities[i].value
         if not self.momentum:
             square.assign(self.rho * square + (1 - self.rho) * tf.square(gradient))
@@ -147,10 +164,8 @@ class RMSprop(Rule, keras.optimizers.RMSprop):
             ms=square.handle,
             mom=self._momentums[i].value.handle,
             lr=lr,
-            rho=self.rho,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
             grad=gradient,
+            **{name: common[name] for name in ("rho", "momentum", "epsilon")},
         )
 
 
@@ -163,20 +178,25 @@ class AdamW(Rule, keras.optimizers.Adam):
     decay: Loshchilov and Hutter, 2019 (https://arxiv.org/abs/1711.05101), times the whole learning rate.
     """
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    def common(self) -> Common:
+        powers = {b: (self.beta_1**updates, self.beta_2**updates) for b, updates in self.updates().items()}
+        return {"powers": powers, "betas": (tf.constant(self.beta_1), tf.constant(self.beta_2)),
+                "epsilon": tf.constant(self.epsilon)}  # fmt: skip
+
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        lr, (power_1, power_2) = common["rates"][self.factors[i]], common["powers"][self.begins[i]]
         if decay:
             variable.assign_sub(lr * decay * variable)
-        updates = self.updates(i)
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[i].value.handle,
             v=self._velocities[i].value.handle,
-            beta1_power=self.beta_1**updates,
-            beta2_power=self.beta_2**updates,
+            beta1_power=power_1,
+            beta2_power=power_2,
             lr=lr,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
+            beta1=common["betas"][0],
+            beta2=common["betas"][1],
+            epsilon=common["epsilon"],
             grad=gradient,
         )
 
@@ -190,14 +210,18 @@ class LAMB(Rule, keras.optimizers.Lamb):
     Keras's own leaves the decay out of u and so out of the ratio.
     """
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
-        updates = self.updates(i)
+    def common(self) -> Common:
+        biases = {b: (1 - self.beta_1**updates, 1 - self.beta_2**updates) for b, updates in self.updates().items()}
+        return {"biases": biases}
+
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        lr, (bias_1, bias_2) = common["rates"][self.factors[i]], common["biases"][self.begins[i]]
         m, v = self._momentums[i].value, self._velocities[i].value
         mean = self.beta_1 * m + (1 - self.beta_1) * gradient
         square = self.beta_2 * v + (1 - self.beta_2) * tf.square(gradient)
         m.assign(mean)
         v.assign(square)
-        mean, square = mean / (1 - self.beta_1**updates), square / (1 - self.beta_2**updates)
+        mean, square = mean / bias_1, square / bias_2
         update = mean / (tf.sqrt(square) + self.epsilon) + decay * variable
         if decays(variable):
             weight, size = tf.norm(variable), tf.norm(update)
@@ -213,7 +237,8 @@ class Lion(Rule, keras.optimizers.Lion):
     AdamW's and its decay as much larger.
     """
 
-    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, lr: tf.Tensor, decay: float) -> None:
+    def change(self, i: int, gradient: tf.Tensor, variable: tf.Variable, common: Common, decay: float) -> None:
+        lr = common["rates"][self.factors[i]]
         m = self._momentums[i].value
         direction = tf.sign(self.beta_1 * m + (1 - self.beta_1) * gradient)
         variable.assign_sub(lr * (direction + decay * variable))

@@ -15,7 +15,7 @@ import filelock
 
 from kcnn.arch import Arch
 from kcnn.errors import InputError
-from trainers.config import RESUMABLE, TrainConfig
+from trainers.config import AUTO, RESUMABLE, TrainConfig
 from trainers.data.names import check_classes
 from trainers.recipes import RECIPES
 from trainers.runs.files import append_line, read_json, read_json_lines, read_text, replacing, write_json, write_text
@@ -104,6 +104,8 @@ def read_config(folder: Path) -> RunConfig:
     usual = {f.name: f.default for f in fields(TrainConfig)} | RECIPES.get(str(values.get("recipe")), {})
     values = usual | values | {"run_dir": str(folder)}
     checked(values, SAVED, str(path))
+    if values["jit"] == "auto":  # of an earlier version, where it stood for what is now the default
+        values["jit"] = None
     network = read_text(folder / NETWORK) if (folder / NETWORK).exists() else None
     try:
         return resolve(TrainConfig(**values), network)
@@ -137,7 +139,11 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
-    """The saved configuration with the asked values of RESUMABLE flags. Raises InputError for any other change."""
+    """The saved configuration with the asked values of RESUMABLE flags. Raises InputError for any other change.
+
+    What auto chose when the run began stays as it is.
+    """
+    asked = replace(asked, **{name: getattr(saved, name) for name in AUTO if getattr(asked, name) == "auto"})
     for field in fields(TrainConfig):
         old, new = getattr(saved, field.name), getattr(asked, field.name)
         if field.name not in RESUMABLE and old != new:
@@ -158,10 +164,11 @@ def unfinished(config: RunConfig) -> str | None:
     for _, folder in sorted(found, reverse=True):
         with contextlib.suppress(InputError, OSError):
             _, saved, _ = open_run(folder)
-            changed = [
+            changed = {
                 f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config.flags, f.name)
-            ]
-            if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
+            }
+            changed -= {name for name in AUTO if getattr(config.flags, name) == "auto"}
+            if not is_finished(folder) and changed <= set(RESUMABLE) - {"epochs"}:
                 with locked(folder):
                     return str(folder)
     return None

@@ -15,7 +15,9 @@ import tensorflow as tf
 
 import trainers
 from kcnn.errors import InputError
+from trainers.auto.table import Choice, with_choice
 from trainers.config import TrainConfig
+from trainers.runs import folders
 from trainers.runs.files import write_json, write_text
 from trainers.settings import resolve
 from tuning.trials.records import named, read
@@ -96,6 +98,9 @@ def run_trial(
     try:
         config = replace(make(), run_dir=str(folder), resume="auto")
         run = resolve(config)
+        if not folders.is_run(folder):
+            # Trials are compared: all of a family get the same precision, by the table.
+            config = with_choice(config, Choice(run.precision, run.jit))
         record |= {"epochs": run.epochs, "resolution": run.resolution}
         record["figures"] = trainers.fit(config, callbacks=[clock]).figures
         record["score"] = score(record["figures"])
