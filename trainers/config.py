@@ -118,6 +118,8 @@ HELP = {
         "float32.",
         "jit": "XLA compiles the step, or not; auto compiles it on GPUs.",
         "sync_bn": "Batch normalization takes its statistics over the global batch, not each replica's part.",
+        "recompute": "Keep only a few of the activations for the gradient and compute the others again when they are "
+        "needed: the same results in about half of the memory, for up to a third more time.",
         "deterministic": "Make the run repeatable to the bit, at the cost of some speed.",
     },
     "Run": {
@@ -150,6 +152,7 @@ RESUMABLE = (
     "replicas",
     "worker_timeout",
     "jit",
+    "recompute",
     "run_dir",
     "resume",
     "checkpoint_every",
@@ -255,6 +258,7 @@ class TrainConfig:
     precision: Literal["auto", Precision] = "auto"
     jit: Literal["auto", "on", "off"] = "auto"
     sync_bn: bool = False
+    recompute: bool = False
     deterministic: bool = False
 
     run_dir: str | None = None
