@@ -197,8 +197,9 @@ def forward_backward_function(
             return value, (loss, outputs[0])
 
         with keras.StatelessScope(mapping) as scope:
+            inputs = keras.tree.flatten(parts.entrance(images))
             values = {v.path: w for v, w in zip(variables.weights, weights, strict=True)}
-            gradients, (loss, logits) = gradient(network, keras.tree.flatten(parts.entrance(images)), values, objective, config.jit)
+            gradients, (loss, logits) = gradient(network, inputs, values, objective, config.jit)
         new_statistics = [current(scope, s) for s in variables.statistics]
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
         return Gradients(gradients, loss, correct, tf.reduce_sum(share) / config.global_batch, new_statistics)

@@ -29,7 +29,7 @@ def segments(graph: Graph) -> list[Graph]:
     sizes = [sum(kept[a:b]) for a, b in itertools.pairwise([*starts, len(kept)])]
     edges = [crossing.get(start, ()) for start in starts]
     budgets = [max(sizes) * 1.3**k for k in range(TRIALS)]
-    chosen = min((grouped(sizes, budget) for budget in budgets), key=lambda first: most(graph, sizes, edges, first))
+    chosen = min((grouped(sizes, budget) for budget in budgets), key=lambda first: held(graph, sizes, edges, first))
     bounds = [starts[i] for i in chosen]
     return [part(graph, a, b, crossing.get(a, graph.inputs)) for a, b in itertools.pairwise([*bounds, len(kept)])]
 
@@ -79,13 +79,13 @@ def grouped(sizes: Sequence[int], budget: float) -> list[int]:
     return first[::-1]
 
 
-def most(graph: Graph, sizes: Sequence[int], edges: Sequence[tuple[int, ...]], first: list[int]) -> tuple[int, int]:
+def held(graph: Graph, sizes: Sequence[int], edges: Sequence[tuple[int, ...]], first: list[int]) -> tuple[int, int]:
     """Returns the most that a grouping holds at once, in bytes of one image in float32, and its number of groups."""
-    held: set[int] = set()
+    crossed: set[int] = set()
     peaks = []
     for a, b in itertools.pairwise([*first, len(sizes)]):
-        held.update(edges[a])
-        peaks.append(sum(4 * math.prod(graph.shapes[i]) for i in held) + sum(sizes[a:b]))
+        crossed.update(edges[a])
+        peaks.append(sum(4 * math.prod(graph.shapes[i]) for i in crossed) + sum(sizes[a:b]))
     return max(peaks), len(first)
 
 
