@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from kcnn.analysis.graph import Graph, leaves, walk
 from kcnn.analysis.segments import joins, segments
@@ -45,7 +44,11 @@ def chain(model: keras.Model, recompute: bool) -> Chain:
         nodes = {call.outputs: node for call, node in zip(graph.calls, leaves(model), strict=True)}
         return Chain([segment(part, nodes) for part in segments(graph)], graph.inputs, graph.outputs)
     inputs, outputs = tuple(range(len(model.inputs))), tuple(range(-len(model.outputs), 0))
-    return Chain([Segment(lambda x: keras.tree.flatten(model(x if len(x) > 1 else x[0], training=True)), inputs, outputs, [])], inputs, outputs)
+
+    def run(x: Tensors) -> Tensors:
+        return keras.tree.flatten(model(x if len(x) > 1 else x[0], training=True))
+
+    return Chain([Segment(run, inputs, outputs, [])], inputs, outputs)
 
 
 def segment(part: Graph, nodes: Mapping[tuple[int, ...], Any]) -> Segment:
