@@ -164,7 +164,6 @@ def test_a_step_of_every_family_is_the_same(arch):
     {"jit": "on", "accumulate_steps": 2, "precision": "mixed_bfloat16"},
     {"strategy": "mirrored", "replicas": 2},
     {"strategy": "mirrored", "replicas": 2, "sync_bn": True},
-    {"strategy": "mirrored", "replicas": 2, "sync_bn": True, "accumulate_steps": 2},
 ], ids=str)  # fmt: skip
 def test_every_way_of_training_is_the_same(flags, tiny):
     rough = {"mixed_bfloat16": 2e-2, "mixed_float16": 4e-3}.get(flags.get("precision"), 1e-5)
