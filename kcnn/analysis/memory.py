@@ -101,7 +101,8 @@ def most(segments: Sequence[Graph], item: int) -> tuple[int, int]:
     gradient, when the segments' gradients are computed one after the other, the last one's first."""
     gradients = sum(c.params for s in segments for c in s.calls) * MASTER
     crossed: set[int] = set()
-    peaks, activations = [], []
+    peaks: list[int] = []
+    activations: list[int] = []
     for s in segments:
         gradients -= sum(c.params for c in s.calls) * MASTER
         crossed.update(s.inputs)
