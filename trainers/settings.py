@@ -97,6 +97,7 @@ class RunConfig:
     precision: Precision
     jit: bool
     sync_bn: bool
+    recompute: bool
     deterministic: bool
     checkpoint_every: int | str | None
     keep: int

@@ -10,6 +10,7 @@ import tensorflow as tf
 from trainers.data.mixing import mix
 from trainers.optim.losses import loss_function, one_hot, smooth
 from trainers.optim.optimizers import decays, l2, learning_rate
+from trainers.recompute import chain, gradient
 from trainers.run import SERIES
 from trainers.settings import RunConfig
 from trainers.state import State
@@ -175,7 +176,7 @@ def forward_backward_function(
     differentiation, of the loss against mixed and smoothed targets. still: the weights that stay as they are.
     """
     variables, optimizer, classes = Variables.of(parts.trained), state.optimizer, state.plain.output_shape[-1]
-    loss_of = loss_function(config)
+    network, loss_of = chain(parts.trained, config.recompute), loss_function(config)
     weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
     def forward_backward(
@@ -194,15 +195,18 @@ def forward_backward_function(
             *zip(variables.weights, weights, strict=True),
             *zip(parts.still_weights, still, strict=True),
         ]
-        with tf.GradientTape() as tape, keras.StatelessScope(mapping) as scope:
-            tape.watch(weights)
-            outputs = parts(images, training=True)
-            logits, *others = outputs if isinstance(outputs, list) else [outputs]
-            loss, *aux = (tf.reduce_sum(loss_of(x, targets) * share) / config.global_batch for x in (logits, *others))
-            objective = loss + sum(w * x for w, x in zip(parts.aux, aux, strict=True))
+
+        def objective(outputs: Tensors) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+            loss, *aux = (tf.reduce_sum(loss_of(x, targets) * share) / config.global_batch for x in outputs)
+            value = loss + sum(w * x for w, x in zip(parts.aux, aux, strict=True))
             if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                objective = optimizer.scale_loss(objective)
-        gradients = tape.gradient(objective, weights)
+                value = optimizer.scale_loss(value)
+            return value, (loss, outputs[0])
+
+        with keras.StatelessScope(mapping) as scope:
+            inputs = keras.tree.flatten(parts.entrance(images))
+            values = {v.path: w for v, w in zip(variables.weights, weights, strict=True)}
+            gradients, (loss, logits) = gradient(network, inputs, values, objective, config.jit)
         new_statistics = [current(scope, s) for s in variables.statistics]
         correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
         return Gradients(gradients, loss, correct, tf.reduce_sum(share) / config.global_batch, new_statistics)

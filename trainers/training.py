@@ -95,7 +95,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     run = prepare(*new_or_resumed(config))
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
-    memory = facts.memory(run.config.batch_size // replicas, run.config.precision, training=True)
+    memory = step_memory(run)
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
@@ -206,13 +206,21 @@ def check_memory(run: Run) -> None:
     """Raises InputError where a step would not fit into this machine's memory."""
     config, replicas = run.config, run.strategy.num_replicas_in_sync
     local = replicas // workers.count(run.strategy)
-    needed = run.facts.memory(config.batch_size // replicas, config.precision, not config.features_only) * local
+    needed = step_memory(run) * local
     if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
         raise InputError(
             f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
             f"about {needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
-            "a smaller batch, width or resolution is needed, or --accumulate-steps"
+            "a smaller batch, width or resolution is needed, --accumulate-steps or --recompute"
         )
+
+
+def step_memory(run: Run) -> int:
+    """The bytes that a step takes in each replica, about; of features alone only what computes them."""
+    config, replicas = run.config, run.strategy.num_replicas_in_sync
+    return run.facts.memory(
+        config.batch_size // replicas, config.precision, not config.features_only, recompute=config.recompute
+    )
 
 
 def make(run: Run, model: keras.Model | None = None) -> State:

@@ -189,6 +189,15 @@ def nodes(function: Any) -> Iterator[Any]:
         yield from (node for node in function._nodes_by_depth[depth] if not node.is_input)
 
 
+def leaves(model: Any) -> Iterator[Any]:
+    """Yields the calls of layers in the order of `walk`'s, with those inside the models in it."""
+    for node in nodes(opened(model)):
+        if hasattr(node.operation, "layers"):
+            yield from leaves(node.operation)
+        else:
+            yield node
+
+
 def weights(layer: Any, counted: set[int]) -> tuple[int, int]:
     """Counts the trainable and the other elements, each variable once however often it is used."""
 

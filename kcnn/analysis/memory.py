@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kcnn.analysis.graph import Graph, LayerFacts
@@ -45,7 +45,12 @@ class Heap:
 
 
 def memory_parts(
-    graph: Graph, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1
+    graph: Graph,
+    batch: int,
+    dtype: str = "float32",
+    training: bool = True,
+    slots: int = 1,
+    segments: Sequence[Graph] = (),
 ) -> dict[str, int]:
     """Returns bytes by name: weights, gradients, optimizer, ahead, activations, and total, the most in use at once.
 
@@ -59,6 +64,7 @@ def memory_parts(
     as Keras calls layers, and depth first. Gradients grow while activations shrink, and the total also counts tensors
     that are soon let go, so it is not the sum of the other values.
     dtype: float32, or mixed_bfloat16, mixed_float16: 2 bytes an activation, weights in float32 beside a copy.
+    segments: of the graph, where training keeps what crosses between them and computes their insides again.
     """
     batch, slots = whole("batch", batch, MOST_IMAGES), whole("slots", slots, 100, least=0)
     if dtype not in PRECISIONS:
@@ -77,7 +83,7 @@ def memory_parts(
             "activations": live,
             "total": weights + live,
         }
-    step, kept = rehearse(graph, graph.calls, batch * item, training=True)
+    step, kept = most(segments or [graph], batch * item)
     gradients = trainable * MASTER
     optimizer, ahead = gradients * slots, gradients * min(slots, 1)
     return {
@@ -85,21 +91,40 @@ def memory_parts(
         "gradients": gradients,
         "optimizer": optimizer,
         "ahead": ahead,
-        "activations": sum(kept),
+        "activations": kept,
         "total": weights + optimizer + ahead + max(step, gradients),
     }
 
 
-def rehearse(graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool) -> tuple[int, list[int]]:
+def most(segments: Sequence[Graph], item: int) -> tuple[int, int]:
+    """Returns the most bytes that tensors and gradients take at once in training, and those that are kept for the
+    gradient, when the segments' gradients are computed one after the other, the last one's first."""
+    gradients = sum(c.params for s in segments for c in s.calls) * MASTER
+    crossed: set[int] = set()
+    peaks: list[int] = []
+    activations: list[int] = []
+    for s in segments:
+        gradients -= sum(c.params for c in s.calls) * MASTER
+        crossed.update(s.inputs)
+        peak, kept = rehearse(s, s.calls, item, training=True, active=s.inputs if peaks else ())
+        sizes = {i: math.prod(s.shapes[i]) * item for i in crossed - set(segments[0].inputs)}
+        peaks.append(peak + gradients + sum(size for i, size in sizes.items() if i not in s.inputs))
+        activations.append(sum(kept) + sum(sizes.values()))
+    return max(peaks), max(activations)
+
+
+def rehearse(
+    graph: Graph, calls: Iterable[LayerFacts], item: int, training: bool, active: Collection[int] = ()
+) -> tuple[int, list[int]]:
     """Returns the most bytes that tensors and gradients take at once, in one forward and, in training, one backward
     pass; and for each call the bytes of what it made that are kept from one to the other.
 
     Forward, an output takes a new buffer, or its input's where the layer allows it and nothing else reads that.
     Backward, in reverse order, a layer makes gradients of its weights, which stay, and of its inputs, and lets go of
-    what it had kept. item: bytes of an element times the batch.
+    what it had kept. item: bytes of an element times the batch. active: the inputs of which a gradient is wanted.
     """
     calls = list(calls)
-    active = differentiable(calls) if training else set()
+    active = differentiable(calls, active) if training else set()
     wanted = Counter(i for c in calls for i in c.inputs)  # how many calls are still to read a tensor
     wanted.update(graph.outputs)
     for call in calls:
@@ -170,9 +195,10 @@ def kept(call: LayerFacts) -> list[int]:
     return [*(call.inputs if "x" in call.keeps else ()), *(call.outputs if "y" in call.keeps else ())]
 
 
-def differentiable(calls: list[LayerFacts]) -> set[int]:
-    """Returns the tensors that depend on trainable weights: nothing is kept for the gradient of others."""
-    active: set[int] = set()
+def differentiable(calls: list[LayerFacts], inputs: Collection[int] = ()) -> set[int]:
+    """Returns the tensors that depend on trainable weights, as these inputs do: nothing is kept for the gradient of
+    others."""
+    active = set(inputs)
     for call in calls:
         if call.params or any(i in active for i in call.inputs):
             active.update(call.outputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcnn.analysis.graph import Graph, LayerFacts, follow, walk
 from kcnn.analysis.memory import memory_parts, rehearse
+from kcnn.analysis.segments import segments
 from kcnn.arch import Arch
 from kcnn.builder import Stem, draw
 from kcnn.errors import InputError
@@ -72,13 +73,20 @@ class Facts:
     def layers(self) -> tuple[LayerFacts, ...]:
         return self.graph.calls
 
-    def memory_parts(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> dict[str, int]:
-        """Returns the bytes of weights, gradients, optimizer and so on: see kcnn.analysis.memory.memory_parts."""
-        return memory_parts(self.graph, batch, dtype, training, slots)
+    def memory_parts(
+        self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1, recompute: bool = False
+    ) -> dict[str, int]:
+        """Returns the bytes of weights, gradients, optimizer and so on: see kcnn.analysis.memory.memory_parts.
 
-    def memory(self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1) -> int:
+        recompute: whether training computes activations again, as `kcnn train --recompute` does.
+        """
+        return memory_parts(self.graph, batch, dtype, training, slots, segments(self.graph) if recompute else ())
+
+    def memory(
+        self, batch: int, dtype: str = "float32", training: bool = True, slots: int = 1, recompute: bool = False
+    ) -> int:
         """Returns the most bytes in use at once in a step of training, or in inference."""
-        return self.memory_parts(batch, dtype, training, slots)["total"]
+        return self.memory_parts(batch, dtype, training, slots, recompute)["total"]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all but the layers, ready for JSON."""

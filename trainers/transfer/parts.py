@@ -33,7 +33,11 @@ class Parts:
 
     def __call__(self, images: Any, training: bool) -> Any:
         """Returns the logits of the images."""
-        return self.trained(self.still(images, training=False) if self.still else images, training=training)
+        return self.trained(self.entrance(images), training=training)
+
+    def entrance(self, images: Any) -> Any:
+        """Returns what the trained part takes of the images: a tensor, or a list of several."""
+        return self.still(images, training=False) if self.still else images
 
 
 def cut(model: keras.Model, config: RunConfig) -> Parts:

@@ -1,0 +1,197 @@
+"""Activations that are computed again: the same gradients and statistics, in less memory."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import kcnn
+from kcnn.analysis.segments import joins, segments
+from kcnn.layers import DropPath
+from trainers.config import TrainConfig
+from trainers.distribute.strategy import make_strategy
+from trainers.network import networks
+from trainers.optim.optimizers import make_optimizer
+from trainers.recompute import chain, gradient
+from trainers.settings import resolve
+from trainers.state import make_state, precision
+from trainers.step import train_function
+from trainers.transfer.parts import cut
+
+# After one step of this, the weights have moved by the gradient itself.
+BARE = {"optimizer": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant",
+        "warmup_epochs": 0.0, "clip_norm": 0.0}  # fmt: skip
+
+
+def run(recompute, arch, steps=1, **flags):
+    """(losses, what the steps changed in the weights and averages, segments) with random layers on."""
+    given = {"resolution": 32, "batch_size": 8, "epochs": 5, "drop": 0.5, "drop_path": 0.5, "recipe": "digits"}
+    config = resolve(TrainConfig(arch=arch, recompute=recompute, **given | BARE | flags))
+    strategy = make_strategy(config.strategy, config.replicas)
+    keras.utils.set_random_seed(1)
+    with strategy.scope(), precision(config.precision):
+        model, plain = networks(config, 10)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = config.sync_bn
+        state = make_state(model, make_optimizer(config, 5, model), averaged=bool(config.ema), plain=plain)
+        step = train_function(state, config, strategy)
+    before = [v.numpy() for v in (*model.weights, *state.ema)]
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 255, (64, config.resolution, config.resolution, 3)).astype("uint8")
+    data = {"image": images, "label": draws.integers(0, 10, 64).astype("int32")}
+
+    def pipeline(context):
+        part = config.global_batch // context.num_replicas_in_sync
+        return tf.data.Dataset.from_tensor_slices(data).batch(part, True).repeat()
+
+    series = step(iter(strategy.distribute_datasets_from_function(pipeline)), tf.constant(steps))
+    changes = [v.numpy() - b for v, b in zip((*model.weights, *state.ema), before, strict=True)]
+    return series["loss"].numpy(), changes, len(chain(cut(model, config).trained, config.recompute).segments)
+
+
+def assert_equal(arch, tolerance=0.0, **flags):
+    losses, changes, _ = run(False, arch, **flags)
+    again, others, segments = run(True, arch, **flags)
+    assert segments > 1
+    np.testing.assert_allclose(again, losses, rtol=tolerance)
+    largest = max(np.abs(c).max() for c in changes)
+    assert largest > 0
+    for one, two in zip(changes, others, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=tolerance * largest)
+
+
+def test_three_steps_are_the_same_to_the_bit(tiny):
+    """With dropout and stochastic depth, whose masks are drawn again, and statistics, which move once."""
+    assert_equal(tiny["arch"], width=0.125, resolution=16, steps=3, lr=1e-2)
+
+
+def residual(x):
+    y = layers.Conv2D(8, 3, padding="same")(layers.Activation("relu")(layers.BatchNormalization()(x)))
+    return layers.Add()([x, DropPath(0.5)(y)])
+
+
+def dense(x):
+    for _ in range(3):
+        y = layers.Conv2D(4, 3, padding="same")(layers.Activation("relu")(layers.BatchNormalization()(x)))
+        x = layers.Concatenate()([x, y])
+    return x
+
+
+def shared(x):
+    """One block three times over: its weights, statistics and draws serve in several segments."""
+    conv, norm, drop = layers.Conv2D(8, 3, padding="same"), layers.BatchNormalization(), layers.Dropout(0.5)
+    for _ in range(3):
+        x = layers.Add()([x, drop(layers.Activation("relu")(norm(conv(x))))])
+    return x
+
+
+def nested(x):
+    """Blocks inside a model inside the network, and an operation that is no layer."""
+    inside = keras.Input(x.shape[1:])
+    return keras.Model(inside, residual(residual(inside)))(x, training=False) * 0.5
+
+
+@pytest.mark.parametrize("body, heads", [(residual, 1), (dense, 1), (shared, 1), (nested, 1), (residual, 2)])
+def test_any_network_is_cut_where_it_is_narrow(body, heads):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3))
+    x = body(layers.Conv2D(8, 3, padding="same")(image))
+    early = [layers.Dense(5)(layers.GlobalAveragePooling2D()(x)) for _ in range(heads - 1)]
+    x = body(layers.Conv2D(8, 3, padding="same")(x))
+    model = keras.Model(image, [layers.Dense(5)(layers.GlobalAveragePooling2D()(x)), *early])
+    images = tf.random.stateless_uniform((4, 8, 8, 3), (1, 2))
+    weights = {v.path: tf.convert_to_tensor(v.value) for v in model.trainable_variables}
+    found = []
+    for recompute in (False, True):
+        network = chain(model, recompute)
+        assert (len(network.segments) > 1) == recompute
+        mapping = [(v, weights.get(v.path, tf.convert_to_tensor(v.value))) for v in model.variables]
+        with keras.StatelessScope(mapping) as scope:
+            gradients, logits = gradient(
+                network, [images], weights, lambda outputs: (sum(tf.reduce_sum(y**2) for y in outputs), outputs)
+            )
+        statistics = [scope.get_current_value(v) for v in model.non_trainable_variables]
+        found.append([*gradients, *logits, *statistics])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+
+
+def test_a_dense_block_keeps_its_pieces_and_joins_them_again():
+    network = kcnn.facts("densenet-121").graph
+    parts = segments(network)
+    assert sorted(c.name for p in parts for c in p.calls) == sorted(c.name for c in network.calls)
+    joined = {i for c in network.calls if joins(network, c) for i in c.outputs}
+    assert not joined.intersection(i for p in parts for i in p.inputs)
+    assert max(len(p.inputs) for p in parts) > 10
+
+
+@pytest.mark.parametrize("arch, most", [("resnet-50", 0.45), ("densenet-121", 0.25), ("efficientnet-b0", 0.4)])
+def test_the_estimate_falls(arch, most):
+    facts = kcnn.facts(arch, resolution=224)
+    assert facts.memory(32, recompute=True) < most * facts.memory(32)
+    parts = facts.memory_parts(32, recompute=True)
+    assert parts["activations"] < parts["total"] and parts["weights"] == facts.memory_parts(32)["weights"]
+
+
+SMALL = ["vgg-11-bn", "googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "resnet-50", "resnet-50-v1",
+         "resnet-50-v2", "plain-18", "wide-resnet-50-2", "resnext-50-32x4d", "densenet-121", "xception", "mobilenet-v1",
+         "mobilenet-v2", "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
+         "regnety-200mf"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", SMALL)
+def test_a_step_of_every_family_is_the_same(arch):
+    resolution = 80 if "inception" in arch or arch in ("googlenet", "xception") else 32
+    assert_equal(arch, 1e-5, width=0.25, depth=0.34, resolution=resolution)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [
+    {"precision": "mixed_bfloat16"},
+    {"precision": "mixed_float16"},
+    {"accumulate_steps": 2},
+    {"sam": 0.05},
+    {"ema": 0.9},
+    {"freeze": "1", "weights": "anything"},
+    {"jit": "on"},
+    {"jit": "on", "accumulate_steps": 2, "precision": "mixed_bfloat16"},
+    {"strategy": "mirrored", "replicas": 2},
+    {"strategy": "mirrored", "replicas": 2, "sync_bn": True},
+], ids=str)  # fmt: skip
+def test_every_way_of_training_is_the_same(flags, tiny):
+    rough = {"mixed_bfloat16": 2e-2, "mixed_float16": 4e-3}.get(flags.get("precision"), 1e-5)
+    assert_equal(tiny["arch"], rough, width=0.125, resolution=16, **flags)
+
+
+STEP = """
+import json, os, sys
+import tensorflow as tf
+
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import test_recompute
+
+test_recompute.run(sys.argv[2] == "True", "resnet-50", steps=3, resolution=96, batch_size=16, width=0.25)
+print(json.dumps(tf.config.experimental.get_memory_info("CPU:0")["peak"]))
+"""
+
+
+@pytest.mark.slow
+def test_activations_take_less_memory():
+    """In fresh processes: the most that TensorFlow's allocator gave out at once, less what weights take."""
+    peaks = []
+    for recompute in (False, True):
+        command = [sys.executable, "-c", STEP, __file__, str(recompute)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(json.loads(ran.stdout.splitlines()[-1]))
+    facts = kcnn.facts("resnet-50", classes=10, width=0.25, resolution=96)
+    fixed = 3 * 4 * facts.params  # weights, gradients, momentum
+    plain, less = (peak - fixed for peak in peaks)
+    print(f"plain {plain / 1e6:.1f} MB, recomputed {less / 1e6:.1f} MB")
+    assert less < 0.7 * plain
