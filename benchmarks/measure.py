@@ -21,6 +21,7 @@ from trainers.launch import environment, free_ports
 
 COMPARED = ("tensorflow", "keras", "torch", "timm", "torchvision", "onnxruntime")
 PEERS = ("keras", "timm", "torchvision", "onnxruntime")
+TRY = 4  # steps by which the fastest way is chosen
 TRAINING = 3  # multiply-adds of a training step: forward, gradient by the input, gradient by the weights
 
 
@@ -61,12 +62,7 @@ def chosen(topic: Topic, case: Case, against: Sequence[str]) -> dict[str, dict[s
 
 
 def run_topic(
-    topic: Topic,
-    against: Sequence[str],
-    rounds: int,
-    peers_python: str | None,
-    limit: float,
-    say: Callable[[str], None],
+    topic: Topic, against: Sequence[str], rounds: int, begin: Callable[..., Side], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measures all cases: {"rows": of each case and side, "failed": lines that name what could not be measured}."""
     rows: list[dict[str, Any]] = []
@@ -76,9 +72,7 @@ def run_topic(
             make_photos(Path(folder), 256, (300, 420), quality=96)
         for case in cases(topic, against):
             case = replace(case, folder=folder if topic.folder else "")
-            found, lines = run_case(
-                topic, case, against, rounds, partial(start, python=peers_python or sys.executable, limit=limit)
-            )
+            found, lines = run_case(topic, case, against, rounds, begin)
             for line in lines:
                 say(line)
             rows += found
@@ -88,7 +82,7 @@ def run_topic(
 
 
 def run_case(
-    topic: Topic, case: Case, against: Sequence[str], rounds: int, start: Callable[..., Side]
+    topic: Topic, case: Case, against: Sequence[str], rounds: int, begin: Callable[..., Side]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of a case, and a line for each way that failed."""
     wanted = chosen(topic, case, against)
@@ -99,9 +93,11 @@ def run_case(
     lines: list[str] = []
     try:
         for name, choice in wanted.items():
-            starts = {label: partial(start, way, case, topic.fresh) for label, way in choice.items()}
+            starts = {label: partial(begin, way, case, topic.fresh) for label, way in choice.items()}
             try:
-                ways[name], sides[name], told = fastest(starts, 2, warmup=0 if topic.fresh else 2)
+                ways[name], sides[name], told = fastest(
+                    starts, 1 if topic.fresh else TRY, warmup=1 if topic.fresh else 2
+                )
             except Failed as error:
                 lines.append(f"{case.name}: {name}: {error}")
                 continue

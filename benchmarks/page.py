@@ -55,14 +55,14 @@ def sentences(rows: Sequence[Row], figure: str) -> list[str]:
     """Returns a line for each side: the geometric mean of its ratios, the lowest and the highest."""
     word = {"wall": "time", "peak": "peak memory"}[figure]
     return [
-        f"{total['side']}, {word} over ours: {total['mean']:.2f} in the geometric mean, lowest {total['lowest'][0]:.2f} "
-        f"({total['lowest'][1]}), highest {total['highest'][0]:.2f} ({total['highest'][1]})"
+        f"{total['side']}, {word} over ours: {total['mean']:.2f} in the geometric mean, "
+        f"lowest {total['lowest'][0]:.2f} ({total['lowest'][1]}), highest {total['highest'][0]:.2f} ({total['highest'][1]})"
         for total in totals(rows, figure)
     ]
 
 
 def write(page: Path, what: str, result: Mapping[str, Any]) -> None:
-    """Replaces what stands between a topic's two markers. Raises InputError where the page or the markers are missing."""
+    """Replaces what stands between a topic's two markers. Raises InputError where page or markers are missing."""
     found = result["topics"][what]
     try:
         old = page.read_text(encoding="utf-8")
@@ -85,6 +85,6 @@ def about(result: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     rounds = "round" if result["rounds"] == 1 else "rounds"
     return (
-        f"{result['date']}, {machine['processor']}, {machine['cores']} cores, {versions}; medians of {result['rounds']} "
-        f"{rounds}."
+        f"{result['date']}, {machine['processor']}, {machine['cores']} cores, {versions}; "
+        f"medians of {result['rounds']} {rounds}."
     )

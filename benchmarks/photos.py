@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def make_photos(folder: Path, count: int, sides: tuple[int, int] = (200, 250), quality: int = 75) -> None:
-    """Writes count pictures to train on and a few to evaluate, of two classes, with sides drawn from a range, pixels."""
+    """Writes count pictures to train on and a few to evaluate, of two classes, with sides of so many pixels, drawn."""
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_image

@@ -2,20 +2,22 @@
 
 Each side is a live process that has made ready, and they take turns, A B A B; to `start`, each turn is a fresh process.
 A ratio is the peer's time over ours in the same round: above 1, kcnn is faster. Shown are medians over the rounds, and
-the quartiles of the ratios. Of a peer's ways (with and without XLA, eager or compiled, on one thread or all) the fastest
-of a first short try is taken. A side that cannot run is named in a line, and the rest goes on.
+the quartiles of the ratios. Of a peer's ways (with and without XLA, eager or compiled, on one thread or all) the
+fastest of a first short try is taken. A side that cannot run is named in a line, and the rest goes on.
 
     python -m benchmarks.run                                   # training, against all peers that are installed
     python -m benchmarks.run --what infer --against keras --networks mobilenet-v2
 """
 
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from benchmarks.measure import PEERS, machine, run_topic
+from benchmarks.measure import PEERS, machine, run_topic, start
 from benchmarks.page import drawn, sentences, write
 from benchmarks.tables import TOPICS, overridden
 from kcnn.errors import InputError
@@ -57,8 +59,9 @@ def compare(
     asked = {name: overridden(name, TOPICS[name], networks, steps, batch_size, resolution) for name in what}
     result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": machine(peers_python), "rounds": rounds}
     result["topics"] = {}
+    begin = partial(start, python=peers_python or sys.executable, limit=limit)
     for name, topic in asked.items():
-        found = run_topic(topic, against, rounds, peers_python, limit, lambda line: print(line, flush=True))
+        found = run_topic(topic, against, rounds, begin, lambda line: print(line, flush=True))
         result["topics"][name] = found | {"figure": topic.figure}
         print(f"\n{name}:")
         tables.table(*drawn(name, found["rows"]))

@@ -38,7 +38,7 @@ class Live:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, limit: float = 600.0
     ) -> None:
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (until `end`)
         self.limit = limit
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,

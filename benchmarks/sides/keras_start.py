@@ -1,4 +1,4 @@
-"""A plain Keras script to its first step's end: `python -m benchmarks.sides.keras_start NETWORK BATCH PIXELS FOLDER`."""
+"""Keras by a plain script, to the end of its first step: `python -m benchmarks.sides.keras_start NETWORK BATCH PIXELS FOLDER`."""
 
 import os
 import sys
