@@ -52,13 +52,17 @@ def drawn(what: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def sentences(rows: Sequence[Row], figure: str) -> list[str]:
-    """Returns a line for each side: the geometric mean of its ratios, the lowest and the highest."""
-    word = {"wall": "time", "peak": "peak memory"}[figure]
+    """Returns a line for each side: the geometric mean of its ratios to the first side, the lowest and the highest."""
+    word = {"wall": "wall time", "peak": "peak memory"}[figure]
     return [
-        f"{total['side']}, {word} over ours: {total['mean']:.2f} in the geometric mean, "
-        f"lowest {total['lowest'][0]:.2f} ({total['lowest'][1]}), highest {total['highest'][0]:.2f} ({total['highest'][1]})"
+        f"{word}, {total['side']} / {rows[0]['side']}: {total['mean']:.2f} in the geometric mean; lowest "
+        f"{ends(total['lowest'])}, highest {ends(total['highest'])}"
         for total in totals(rows, figure)
     ]
+
+
+def ends(found: tuple[float, str]) -> str:
+    return f"{found[0]:.2f} ({found[1]})"
 
 
 def write(page: Path, what: str, result: Mapping[str, Any]) -> None:

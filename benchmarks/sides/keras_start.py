@@ -1,4 +1,4 @@
-"""Keras by a plain script, to the end of its first step: `python -m benchmarks.sides.keras_start NETWORK BATCH PIXELS FOLDER`."""
+"""Keras by a plain script, up to the end of its first step: `python -m benchmarks.sides.keras_start ...` as ours."""
 
 import os
 import sys
