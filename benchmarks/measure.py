@@ -155,7 +155,7 @@ def start(way: Way, case: Case, fresh: bool, *, python: str, limit: float) -> Si
 
 
 def machine(peers_python: str | None) -> dict[str, Any]:
-    """The processor's name, its cores that this process may use, and the versions of what is compared."""
+    """The processor's name, its cores that this process may use, its load now, and the versions compared."""
     code = "import importlib.metadata as m; print(*(f'{d.name}={d.version}' for d in m.distributions()))"
     versions: dict[str, str] = {}
     for python in dict.fromkeys((sys.executable, peers_python or sys.executable)):
@@ -165,6 +165,7 @@ def machine(peers_python: str | None) -> dict[str, Any]:
     return {
         "processor": names[0] if names else os.uname().machine,
         "cores": CORES,
+        "load": os.getloadavg()[0],
         "versions": {name: versions[name] for name in COMPARED if name in versions},
     }
 

@@ -58,11 +58,18 @@ class Topic:
 
 OURS = {"kcnn": {"": Way("kcnn_train")}}
 KERAS = {"fit": Way("keras_train", ("0",), "keras"), "fit, XLA": Way("keras_train", ("1",), "keras")}
-TIMM = {
-    "eager": Way("timm_train", ("0",), "timm", CORES),
-    "eager, 1 thread": Way("timm_train", ("0",), "timm", 1),
-    "torch.compile": Way("timm_train", ("1",), "timm", CORES),
-}
+
+
+def threaded(module: str, ways: Mapping[str, str]) -> dict[str, Way]:
+    """timm's ways, each on all cores and on one: OpenMP's threads wait busily, which costs most where others work."""
+    return {
+        f"{name}, {count} thread{'s' * (count > 1)}": Way(module, (word,), "timm", count)
+        for name, word in ways.items()
+        for count in sorted({1, CORES}, reverse=True)
+    }
+
+
+TIMM = threaded("timm_train", {"eager": "0", "torch.compile": "1"})
 PRODUCT, COPY = Way("ceiling", ("product",)), Way("ceiling", ("copy",))
 
 TOPICS = {
@@ -78,8 +85,8 @@ TOPICS = {
                 "tf.function": Way("keras_infer", ("function",), "keras"),
                 "tf.function, XLA": Way("keras_infer", ("xla",), "keras"),
             },
-            "timm": {"eager": Way("timm_infer", ("eager",), "timm", CORES)},
-            "timm, TorchScript": {"frozen": Way("timm_infer", ("script",), "timm", CORES)},
+            "timm": threaded("timm_infer", {"eager": "eager"}),
+            "timm, TorchScript": threaded("timm_infer", {"frozen": "script"}),
             "onnxruntime": {"our export": Way("kcnn_infer", ("onnx",))},
         },
         ("resnet-50-v1", "resnet-50", "mobilenet-v2", "efficientnet-b0"),

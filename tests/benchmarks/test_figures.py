@@ -62,14 +62,16 @@ def test_a_side_that_fails_on_the_way_leaves_the_rest() -> None:
 
 def test_a_page_gets_the_table_between_its_markers(tmp_path) -> None:
     found = {"rows": rows(), "failed": ["net: timm: No module named 'timm'"], "figure": "peak"}
-    machine = {"processor": "A", "cores": 2, "versions": {"keras": "3"}}
+    machine = {"processor": "A", "cores": 2, "load": 0.04, "versions": {"keras": "3"}}
     result = {"date": "2026-11-26", "machine": machine, "rounds": 3, "topics": {"memory": found}}
     path = tmp_path / "page.md"
     path.write_text("before\n<!-- memory: how -->\nold\n<!-- end of memory -->\nafter\n", encoding="utf-8")
     page.write(path, "memory", result)
     page.write(path, "memory", result)  # a second time in place of the first
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- memory: how -->\n\n2026-11-26, A, 2 cores, keras 3; medians of 3 rounds.\n")
+    assert text.startswith(
+        "before\n<!-- memory: how -->\n\n2026-11-26, A, 2 cores, load 0.0 at the start, keras 3; medians of 3 rounds.\n"
+    )
     assert text.count("| net, batch 16 | keras |") == 1
     assert "3.00 in the geometric mean" in text
     assert "not measured: net: timm: No module named 'timm'" in text
