@@ -89,6 +89,6 @@ def about(result: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     rounds = "round" if result["rounds"] == 1 else "rounds"
     return (
-        f"{result['date']}, {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f} at the start, {versions}; "
-        f"medians of {result['rounds']} {rounds}."
+        f"{result['date']}, {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f} at the start, "
+        f"{versions}; medians of {result['rounds']} {rounds}."
     )
