@@ -7,7 +7,10 @@ the median of the pairs' ratios (augmented / plain: 1.15 is 15 % more).
     python -m benchmarks.augment --pairs 3
 """
 
+import json as text
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +18,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from benchmarks.step import make_photos, run, summary
+from benchmarks.photos import make_photos
+from benchmarks.turns import quiet
 
 # As flags of a run; `repeats` costs nothing by itself.
 ALL = {"augment": "randaugment", "color_jitter": 0.4, "erase": 0.25, "repeats": 2, "mixup": 0.2, "cutmix": 1.0}
@@ -42,14 +46,23 @@ def compare(
         for name, cost in images.items():
             print(f"{name:<16} {cost:.2f} ms of a core an image", flush=True)
         if pairs:
-            sides = ("augmented", "kcnn")
-            runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-            for _ in range(pairs):
-                for side in sides:
-                    runs[side].append(run(side, network, folder, batch_size, resolution, steps))
-            step = results["step"] = summary(runs, sides)["step"]
-            print(f"{network:<16} {step['augmented']:.2f} s against {step['kcnn']:.2f} s, ratio {step['ratio']:.2f}")
+            sides: dict[str, dict[str, Any]] = {"augmented": ALL, "plain": {}}
+            runs = [
+                {side: step_seconds(network, batch_size, resolution, folder, flags) for side, flags in sides.items()}
+                for _ in range(pairs)
+            ]
+            step = {side: statistics.median(run[side] for run in runs) for side in sides}
+            step["ratio"] = statistics.median(run["augmented"] / run["plain"] for run in runs)
+            results["step"] = step
+            print(f"{network:<16} {step['augmented']:.2f} s against {step['plain']:.2f} s, ratio {step['ratio']:.2f}")
     return results
+
+
+def step_seconds(network: str, batch: int, resolution: int, folder: str, flags: dict[str, Any]) -> float:
+    arguments = (network, str(batch), str(resolution), folder, text.dumps(flags))
+    command = [sys.executable, "-m", "benchmarks.sides.kcnn_fit", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=quiet({}), check=True)
+    return text.loads(done.stdout.splitlines()[-1])["step"]
 
 
 def costs(folder: str, batch: int, resolution: int, rounds: int = 5, batches: int = 12) -> dict[str, float]:
