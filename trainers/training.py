@@ -80,6 +80,7 @@ def fit(
             if changed:
                 change = {"epoch": len(position.history) + 1, "what": changed}
                 provenance.record(folder, run.source, [*provenance.accepted(folder), change])
+        run = replace(run, start=None)  # the arrays are in the network now
         figures = Training(featured(run, state), state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
         result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))

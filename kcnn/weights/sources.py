@@ -16,7 +16,7 @@ from kcnn.notation import from_data
 from kcnn.weights import known
 from kcnn.weights.conventions import Conventions, Library, conventions, is_share
 from kcnn.weights.keras_names import KERAS
-from kcnn.weights.loading import Report, arrays, match
+from kcnn.weights.loading import Parts, Report, match, values
 from kcnn.weights.maps import Names
 from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
 from kcnn.weights.torch_names import TIMM, TORCHVISION
@@ -46,17 +46,17 @@ class Pretrained:
         """Returns the architecture, scaled and with its stem, as these weights expect it."""
         return self.conventions.apply(arch)
 
-    def arrays(self, model: Any, report: Report) -> Iterator[tuple[Any, Any]]:
+    def parts(self, model: Any, report: Report) -> Iterator[tuple[Any, Parts]]:
         """Yields the network's weights with their values, and reports. Raises InputError where they do not fit."""
         layers = [layer.name for layer in model.layers if layer.weights]
         found = match(layers, self.tensors, self.names)
-        return arrays(model, found, f"weights {self.label!r}", report, self.conventions.blue_first)
+        return values(model, found, f"weights {self.label!r}", report, self.conventions.blue_first)
 
     def fill(self, model: Any) -> Report:
         """Sets the network's weights. Raises InputError where they do not fit, and the network is of no use then."""
         report = Report()
-        for weight, array in self.arrays(model, report):
-            weight.assign(array)
+        for weight, value in self.parts(model, report):
+            value.begin(weight)
         return report
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 MOST_TENSORS = 100_000
 CHUNK = 2**25  # bytes read from a memory-mapped file before it is opened again, which gives its pages back
+PART = (
+    48 * 2**20
+)  # bytes of a larger tensor that are read at once: above what the C library keeps for itself when freed
+WHOLE = slice(None)
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".tar")
 CONVERT = (
@@ -33,14 +37,14 @@ CONVERT = (
 class Tensors:
     """The tensors of a source by their names there.
 
-    where: what messages call the source. layout: whose order of axes they have. read: one of them, in float32.
-    about: what the file says of itself.
+    where: what messages call the source. layout: whose order of axes they have. read: one of them, or a part of its
+    first axis, in float32. about: what the file says of itself.
     """
 
     where: str
     layout: Literal["torch", "keras"]
     shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], "np.ndarray"]
+    read: Callable[..., "np.ndarray"]
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -86,16 +90,20 @@ def open_safetensors(path: Path) -> Tensors:
     for name in shapes.keys() - counters:
         if kinds[name] not in FLOATS:
             raise InputError(f"weights {str(path)!r}: {shown(name)} is of {kinds[name]}: floating-point is needed")
-    opened: dict[str, Any] = {"left": 0}
+    opened: dict[str, Any] = {}
 
-    def read(name: str) -> "np.ndarray":
-        if opened["left"] <= 0:
-            opened.update(file=safe_open(path, "numpy").__enter__(), left=CHUNK)
-        opened["left"] -= 4 * math.prod(shapes[name])
+    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
         try:
-            return np.asarray(opened["file"].get_tensor(name), np.float32)
+            if not opened:
+                opened.update(file=safe_open(path, "numpy").__enter__(), left=CHUNK)
+            file = opened["file"]
+            array = file.get_tensor(name) if part == WHOLE else file.get_slice(name)[part]
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"weights {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
+        opened["left"] -= array.nbytes
+        if opened["left"] <= 0:
+            opened.clear()
+        return np.asarray(array, np.float32)
 
     own = about.get("format") == "kcnn"
     shapes = {name: shape for name, shape in shapes.items() if name not in counters}
@@ -154,9 +162,10 @@ def open_hdf5(source: Path | io.BytesIO, where: str = "") -> Tensors:
         raise InputError(f"weights {where!r}: no whole HDF5 file of Keras ({brief(error)})") from error
     check_count(where, len(shapes))
 
-    def read(name: str) -> "np.ndarray":
+    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
         try:
-            return np.asarray(file[places[name]], np.float32)
+            found = file[places[name]]
+            return np.asarray(found if part == WHOLE else found[part], np.float32)
         except Exception as error:
             raise InputError(f"weights {where!r}: {shown(name)} cannot be read ({brief(error)})") from error
 
@@ -258,7 +267,7 @@ def of_model(model: Any, where: str) -> Tensors:
                 found[tensor(layer.name, leaf)] = v
     names = ranked({name: name for name in found})
     shapes = {name: tuple(found[old].shape) for name, old in names.items()}
-    return Tensors(where, "keras", shapes, lambda name: np.asarray(found[names[name]], np.float32))
+    return Tensors(where, "keras", shapes, lambda name, part=WHOLE: np.asarray(found[names[name]], np.float32)[part])
 
 
 def sorted_by_number(names: Any) -> list[str]:
@@ -290,10 +299,10 @@ def open_checkpoint(path: Path) -> Tensors:
         raise InputError(f"checkpoint {str(path)!r} is damaged ({brief(error)})") from error
     check_count(path, len(shapes))
 
-    def read(name: str) -> "np.ndarray":
+    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
         try:
             with archive.open(own[name]) as file:
-                return np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)[part]
         except Exception as error:
             raise InputError(f"checkpoint {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
 
