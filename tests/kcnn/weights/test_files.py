@@ -122,3 +122,50 @@ def test_what_is_known_is_of_our_networks():
         assert kcnn.get(name).name == network
     with pytest.raises(kcnn.InputError, match="another network"):
         kcnn.get("regnet_x_400mf")
+
+
+def of_timm(path, network="efficientnet-b0", metadata=None):
+    """A file of a network's weights under the names of timm, all zeros."""
+    from safetensors.numpy import save_file
+
+    from kcnn.builder import abstract
+    from kcnn.weights.loading import TORCH
+    from kcnn.weights.maps import translate
+    from kcnn.weights.torch_names import TIMM
+
+    with abstract():
+        model = kcnn.build(network, width=0.25)
+    names = translate([layer.name for layer in model.layers if layer.weights], TIMM[kcnn.get(network).family])
+    arrays = {}
+    for layer in model.layers:
+        for v in layer.weights:
+            shape = tuple(v.shape)
+            if len(shape) == 4:
+                turn = (2, 3, 0, 1) if type(layer).__name__ == "DepthwiseConv2D" else (3, 2, 0, 1)
+                shape = tuple(shape[i] for i in turn)
+            arrays[f"{names[layer.name]}.{TORCH[v.name]}"] = np.zeros(shape[::-1] if len(shape) == 2 else shape, "f4")
+    path.parent.mkdir(exist_ok=True)
+    save_file(arrays, path, metadata)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "metadata", "padding", "told"),
+    [
+        ("mine.safetensors", None, None, "symmetric", True),
+        ("tf_efficientnet_b0.safetensors", None, None, "same", False),
+        ("mine.safetensors", "tf_efficientnet_b0", None, "same", False),
+        ("mine.safetensors", "efficientnet_b0", None, "symmetric", False),
+        ("mine.safetensors", None, "tf_efficientnet_b0", "same", False),
+    ],
+)
+def test_what_is_assumed_of_a_file_is_told(file, config, metadata, padding, told, tmp_path, capsys):
+    from kcnn.weights import find
+
+    path = of_timm(tmp_path / "here" / file, metadata={"architecture": metadata} if metadata else None)
+    if config:
+        (tmp_path / "here" / "config.json").write_text(json.dumps({"architecture": config}))
+    assert find(path, kcnn.get("efficientnet-b0")).apply(kcnn.get("efficientnet-b0")).style.padding == padding
+    kcnn.build("efficientnet-b0", width=0.25, weights=path)
+    said = capsys.readouterr().err
+    assert ("name the file tf_efficientnet_b0.safetensors" in said) == told and said.count("\n") == 1
