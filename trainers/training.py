@@ -34,6 +34,7 @@ from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 from trainers.transfer.features import featured
+from trainers.transfer.parts import step_memory
 from trainers.transfer.pretrained import as_expected, start_from
 from trainers.transfer.start import Start, start_from_run
 
@@ -92,7 +93,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     run = prepare(*new_or_resumed(config))
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
-    memory = facts.memory(run.config.batch_size // replicas, run.config.precision, training=True)
+    memory = step_memory(facts, run.config, replicas)
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
@@ -203,7 +204,7 @@ def check_memory(run: Run) -> None:
     """Raises InputError where a step would not fit into this machine's memory."""
     config, replicas = run.config, run.strategy.num_replicas_in_sync
     local = replicas // workers.count(run.strategy)
-    needed = run.facts.memory(config.batch_size // replicas, config.precision, not config.features_only) * local
+    needed = step_memory(run.facts, config, replicas) * local
     if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
         raise InputError(
             f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
