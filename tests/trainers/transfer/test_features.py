@@ -16,7 +16,7 @@ from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
 from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
-from trainers.transfer.features import features
+from trainers.transfer.features import features, inference
 from trainers.transfer.parts import cut
 
 
@@ -36,7 +36,7 @@ def test_features_are_the_frozen_backbone_s(tmp_path, finished):
     model, config, _ = checkpoints.load_run(finished.folder)
     still = cut(model, dataclasses.replace(config, freeze="backbone")).still
     split = open_data("digits").val
-    found = features(still, split, dataclasses.replace(config, batch_size=100), tmp_path)
+    found = features(inference(still), split, dataclasses.replace(config, batch_size=100), tmp_path)
     assert isinstance(found, np.memmap) and found.shape == (split.size, 64) and not list(tmp_path.iterdir())
     featured = dataclasses.replace(split, features=found)
     head = cut(model, dataclasses.replace(config, freeze="backbone", features_only=True)).trained
