@@ -3,7 +3,6 @@
 Nothing here runs code that a file names, and nothing is allocated that a file cannot fill.
 """
 
-import io
 import json
 import math
 import re
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from kcnn.errors import InputError, shown
 
 if TYPE_CHECKING:
-    import h5py
     import numpy as np
 
 MOST_TENSORS = 100_000
@@ -63,6 +61,8 @@ def open_file(path: Path) -> Tensors:
         )
     if path.suffix in PICKLES or start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise InputError(f"weights {str(path)!r}: {CONVERT}")
+    from kcnn.weights.hdf5 import open_hdf5, open_keras  # which need this module
+
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return open_hdf5(path)
     if zipfile.is_zipfile(path):
@@ -124,109 +124,6 @@ def check_count(path: Any, count: int) -> None:
         raise InputError(f"weights {str(path)!r}: {count:,} tensors, where 1 to {MOST_TENSORS:,} are possible")
 
 
-def open_keras(path: Path) -> Tensors:
-    """Opens the weights inside a .keras; the network that the archive describes is not looked at."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo("model.weights.h5")
-            if member.compress_type != zipfile.ZIP_STORED and member.file_size > 100 * path.stat().st_size:
-                raise InputError(f"weights {str(path)!r}: its weights would grow a hundredfold when unpacked")
-            data = io.BytesIO(archive.read(member))
-    except (KeyError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"weights {str(path)!r}: an archive without weights of Keras ({brief(error)})") from error
-    return open_hdf5(data, str(path))
-
-
-def open_hdf5(source: Path | io.BytesIO, where: str = "") -> Tensors:
-    """Opens an HDF5 file of Keras 3, or in its older form, whose groups are named after the layers."""
-    import h5py
-    import numpy as np
-
-    where = where or str(source)
-    try:
-        file = h5py.File(source, "r")
-        places = newer(file) if "layers" in file and "layer_names" not in file.attrs else older(file)
-        shapes = {name: tuple(file[place].shape) for name, place in places.items()}
-        size = len(source.getbuffer()) if isinstance(source, io.BytesIO) else source.stat().st_size
-        for name, place in places.items():
-            found = file[place]
-            if found.dtype.kind != "f" or found.is_virtual or found.external:
-                raise InputError(f"weights {where!r}: {shown(name)} is of {found.dtype}: floating-point is needed")
-        if sum(4 * math.prod(shape) for shape in shapes.values()) > 100 * size:
-            raise InputError(f"weights {where!r}: its tensors would be a hundred times as large as the file")
-    except InputError:
-        raise
-    except Exception as error:  # h5py and HDF5 have no common exception for what is damaged
-        raise InputError(f"weights {where!r}: no whole HDF5 file of Keras ({brief(error)})") from error
-    check_count(where, len(shapes))
-
-    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
-        try:
-            found = file[places[name]]
-            return np.asarray(found if part == WHOLE else found[part], np.float32)
-        except Exception as error:
-            raise InputError(f"weights {where!r}: {shown(name)} cannot be read ({brief(error)})") from error
-
-    return Tensors(where, "keras", shapes, read)
-
-
-KINDS = {
-    "conv2d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel", "bias"),
-    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-    "normalization": ("mean", "variance"),
-}
-
-
-def newer(file: "h5py.File") -> dict[str, str]:
-    """Returns the places of tensors by name in a file of Keras 3: layers/conv2d_3/vars/0, where vars has the name."""
-    places = {}
-    for group in sorted_by_number(file["layers"]):
-        held = own_group(file, f"layers/{group}/vars")
-        if held is None or not len(held):
-            continue
-        kind, name = re.sub(r"_\d+$", "", group), held.attrs.get("name")
-        if not isinstance(name, str):
-            raise ValueError("its layers have no names, as Keras writes them from 3.5 on")
-        leaves = KINDS.get(kind, ())
-        if kind == "batch_normalization" and len(held) == 3:
-            leaves = leaves[1:]
-        for index, leaf in enumerate(leaves[: len(held)]):
-            places[tensor(name, leaf)] = f"layers/{group}/vars/{index}"
-    return ranked(places)
-
-
-def older(file: "h5py.File") -> dict[str, str]:
-    """Returns the places of tensors by name in the older form, in which each layer lists the names of its weights."""
-    root = "model_weights/" if "model_weights" in file else ""
-    top = file[root] if root else file
-    places = {}
-    for layer in map(text, top.attrs["layer_names"]):
-        for weight in map(text, top[layer].attrs["weight_names"]):
-            leaf = weight.rpartition("/")[2].partition(":")[0]
-            if leaf == "depthwise_kernel" and not any("pointwise" in text(w) for w in top[layer].attrs["weight_names"]):
-                leaf = "kernel"
-            if leaf != "count":
-                own_group(file, f"{root}{layer}/{weight}")
-                places[tensor(layer, leaf)] = f"{root}{layer}/{weight}"
-    return ranked(places)
-
-
-def own_group(file: "h5py.File", place: str) -> Any:
-    """Returns what stands at a place in the file, or None. Raises ValueError where it is a link to another file."""
-    import h5py
-
-    parts = place.split("/")
-    for i in range(1, len(parts) + 1):
-        if isinstance(file.get("/".join(parts[:i]), getlink=True), h5py.ExternalLink):
-            raise ValueError("it links to another file")
-    return file.get(place)
-
-
 def tensor(layer: str, leaf: str) -> str:
     """Returns "conv1/kernel"; a separable convolution counts as two layers, "sep1.depthwise" and "sep1.pointwise"."""
     for part in ("depthwise", "pointwise"):
@@ -268,14 +165,6 @@ def of_model(model: Any, where: str) -> Tensors:
     names = ranked({name: name for name in found})
     shapes = {name: tuple(found[old].shape) for name, old in names.items()}
     return Tensors(where, "keras", shapes, lambda name, part=WHOLE: np.asarray(found[names[name]], np.float32)[part])
-
-
-def sorted_by_number(names: Any) -> list[str]:
-    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
-
-
-def text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def brief(error: Exception) -> str:
