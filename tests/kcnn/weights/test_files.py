@@ -46,6 +46,38 @@ def test_bad_files_are_refused_in_a_line(what, tmp_path):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".safetensors"])
+def test_pickles_are_refused_with_the_way_out(suffix, tmp_path):
+    """As PyTorch writes them now, a zip archive, and as it did, whatever they are called."""
+    import zipfile
+
+    path = tmp_path / f"weights{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\0.")
+    for data in (path.read_bytes(), b"\x80\x02}q\0."):
+        path.write_bytes(data)
+        with pytest.raises(
+            kcnn.InputError, match=r"pickle, which can run code.*safetensors\.torch\.save_file"
+        ) as error:
+            open_file(path)
+        assert "\n" not in str(error.value)
+
+
+def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("kcnn.weights.tensors.MOST_TENSORS", 3)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(safetensors({f"t{i}": entry(begin=8 * i, end=8 * i + 8) for i in range(4)}, bytes(32)))
+    with pytest.raises(kcnn.InputError, match="4 tensors, where 1 to 3 are possible"):
+        open_file(path)
+
+
+def test_weights_of_another_network_name_the_first_tensor(tmp_path):
+    path = of_timm(tmp_path / "mine.safetensors", "mobilenet-v2")
+    with pytest.raises(kcnn.InputError, match=r"has no conv1\.weight|none of its .* the first is") as error:
+        kcnn.build("resnet-18", resolution=96, weights=path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_damaged_hdf5_is_refused(tmp_path):
     path = tmp_path / "a.weights.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
@@ -106,6 +138,10 @@ def test_other_channels_and_classes_are_told(channels, sum_is, tmp_path, capsys)
         (lambda a: a.update(extra=np.ones(3, np.float32)), "extra"),
         (lambda a: a.update({"bn1.bias": np.ones(3, np.float32)}), "bn1.bias"),
         (lambda a: a["bn1.bias"].fill(np.nan), "finite"),
+        (
+            lambda a: a.update({"layer1.0.conv1.weight": np.ones((64, 64, 1, 1), np.float32)}),
+            r"layer1\.0\.conv1\.weight is \(64, 64, 1, 1\).* resnet-18 needs \(3, 3, 64, 64\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(change, match, tmp_path):
