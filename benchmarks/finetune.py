@@ -1,6 +1,6 @@
 """What it is worth to start from a run: 60 images of each new class, from scratch, fine-tuned, and on features only.
 
-python -m benchmarks.finetune            # pictures drawn here, 3 seeds: some twelve minutes of CPU time
+python -m benchmarks.finetune            # pictures drawn here, 3 seeds: some ten minutes of CPU time
 
 The source has six classes, a shape filled with a texture each; the new classes are three other pairs. Each seed draws
 other training images; all are measured on the same images that none has seen. CPU is what the whole call of

@@ -94,7 +94,7 @@ def match(layers: Sequence[str], tensors: Tensors, names: Names | None) -> Match
 
 def values(
     model: Any, found: Match, label: str, report: Report, blue_first: bool = False
-) -> Iterator[tuple[Any, "Parts"]]:
+) -> Iterator[tuple[Any, "Value"]]:
     """Yields a network's weights with their values from a source, one after the other.
 
     Raises InputError, before the first of them, where one does not fit. A head of other classes is passed over, and so
@@ -112,7 +112,7 @@ def values(
             report.dropped.append(name)
     first = next(layer for layer in model.layers if type(layer).__name__ == "Conv2D")
     for move in moves:
-        yield move.weight, parts(move, found.tensors, first.kernel is move.weight and blue_first)
+        yield move.weight, value_of(move, found.tensors, first.kernel is move.weight and blue_first)
         report.loaded += move.theirs is not None
         report.folded += move.less is not None
 
@@ -216,7 +216,7 @@ def arranged(kind: str, layout: str, there: Shape, flat: Shape) -> tuple[Shape, 
 
 
 @dataclass(frozen=True)
-class Parts:
+class Value:
     """A value is made of arrays that stand side by side along an axis; each is read when its turn comes."""
 
     axis: int
@@ -245,21 +245,22 @@ class Parts:
             weight.assign(whole)
 
 
-def parts(move: Move, tensors: Tensors, blue_first: bool) -> Parts:
+def value_of(move: Move, tensors: Tensors, blue_first: bool) -> Value:
     """Reads and arranges a tensor, a large one in parts. Raises InputError where it holds what is no finite number."""
     import numpy as np
 
     if move.theirs is None:
-        return Parts(0, [np.full(move.weight.shape, move.filled, np.float32)])
+        return Value(0, [np.full(move.weight.shape, move.filled, np.float32)])
     size = 4 * math.prod(move.before)
     if size <= PART:
-        return Parts(0, (value(move, tensors, WHOLE, blue_first) for _ in range(1)))
+        return Value(0, (piece(move, tensors, WHOLE, blue_first) for _ in range(1)))
     rows = max(1, move.before[0] * PART // size)
     slices = [slice(i, min(i + rows, move.before[0])) for i in range(0, move.before[0], rows)]
-    return Parts(move.first, (value(move, tensors, rows, blue_first) for rows in slices))
+    return Value(move.first, (piece(move, tensors, rows, blue_first) for rows in slices))
 
 
-def value(move: Move, tensors: Tensors, rows: slice, blue_first: bool) -> "np.ndarray":
+def piece(move: Move, tensors: Tensors, rows: slice, blue_first: bool) -> "np.ndarray":
+    """Reads and arranges some rows of a tensor, or all."""
     import numpy as np
 
     array = tensors.read(move.theirs, rows)

@@ -16,7 +16,7 @@ from kcnn.notation import from_data
 from kcnn.weights import known
 from kcnn.weights.conventions import Conventions, Library, conventions, is_share
 from kcnn.weights.keras_names import KERAS
-from kcnn.weights.loading import Parts, Report, match, values
+from kcnn.weights.loading import Report, Value, match, values
 from kcnn.weights.maps import Names
 from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
 from kcnn.weights.torch_names import TIMM, TORCHVISION
@@ -47,7 +47,7 @@ class Pretrained:
         """Returns the architecture, scaled and with its stem, as these weights expect it."""
         return self.conventions.apply(arch)
 
-    def parts(self, model: Any, report: Report) -> Iterator[tuple[Any, Parts]]:
+    def values(self, model: Any, report: Report) -> Iterator[tuple[Any, Value]]:
         """Yields the network's weights with their values, and reports. Raises InputError where they do not fit."""
         report.notes += self.notes
         layers = [layer.name for layer in model.layers if layer.weights]
@@ -57,7 +57,7 @@ class Pretrained:
     def fill(self, model: Any) -> Report:
         """Sets the network's weights. Raises InputError where they do not fit, and the network is of no use then."""
         report = Report()
-        for weight, value in self.parts(model, report):
+        for weight, value in self.values(model, report):
             value.begin(weight)
         return report
 

@@ -70,7 +70,7 @@ def test_changed_bytes_are_told_in_a_line_or_harmless(kind, tmp_path):
     for _ in range(MUTATIONS):
         path.write_bytes(mutated(good, draws))
         try:
-            values = [(v, value.array()) for v, value in find(str(path), kcnn.get("resnet-18")).parts(model, Report())]
+            values = [(v, value.array()) for v, value in find(str(path), kcnn.get("resnet-18")).values(model, Report())]
         except kcnn.InputError as error:
             refused += 1
             assert "\n" not in str(error) and len(str(error)) < 1000

@@ -12,7 +12,7 @@ import pytest
 
 import kcnn
 from kcnn.builder import abstract
-from kcnn.weights.loading import TORCH, Parts
+from kcnn.weights.loading import TORCH, Value
 from kcnn.weights.maps import translate
 from kcnn.weights.torch_names import TORCHVISION
 
@@ -80,8 +80,8 @@ def test_a_large_tensor_is_read_in_parts(tmp_path, monkeypatch):
     model.save_weights(tmp_path / "a.weights.h5")
     monkeypatch.setattr("kcnn.weights.loading.PART", 5000)
     counts = []
-    whole = Parts.begin
-    monkeypatch.setattr(Parts, "begin", lambda self, v: counts.append(whole(self, v)))
+    whole = Value.begin
+    monkeypatch.setattr(Value, "begin", lambda self, v: counts.append(whole(self, v)))
     for file in ("a.safetensors", "a.weights.h5"):
         again = kcnn.build("vgg-11", 3, width=0.0625, resolution=224, weights=str(tmp_path / file))
         for v, old in zip(again.weights, model.weights, strict=True):
