@@ -79,10 +79,16 @@ def build(
         refuse_absurd(drawn, arch.resolution)
     # Keras walks a graph by recursion, some fifteen layers a block.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 30 * sum(s.depth for s in arch.stages)))
-    with keras.StatelessScope():  # which allocates all weights at its end, and is a fifth faster
+    if found is None:
+        with keras.StatelessScope():  # which allocates all weights at its end, and is a fifth faster
+            return assemble(layers, arch, ends)
+    with abstract():
         model = assemble(layers, arch, ends)
-    if found is not None:
-        print(f"weights {found.label}: {found.fill(model)}", file=sys.stderr)
+    report = found.fill(model)
+    for v in model.variables:  # what is new, and the seeds of dropout
+        if v._value is None:
+            v._deferred_initialize()
+    print(f"weights {found.label}: {report}", file=sys.stderr)
     return model
 
 

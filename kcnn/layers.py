@@ -80,7 +80,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if training:
             count = inputs.shape[:3].num_elements()  # of values in a channel; unknown where the batch is
             count = tf.cast(tf.size(inputs) // channels, variance.dtype) if count is None else count
-            keep, take = tf.constant(self.momentum), tf.constant(1 - self.momentum)
+            keep, take = (tf.constant(share, variance.dtype) for share in (self.momentum, 1 - self.momentum))
             variance *= (count - 1) / count  # the kernel's is the unbiased one
             self.moving_mean.assign(self.moving_mean * keep + mean * take)
             self.moving_variance.assign(self.moving_variance * keep + variance * take)

@@ -70,7 +70,7 @@ COOKBOOK: dict[str, Recipe] = {
     "finetune": Recipe(
         "for --weights: a low rate, lower still below, and mild augmentation",
         "layer-wise rates of BEiT (https://arxiv.org/abs/2106.08254) and ConvNeXt (https://arxiv.org/abs/2201.03545); "
-        "statistics of https://arxiv.org/abs/1805.08974; rate and length ours",
+        "statistics of Kornblith, Shlens and Le, 2018 (https://arxiv.org/abs/1805.08974); rate and length ours",
         # 1e-3 for the classifier at a batch of 32, a sixth of it eight blocks below, a fortieth in ResNet-50's stem.
         # No average of the weights: with few images there are too few steps for one.
         {"epochs": 30, "batch_size": 32, "lr_base": 8e-3, "weight_decay": 0.01, "layer_decay": 0.8,

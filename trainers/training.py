@@ -36,6 +36,7 @@ from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 from trainers.transfer.features import featured
+from trainers.transfer.parts import step_memory
 from trainers.transfer.pretrained import as_expected, start_from
 from trainers.transfer.start import Start, start_from_run
 
@@ -84,6 +85,7 @@ def fit(
             if changed:
                 change = {"epoch": len(position.history) + 1, "what": changed}
                 provenance.record(folder, run.source, [*provenance.accepted(folder), change])
+        run = replace(run, start=None)  # the arrays are in the network now
         figures = Training(featured(run, state), state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
         result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))
@@ -95,7 +97,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     run = prepare(*new_or_resumed(config))
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
-    memory = step_memory(run)
+    memory = step_memory(facts, run.config, replicas)
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
@@ -206,21 +208,13 @@ def check_memory(run: Run) -> None:
     """Raises InputError where a step would not fit into this machine's memory."""
     config, replicas = run.config, run.strategy.num_replicas_in_sync
     local = replicas // workers.count(run.strategy)
-    needed = step_memory(run) * local
+    needed = step_memory(run.facts, config, replicas) * local
     if not visible_gpus() and config.strategy != "tpu" and needed > physical_memory():
         raise InputError(
             f"batch-size {config.batch_size} of {config.arch.name} at {config.resolution} pixels needs "
             f"about {needed / 1e9:.0f} GB in training, this machine has {physical_memory() / 1e9:.0f} GB: "
             "a smaller batch, width or resolution is needed, --accumulate-steps or --recompute"
         )
-
-
-def step_memory(run: Run) -> int:
-    """The bytes that a step takes in each replica, about; of features alone only what computes them."""
-    config, replicas = run.config, run.strategy.num_replicas_in_sync
-    return run.facts.memory(
-        config.batch_size // replicas, config.precision, not config.features_only, recompute=config.recompute
-    )
 
 
 def make(run: Run, model: keras.Model | None = None) -> State:

@@ -90,9 +90,13 @@ def check(config: TrainConfig, method: Method, parallel: int) -> None:
     whole("parallel", parallel, MOST_PARALLEL)
     if not 0 < method.tolerance < 1:
         raise InputError(f"tolerance {method.tolerance:g}: a share between 0 and 1 is needed")
-    for name in ("phi", "alpha", "beta", "gamma", "compound", "resume"):
+    whys = {
+        "resume": "the same --run-dir goes on by itself",
+        "weights": "they fit networks of one width and depth, and both are searched",
+    }
+    for name in ("phi", "alpha", "beta", "gamma", "compound", *whys):
         if getattr(config, name) != getattr(TrainConfig, name, None):
-            why = "it is what is searched" if name != "resume" else "the same --run-dir goes on by itself"
+            why = whys.get(name, "it is what is searched")
             raise InputError(f"{name} {getattr(config, name)!r}: leave it out, {why}")
 
 

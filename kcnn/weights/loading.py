@@ -1,13 +1,13 @@
 """Puts the tensors of a source into a network: all of them are checked against it first, then read one by one."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kcnn.errors import InputError, shown
 from kcnn.weights.maps import Names, translate
-from kcnn.weights.tensors import Tensors
+from kcnn.weights.tensors import PART, WHOLE, Tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,11 @@ class Move:
     filled: float = 0.0
     less: str | None = None
 
+    @property
+    def first(self) -> int:
+        """Where their first axis is in the end."""
+        return self.axes.index(0) if len(self.axes) == len(self.after) else len(self.after) - 1
+
 
 @dataclass(frozen=True)
 class Match:
@@ -87,9 +92,9 @@ def match(layers: Sequence[str], tensors: Tensors, names: Names | None) -> Match
     return Match(tensors, {name: name for name in layers} if names is None else translate(layers, names))
 
 
-def arrays(
+def values(
     model: Any, found: Match, label: str, report: Report, blue_first: bool = False
-) -> Iterator[tuple[Any, "np.ndarray"]]:
+) -> Iterator[tuple[Any, "Value"]]:
     """Yields a network's weights with their values from a source, one after the other.
 
     Raises InputError, before the first of them, where one does not fit. A head of other classes is passed over, and so
@@ -107,7 +112,7 @@ def arrays(
             report.dropped.append(name)
     first = next(layer for layer in model.layers if type(layer).__name__ == "Conv2D")
     for move in moves:
-        yield move.weight, value(move, found.tensors, first.kernel is move.weight and blue_first)
+        yield move.weight, value_of(move, found.tensors, first.kernel is move.weight and blue_first)
         report.loaded += move.theirs is not None
         report.folded += move.less is not None
 
@@ -210,20 +215,67 @@ def arranged(kind: str, layout: str, there: Shape, flat: Shape) -> tuple[Shape, 
     return there, axes, (math.prod(turned[:3]), turned[3]) if kind == "Dense" else turned
 
 
-def value(move: Move, tensors: Tensors, blue_first: bool) -> "np.ndarray":
-    """Reads and arranges a tensor. Raises InputError where it holds what is no finite number."""
+@dataclass(frozen=True)
+class Value:
+    """A value is made of arrays that stand side by side along an axis; each is read when its turn comes."""
+
+    axis: int
+    arrays: Iterable["np.ndarray"]
+
+    def array(self) -> "np.ndarray":
+        """Returns the whole of it."""
+        import numpy as np
+
+        found = list(self.arrays)
+        return found[0] if len(found) == 1 else np.concatenate(found, self.axis)
+
+    def begin(self, weight: Any) -> None:
+        """Gives a weight this value. One without a value yet, see `kcnn.builder.abstract`, begins with it.
+
+        Its own initializer would take three times its memory; Keras has no public name for another one.
+        """
+        import keras
+
+        found = [keras.ops.convert_to_tensor(array) for array in self.arrays]
+        whole = found[0] if len(found) == 1 else keras.ops.concatenate(found, self.axis)
+        if weight._value is None:
+            weight._initializer = lambda shape, dtype=None: keras.ops.cast(whole, dtype)
+            weight._deferred_initialize()
+        else:
+            weight.assign(whole)
+
+
+def value_of(move: Move, tensors: Tensors, blue_first: bool) -> Value:
+    """Reads and arranges a tensor, a large one in parts. Raises InputError where it holds what is no finite number."""
     import numpy as np
 
     if move.theirs is None:
-        return np.full(move.weight.shape, move.filled, np.float32)
-    array = tensors.read(move.theirs).reshape(move.before).transpose(move.axes).reshape(move.after)
+        return Value(0, [np.full(move.weight.shape, move.filled, np.float32)])
+    size = 4 * math.prod(move.before)
+    if size <= PART:
+        return Value(0, (piece(move, tensors, WHOLE, blue_first) for _ in range(1)))
+    rows = max(1, move.before[0] * PART // size)
+    slices = [slice(i, min(i + rows, move.before[0])) for i in range(0, move.before[0], rows)]
+    return Value(move.first, (piece(move, tensors, rows, blue_first) for rows in slices))
+
+
+def piece(move: Move, tensors: Tensors, rows: slice, blue_first: bool) -> "np.ndarray":
+    """Reads and arranges some rows of a tensor, or all."""
+    import numpy as np
+
+    array = tensors.read(move.theirs, rows)
+    before, after = list(move.before), list(move.after)
+    if rows != WHOLE:
+        before[0] = after[move.first] = -1
+    array = array.reshape(before).transpose(move.axes).reshape(after)
     if move.less:
-        array = array - tensors.read(move.less)
+        array = array - tensors.read(move.less, rows)
     if not np.isfinite(array).all():
         raise InputError(f"weights {tensors.where!r}: {move.theirs} holds what is no finite number")
     if blue_first:
         array = array[:, :, ::-1]
-    return recoloured(array, move.weight.shape[2]) if array.ndim == 4 and array.shape != move.weight.shape else array
+    first = array.ndim == 4 and array.shape[2] != move.weight.shape[2]
+    return recoloured(array, move.weight.shape[2]) if first else array
 
 
 def recoloured(kernel: "np.ndarray", channels: int) -> "np.ndarray":

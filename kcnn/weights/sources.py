@@ -16,7 +16,7 @@ from kcnn.notation import from_data
 from kcnn.weights import known
 from kcnn.weights.conventions import Conventions, Library, conventions, is_share
 from kcnn.weights.keras_names import KERAS
-from kcnn.weights.loading import Report, arrays, match
+from kcnn.weights.loading import Report, Value, match, values
 from kcnn.weights.maps import Names
 from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
 from kcnn.weights.torch_names import TIMM, TORCHVISION
@@ -31,7 +31,7 @@ class Pretrained:
     """Weights that were found and opened, and what they expect of the network.
 
     label: how messages call them. names: the rules of the library's names; None for our own. stem: the one that they
-    were trained with. classes: the names of their classes, where these are known.
+    were trained with. classes: the names of their classes, where these are known. notes: what was assumed of them.
     """
 
     label: str
@@ -41,22 +41,24 @@ class Pretrained:
     conventions: Conventions
     stem: Literal["standard", "small"] = "standard"
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def apply(self, arch: Arch) -> Arch:
         """Returns the architecture, scaled and with its stem, as these weights expect it."""
         return self.conventions.apply(arch)
 
-    def arrays(self, model: Any, report: Report) -> Iterator[tuple[Any, Any]]:
+    def values(self, model: Any, report: Report) -> Iterator[tuple[Any, Value]]:
         """Yields the network's weights with their values, and reports. Raises InputError where they do not fit."""
+        report.notes += self.notes
         layers = [layer.name for layer in model.layers if layer.weights]
         found = match(layers, self.tensors, self.names)
-        return arrays(model, found, f"weights {self.label!r}", report, self.conventions.blue_first)
+        return values(model, found, f"weights {self.label!r}", report, self.conventions.blue_first)
 
     def fill(self, model: Any) -> Report:
         """Sets the network's weights. Raises InputError where they do not fit, and the network is of no use then."""
         report = Report()
-        for weight, array in self.arrays(model, report):
-            weight.assign(array)
+        for weight, value in self.values(model, report):
+            value.begin(weight)
         return report
 
 
@@ -130,7 +132,20 @@ def of_file(path: Path, arch: Arch) -> Pretrained:
             f"has a name of ours; the first is {min(tensors.shapes)}"
         )
     inner = config.get("pretrained_cfg", config)
-    return pretrained(str(path), library, tensors, arch, name, inner if isinstance(inner, dict) else {})
+    found = pretrained(str(path), library, tensors, arch, name, inner if isinstance(inner, dict) else {})
+    return found if name or library != "timm" else replace(found, notes=assumed(arch))
+
+
+def assumed(arch: Arch) -> tuple[str, ...]:
+    """Says that weights were taken for timm's own, where it has TensorFlow's, too, under the same names of tensors."""
+    theirs = [row.source for row in known.rows() if row.network == arch.name and row.source.startswith("timm/tf_")]
+    if not theirs:
+        return ()
+    name = theirs[0].removeprefix("timm/").partition(".")[0]
+    return (
+        f"taken for timm's {name.removeprefix('tf_')} (symmetric padding, epsilon 1e-5); if they are of its {name} "
+        f"(TensorFlow's padding, epsilon 1e-3), name the file {name}.safetensors, or put their config.json beside it",
+    )
 
 
 def unknown(arch: Arch, layout: str) -> str:

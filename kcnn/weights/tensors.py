@@ -3,7 +3,6 @@
 Nothing here runs code that a file names, and nothing is allocated that a file cannot fill.
 """
 
-import io
 import json
 import math
 import re
@@ -16,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from kcnn.errors import InputError, shown
 
 if TYPE_CHECKING:
-    import h5py
     import numpy as np
 
 MOST_TENSORS = 100_000
 CHUNK = 2**25  # bytes read from a memory-mapped file before it is opened again, which gives its pages back
+PART = (
+    48 * 2**20
+)  # bytes of a larger tensor that are read at once: above what the C library keeps for itself when freed
+WHOLE = slice(None)
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".tar")
 CONVERT = (
@@ -33,14 +35,14 @@ CONVERT = (
 class Tensors:
     """The tensors of a source by their names there.
 
-    where: what messages call the source. layout: whose order of axes they have. read: one of them, in float32.
-    about: what the file says of itself.
+    where: what messages call the source. layout: whose order of axes they have. read: one of them, or a part of its
+    first axis, in float32. about: what the file says of itself.
     """
 
     where: str
     layout: Literal["torch", "keras"]
     shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], "np.ndarray"]
+    read: Callable[..., "np.ndarray"]
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +61,8 @@ def open_file(path: Path) -> Tensors:
         )
     if path.suffix in PICKLES or start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise InputError(f"weights {str(path)!r}: {CONVERT}")
+    from kcnn.weights.hdf5 import open_hdf5, open_keras  # which need this module
+
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return open_hdf5(path)
     if zipfile.is_zipfile(path):
@@ -86,16 +90,20 @@ def open_safetensors(path: Path) -> Tensors:
     for name in shapes.keys() - counters:
         if kinds[name] not in FLOATS:
             raise InputError(f"weights {str(path)!r}: {shown(name)} is of {kinds[name]}: floating-point is needed")
-    opened: dict[str, Any] = {"left": 0}
+    opened: dict[str, Any] = {}
 
-    def read(name: str) -> "np.ndarray":
-        if opened["left"] <= 0:
-            opened.update(file=safe_open(path, "numpy").__enter__(), left=CHUNK)
-        opened["left"] -= 4 * math.prod(shapes[name])
+    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
         try:
-            return np.asarray(opened["file"].get_tensor(name), np.float32)
+            if not opened:
+                opened.update(file=safe_open(path, "numpy").__enter__(), left=CHUNK)
+            file = opened["file"]
+            array = file.get_tensor(name) if part == WHOLE else file.get_slice(name)[part]
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"weights {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
+        opened["left"] -= array.nbytes
+        if opened["left"] <= 0:
+            opened.clear()
+        return np.asarray(array, np.float32)
 
     own = about.get("format") == "kcnn"
     shapes = {name: shape for name, shape in shapes.items() if name not in counters}
@@ -114,108 +122,6 @@ def safetensors() -> tuple[Any, Any]:
 def check_count(path: Any, count: int) -> None:
     if not 0 < count <= MOST_TENSORS:
         raise InputError(f"weights {str(path)!r}: {count:,} tensors, where 1 to {MOST_TENSORS:,} are possible")
-
-
-def open_keras(path: Path) -> Tensors:
-    """Opens the weights inside a .keras; the network that the archive describes is not looked at."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo("model.weights.h5")
-            if member.compress_type != zipfile.ZIP_STORED and member.file_size > 100 * path.stat().st_size:
-                raise InputError(f"weights {str(path)!r}: its weights would grow a hundredfold when unpacked")
-            data = io.BytesIO(archive.read(member))
-    except (KeyError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"weights {str(path)!r}: an archive without weights of Keras ({brief(error)})") from error
-    return open_hdf5(data, str(path))
-
-
-def open_hdf5(source: Path | io.BytesIO, where: str = "") -> Tensors:
-    """Opens an HDF5 file of Keras 3, or in its older form, whose groups are named after the layers."""
-    import h5py
-    import numpy as np
-
-    where = where or str(source)
-    try:
-        file = h5py.File(source, "r")
-        places = newer(file) if "layers" in file and "layer_names" not in file.attrs else older(file)
-        shapes = {name: tuple(file[place].shape) for name, place in places.items()}
-        size = len(source.getbuffer()) if isinstance(source, io.BytesIO) else source.stat().st_size
-        for name, place in places.items():
-            found = file[place]
-            if found.dtype.kind != "f" or found.is_virtual or found.external:
-                raise InputError(f"weights {where!r}: {shown(name)} is of {found.dtype}: floating-point is needed")
-        if sum(4 * math.prod(shape) for shape in shapes.values()) > 100 * size:
-            raise InputError(f"weights {where!r}: its tensors would be a hundred times as large as the file")
-    except InputError:
-        raise
-    except Exception as error:  # h5py and HDF5 have no common exception for what is damaged
-        raise InputError(f"weights {where!r}: no whole HDF5 file of Keras ({brief(error)})") from error
-    check_count(where, len(shapes))
-
-    def read(name: str) -> "np.ndarray":
-        try:
-            return np.asarray(file[places[name]], np.float32)
-        except Exception as error:
-            raise InputError(f"weights {where!r}: {shown(name)} cannot be read ({brief(error)})") from error
-
-    return Tensors(where, "keras", shapes, read)
-
-
-KINDS = {
-    "conv2d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel", "bias"),
-    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-    "normalization": ("mean", "variance"),
-}
-
-
-def newer(file: "h5py.File") -> dict[str, str]:
-    """Returns the places of tensors by name in a file of Keras 3: layers/conv2d_3/vars/0, where vars has the name."""
-    places = {}
-    for group in sorted_by_number(file["layers"]):
-        held = own_group(file, f"layers/{group}/vars")
-        if held is None or not len(held):
-            continue
-        kind, name = re.sub(r"_\d+$", "", group), held.attrs.get("name")
-        if not isinstance(name, str):
-            raise ValueError("its layers have no names, as Keras writes them from 3.5 on")
-        leaves = KINDS.get(kind, ())
-        if kind == "batch_normalization" and len(held) == 3:
-            leaves = leaves[1:]
-        for index, leaf in enumerate(leaves[: len(held)]):
-            places[tensor(name, leaf)] = f"layers/{group}/vars/{index}"
-    return ranked(places)
-
-
-def older(file: "h5py.File") -> dict[str, str]:
-    """Returns the places of tensors by name in the older form, in which each layer lists the names of its weights."""
-    root = "model_weights/" if "model_weights" in file else ""
-    top = file[root] if root else file
-    places = {}
-    for layer in map(text, top.attrs["layer_names"]):
-        for weight in map(text, top[layer].attrs["weight_names"]):
-            leaf = weight.rpartition("/")[2].partition(":")[0]
-            if leaf == "depthwise_kernel" and not any("pointwise" in text(w) for w in top[layer].attrs["weight_names"]):
-                leaf = "kernel"
-            if leaf != "count":
-                own_group(file, f"{root}{layer}/{weight}")
-                places[tensor(layer, leaf)] = f"{root}{layer}/{weight}"
-    return ranked(places)
-
-
-def own_group(file: "h5py.File", place: str) -> Any:
-    """Returns what stands at a place in the file, or None. Raises ValueError where it is a link to another file."""
-    import h5py
-
-    parts = place.split("/")
-    for i in range(1, len(parts) + 1):
-        if isinstance(file.get("/".join(parts[:i]), getlink=True), h5py.ExternalLink):
-            raise ValueError("it links to another file")
-    return file.get(place)
 
 
 def tensor(layer: str, leaf: str) -> str:
@@ -258,15 +164,7 @@ def of_model(model: Any, where: str) -> Tensors:
                 found[tensor(layer.name, leaf)] = v
     names = ranked({name: name for name in found})
     shapes = {name: tuple(found[old].shape) for name, old in names.items()}
-    return Tensors(where, "keras", shapes, lambda name: np.asarray(found[names[name]], np.float32))
-
-
-def sorted_by_number(names: Any) -> list[str]:
-    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
-
-
-def text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return Tensors(where, "keras", shapes, lambda name, part=WHOLE: np.asarray(found[names[name]], np.float32)[part])
 
 
 def brief(error: Exception) -> str:
@@ -290,10 +188,10 @@ def open_checkpoint(path: Path) -> Tensors:
         raise InputError(f"checkpoint {str(path)!r} is damaged ({brief(error)})") from error
     check_count(path, len(shapes))
 
-    def read(name: str) -> "np.ndarray":
+    def read(name: str, part: slice = WHOLE) -> "np.ndarray":
         try:
             with archive.open(own[name]) as file:
-                return np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)[part]
         except Exception as error:
             raise InputError(f"checkpoint {str(path)!r}: {shown(name)} cannot be read ({brief(error)})") from error
 

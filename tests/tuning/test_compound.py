@@ -249,3 +249,10 @@ def test_a_tiny_search_trains_and_its_family_does(here, capsys, monkeypatch):
     assert code == 0 and json.loads(out.splitlines()[-1])["macs"] == figures["family"][1]["macs"]
     resumed = ("--resume", "auto", "--run-dir", "one", "--epochs", "1", "--json")
     assert told(capsys, kcnn.train.main, *words, *resumed)[0] == 0  # the same flags, of a run that has them resolved
+
+
+def test_weights_are_refused(tmp_path):
+    with pytest.raises(kcnn.InputError, match="weights 'imagenet': leave it out, they fit networks of one width"):
+        compound.find_growth(
+            TrainConfig(arch="resnet-18", weights="imagenet", run_dir=str(tmp_path)), compound.Method()
+        )

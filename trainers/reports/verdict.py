@@ -233,13 +233,33 @@ def span(interval: Interval) -> str:
 
 def advice(why: str, settings: Mapping[str, Any]) -> list[str]:
     """Lines like `--mixup 0.2 (now 0): ...`, for flags that the run has and that can still change."""
-    lines = []
+    lines = thawing(settings) if why == "underfit" else []
     for key, better, reason in TRY.get(why, ()):
         now = settings.get(key)
-        if key in settings and (value := better(now)) is not None and value != now:
+        if key in settings and key not in idle(settings) and (value := better(now)) is not None and value != now:
             was = "the network's" if now is None else plain(now)
             lines.append(f"`--{key.replace('_', '-')} {plain(value)}` (now {was}): {reason}")
     return lines
+
+
+def thawing(settings: Mapping[str, Any]) -> list[str]:
+    """A line that proposes to train what stayed frozen, if anything did to the end."""
+    freeze, epochs = settings.get("freeze", "none"), settings.get("epochs") or 0
+    if freeze == "none" or settings.get("unfreeze_epoch") or epochs < 2:
+        return []
+    now = "in the place of `--features-only`" if settings.get("features_only") else "now never"
+    epoch = max(2, epochs // 3)
+    return [f"`--freeze {freeze} --unfreeze-epoch {epoch}` ({now}): what is frozen learns, too, after the classifier"]
+
+
+def idle(settings: Mapping[str, Any]) -> set[str]:
+    """The flags that change nothing about such a run, or that its weights do not fit."""
+    found = {"width"} if settings.get("weights") else set()
+    if settings.get("freeze") == "backbone" and not settings.get("unfreeze_epoch"):
+        found |= {"drop_path", "bn_momentum"}
+    if settings.get("features_only"):
+        found |= {"mixup", "cutmix", "augment", "erase", "crop_scale"}
+    return found
 
 
 def plain(value: Any) -> str:

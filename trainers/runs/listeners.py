@@ -15,6 +15,8 @@ from trainers.runs.progress import Reporter
 if TYPE_CHECKING:
     from trainers.loop import Training
 
+PICTURES = 10  # of a run's confusion matrices
+
 
 class Listener:
     """The events of a run, in the order in which they happen; a listener overrides the methods that it needs.
@@ -90,6 +92,14 @@ class Metrics(Listener):
         training.position.lines += 1
 
 
+def pictured(epoch: int, epochs: int) -> bool:
+    """Tells whether an epoch, counted from 0, has its picture drawn: at most PICTURES of a run, the last among them.
+
+    A picture takes as long as an epoch of a classifier alone.
+    """
+    return (epochs - 1 - epoch) % -(-epochs // PICTURES) == 0
+
+
 class Dashboards(Listener):
     """Writes what TensorBoard shows."""
 
@@ -116,7 +126,8 @@ class Dashboards(Listener):
         step, board = training.position.step, self.dashboard
         validation = {"loss": evaluation.loss, "accuracy": evaluation.accuracy, "top5": evaluation.top5}
         board.scalars(board.validation, step, validation | gap(figures))
-        board.confusion(evaluation.confusion, training.run.source.classes, step)
+        if pictured(epoch, training.plan.epochs):
+            board.confusion(evaluation.confusion, training.run.source.classes, step)
         board.flush()
 
     def recovered(self, training: "Training", reason: str) -> None:

@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,7 +34,8 @@ def featured(run: Run, state: State) -> Run:
         raise InputError(f"features-only: the classifier of {state.plain.name} has {len(still.outputs)} inputs")
     splits = (run.source.train, run.source.val)
     check_disk(run.folder, sum(s.size for s in splits), still)
-    train, val = (replace(s, features=features(still, s, run.config, run.folder)) for s in splits)
+    compute = inference(still)  # traced once for both
+    train, val = (replace(s, features=features(compute, s, run.config, run.folder)) for s in splits)
     return replace(run, source=replace(run.source, train=train, val=val))
 
 
@@ -47,24 +49,32 @@ def check_disk(folder: Path, images: int, still: keras.Model) -> None:
         )
 
 
-def features(still: keras.Model, split: Split, config: RunConfig, folder: Path) -> np.ndarray:
-    """What a network makes of each image of a split as evaluation sees it, float32 (size, ...), by index.
-
-    They are in a file without a name in the folder, which goes with the process; memory holds what is looked at.
-    """
+def inference(still: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Compiles a function from pixels, of any type, to what a network makes of them in inference, float32."""
 
     @tf.function(reduce_retracing=False)
     def compute(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(still(tf.cast(images, tf.float32), training=False), tf.float32)
 
+    return compute
+
+
+def features(compute: Callable[[tf.Tensor], tf.Tensor], split: Split, config: RunConfig, folder: Path) -> np.ndarray:
+    """What a function makes of each image of a split as evaluation sees it, float32 (size, ...), by index.
+
+    They are in a file without a name in the folder, which goes with the process; memory holds what is looked at.
+    """
     batch = min(config.batch_size, split.size)
     batches = eval_batches(
         split, batch=batch, resolution=config.resolution, crop=config.eval_crop, method=config.interpolation
     )
     with tempfile.TemporaryFile(dir=folder) as file:
+        shape: tuple[int, ...] = ()
         with naming_broken(split, lambda: (split.once(), None)):
             for part in batches:
                 real = int(np.count_nonzero(part["weight"].numpy()))  # what fills the last batch stands behind
-                file.write(compute(part["image"]).numpy()[:real].tobytes())
+                found = compute(part["image"]).numpy()[:real]
+                shape = found.shape[1:]
+                file.write(found.tobytes())
         file.flush()
-        return np.memmap(cast(IO[Any], file), np.float32, "r", shape=(split.size, *still.output_shape[1:]))
+        return np.memmap(cast(IO[Any], file), np.float32, "r", shape=(split.size, *shape))

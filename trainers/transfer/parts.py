@@ -1,11 +1,12 @@
 """A network cut in two: the part that stays as it is, and the part that is trained."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
+from kcnn import Facts
 from kcnn.errors import InputError
 from kcnn.pyramid import inputs_of, layer_of, leading_to
 from trainers.settings import RunConfig
@@ -64,11 +65,36 @@ def cut(model: keras.Model, config: RunConfig) -> Parts:
 
 def place(layer: keras.layers.Layer) -> float:
     """The number of a layer's stage, by its name: 0 below the first, and infinite above the last."""
-    found = re.match(r"stage(\d+)_", layer.name)
+    return 0 if isinstance(layer, keras.layers.InputLayer) else number(layer.name)
+
+
+def number(name: str) -> float:
+    """The number of the stage in a layer's name."""
+    found = re.match(r"stage(\d+)_", name)
     if found:
         return int(found[1])
-    low = isinstance(layer, keras.layers.InputLayer) or layer.name.startswith(("stem", "normalize"))
-    return 0 if low else float("inf")
+    return 0 if name.startswith(("stem", "normalize")) else float("inf")
+
+
+def step_memory(facts: Facts, config: RunConfig, replicas: int) -> int:
+    """The bytes of one replica's step: those of training, without gradients and slots of what stays frozen to the end;
+    with `config.features_only` those of the network as it computes the features, which is more than its classifier's
+    training takes.
+    """
+    graph = facts.graph
+    if config.freeze != "none" and not config.unfreeze_epoch:
+        last = [call.name for call in graph.calls if call.params][-1]
+        rests = (
+            (lambda name: name != last) if config.freeze == "backbone" else (lambda n: number(n) <= int(config.freeze))
+        )
+        calls = tuple(
+            replace(c, params=0, params_nontrainable=c.params + c.params_nontrainable) if rests(c.name) else c
+            for c in graph.calls
+        )
+        graph = replace(graph, calls=calls)
+    batch = config.batch_size // replicas
+    training = not config.features_only
+    return replace(facts, graph=graph).memory(batch, config.precision, training, recompute=config.recompute)
 
 
 def classifier(model: keras.Model) -> set[int]:

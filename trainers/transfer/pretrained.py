@@ -73,5 +73,5 @@ def start_from(source: str, config: RunConfig, classes: tuple[str, ...]) -> Star
     found, report = find(source, own_or_named(config.flags.arch)), Report()
     with abstract():
         model = networks(config, len(classes))[0]
-    arrays = {v.path: array for v, array in found.arrays(model, report)}
+    arrays = {v.path: value.array() for v, value in found.values(model, report)}
     return Start(arrays, f"{found.label}: {report}")

@@ -53,11 +53,11 @@ class Ranges:
 
     width_range: Annotated[
         Pair | None,
-        flag(SPACE, "LOW HIGH of the multiplier of widths (default: 0.25 1.5, unless --width is given)."),
+        flag(SPACE, "LOW HIGH of the multiplier of widths (default: 0.25 1.5, unless --width or --weights is given)."),
     ] = None
     depth_range: Annotated[
         Pair | None,
-        flag(SPACE, "LOW HIGH of the multiplier of depths (default: 0.5 1.5, unless --depth is given)."),
+        flag(SPACE, "LOW HIGH of the multiplier of depths (default: 0.5 1.5, unless --depth or --weights is given)."),
     ] = None
     resolution_range: Annotated[
         tuple[int, int] | None,

@@ -205,12 +205,18 @@ def given_ends(config: TrainConfig, ranges: Ranges) -> dict[str, tuple[float, fl
     fixed = {"width": config.width != 1, "depth": config.depth != 1, "resolution": config.resolution is not None}
     fixed |= {name: getattr(config, name) is not None for name in OTHERS}
     default = {"width": (0.25, 1.5), "depth": (0.5, 1.5), "resolution": (round(pixels * 0.5), round(pixels * 1.5))}
+    if config.weights:
+        default = {"resolution": default["resolution"]}
     found = {}
     for name in (*MULTIPLIERS, *OTHERS):
         asked = getattr(ranges, f"{name}_range")
         if asked is not None and fixed[name]:
             flag = f"--{name.replace('_', '-')}"
             raise InputError(f"{flag} and {flag}-range contradict each other: give one of them")
+        if asked is not None and config.weights and name in ("width", "depth"):
+            raise InputError(
+                f"{name}-range: weights fit networks of one width and depth; leave out --{name}-range or --weights"
+            )
         if ends := asked or (None if fixed[name] else default.get(name)):
             found[name] = ends
     return found

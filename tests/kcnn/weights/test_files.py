@@ -46,6 +46,38 @@ def test_bad_files_are_refused_in_a_line(what, tmp_path):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".safetensors"])
+def test_pickles_are_refused_with_the_way_out(suffix, tmp_path):
+    """As PyTorch writes them now, a zip archive, and as it did, whatever they are called."""
+    import zipfile
+
+    path = tmp_path / f"weights{suffix}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\0.")
+    for data in (path.read_bytes(), b"\x80\x02}q\0."):
+        path.write_bytes(data)
+        with pytest.raises(
+            kcnn.InputError, match=r"pickle, which can run code.*safetensors\.torch\.save_file"
+        ) as error:
+            open_file(path)
+        assert "\n" not in str(error.value)
+
+
+def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("kcnn.weights.tensors.MOST_TENSORS", 3)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(safetensors({f"t{i}": entry(begin=8 * i, end=8 * i + 8) for i in range(4)}, bytes(32)))
+    with pytest.raises(kcnn.InputError, match="4 tensors, where 1 to 3 are possible"):
+        open_file(path)
+
+
+def test_weights_of_another_network_name_the_first_tensor(tmp_path):
+    path = of_timm(tmp_path / "mine.safetensors", "mobilenet-v2")
+    with pytest.raises(kcnn.InputError, match=r"has no conv1\.weight|none of its .* the first is") as error:
+        kcnn.build("resnet-18", resolution=96, weights=path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_damaged_hdf5_is_refused(tmp_path):
     path = tmp_path / "a.weights.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
@@ -106,6 +138,10 @@ def test_other_channels_and_classes_are_told(channels, sum_is, tmp_path, capsys)
         (lambda a: a.update(extra=np.ones(3, np.float32)), "extra"),
         (lambda a: a.update({"bn1.bias": np.ones(3, np.float32)}), "bn1.bias"),
         (lambda a: a["bn1.bias"].fill(np.nan), "finite"),
+        (
+            lambda a: a.update({"layer1.0.conv1.weight": np.ones((64, 64, 1, 1), np.float32)}),
+            r"layer1\.0\.conv1\.weight is \(64, 64, 1, 1\).* resnet-18 needs \(3, 3, 64, 64\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(change, match, tmp_path):
@@ -122,3 +158,50 @@ def test_what_is_known_is_of_our_networks():
         assert kcnn.get(name).name == network
     with pytest.raises(kcnn.InputError, match="another network"):
         kcnn.get("regnet_x_400mf")
+
+
+def of_timm(path, network="efficientnet-b0", metadata=None):
+    """A file of a network's weights under the names of timm, all zeros."""
+    from safetensors.numpy import save_file
+
+    from kcnn.builder import abstract
+    from kcnn.weights.loading import TORCH
+    from kcnn.weights.maps import translate
+    from kcnn.weights.torch_names import TIMM
+
+    with abstract():
+        model = kcnn.build(network, width=0.25)
+    names = translate([layer.name for layer in model.layers if layer.weights], TIMM[kcnn.get(network).family])
+    arrays = {}
+    for layer in model.layers:
+        for v in layer.weights:
+            shape = tuple(v.shape)
+            if len(shape) == 4:
+                turn = (2, 3, 0, 1) if type(layer).__name__ == "DepthwiseConv2D" else (3, 2, 0, 1)
+                shape = tuple(shape[i] for i in turn)
+            arrays[f"{names[layer.name]}.{TORCH[v.name]}"] = np.zeros(shape[::-1] if len(shape) == 2 else shape, "f4")
+    path.parent.mkdir(exist_ok=True)
+    save_file(arrays, path, metadata)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "metadata", "padding", "told"),
+    [
+        ("mine.safetensors", None, None, "symmetric", True),
+        ("tf_efficientnet_b0.safetensors", None, None, "same", False),
+        ("mine.safetensors", "tf_efficientnet_b0", None, "same", False),
+        ("mine.safetensors", "efficientnet_b0", None, "symmetric", False),
+        ("mine.safetensors", None, "tf_efficientnet_b0", "same", False),
+    ],
+)
+def test_what_is_assumed_of_a_file_is_told(file, config, metadata, padding, told, tmp_path, capsys):
+    from kcnn.weights import find
+
+    path = of_timm(tmp_path / "here" / file, metadata={"architecture": metadata} if metadata else None)
+    if config:
+        (tmp_path / "here" / "config.json").write_text(json.dumps({"architecture": config}))
+    assert find(path, kcnn.get("efficientnet-b0")).apply(kcnn.get("efficientnet-b0")).style.padding == padding
+    kcnn.build("efficientnet-b0", width=0.25, weights=path)
+    said = capsys.readouterr().err
+    assert ("name the file tf_efficientnet_b0.safetensors" in said) == told and said.count("\n") == 1

@@ -256,3 +256,21 @@ def test_advice_turns_what_is_off_on_and_the_other_way_round():
         "`--augment none` (now randaugment)",
     ]
     assert judge(weak, 1.0, settings=on).advice == judge(strong, 0.46, settings=off).advice == ()
+
+
+@pytest.mark.parametrize(("flags", "first"), [
+    ({"freeze": "backbone"}, "`--freeze backbone --unfreeze-epoch 10` (now never)"),
+    ({"freeze": "2"}, "`--freeze 2 --unfreeze-epoch 10` (now never)"),
+    ({"features_only": True}, "`--freeze backbone --unfreeze-epoch 10` (in the place of `--features-only`)"),
+    ({"freeze": "backbone", "unfreeze_epoch": 5}, "`--epochs 60`"),
+    ({}, "`--epochs 60`"),
+])  # fmt: skip
+def test_what_is_frozen_is_to_learn_where_a_run_underfits(flags, first):
+    settings = plain(resolve(TrainConfig(arch="resnet-18", weights="nowhere", drop_path=0.1, **flags)).flags)
+    found = judge(history(30, accuracy=(0.2, 0.4), loss=(2.0, 1.5)), 0.4, settings=settings)
+    assert found.kind == "underfit" and found.advice[0].startswith(first)
+    assert not any("--width" in line for line in found.advice)  # the weights have theirs
+    rests = "backbone" in first
+    assert any("--drop-path" in line for line in found.advice) != rests
+    if "features_only" in flags:
+        assert not any("--crop-scale" in line for line in found.advice)

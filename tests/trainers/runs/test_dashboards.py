@@ -1,9 +1,12 @@
 """TensorBoard's files after kills: every point once."""
 
+import itertools
+
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainers.runs.dashboards import Dashboard, events, rewind_events
+from trainers.runs.listeners import pictured
 
 
 def show(dashboard, steps, value):
@@ -74,3 +77,11 @@ def test_links_are_left_alone(tmp_path):
     before = (tmp_path / "precious").read_bytes()
     rewind_events(tmp_path, 1)
     assert path.is_symlink() and (tmp_path / "precious").read_bytes() == before
+
+
+def test_at_most_ten_epochs_have_a_picture():
+    """All of a short run; evenly spaced ones of a long one; always the last."""
+    for epochs in (1, 2, 9, 10, 11, 30, 95, 600):
+        drawn = [epoch for epoch in range(epochs) if pictured(epoch, epochs)]
+        assert drawn[-1] == epochs - 1 and len(drawn) <= 10 and (epochs > 10 or len(drawn) == epochs)
+        assert len({b - a for a, b in itertools.pairwise(drawn)}) <= 1

@@ -16,7 +16,8 @@ from trainers.data import eval_batches, open_data
 from trainers.evaluation import evaluate_run
 from trainers.runs import checkpoints, folders
 from trainers.settings import resolve
-from trainers.transfer.features import features
+from trainers.training import check_devices
+from trainers.transfer.features import features, inference
 from trainers.transfer.parts import cut
 
 
@@ -36,7 +37,7 @@ def test_features_are_the_frozen_backbone_s(tmp_path, finished):
     model, config, _ = checkpoints.load_run(finished.folder)
     still = cut(model, dataclasses.replace(config, freeze="backbone")).still
     split = open_data("digits").val
-    found = features(still, split, dataclasses.replace(config, batch_size=100), tmp_path)
+    found = features(inference(still), split, dataclasses.replace(config, batch_size=100), tmp_path)
     assert isinstance(found, np.memmap) and found.shape == (split.size, 64) and not list(tmp_path.iterdir())
     featured = dataclasses.replace(split, features=found)
     head = cut(model, dataclasses.replace(config, freeze="backbone", features_only=True)).trained
@@ -118,3 +119,10 @@ def test_it_augments_nothing():
     assert (config.mixup, config.cutmix, config.augment, config.repeats) == (0.0, 0.0, "none", 1)
     assert resolve(config.flags) == config
     assert folders.as_asked(config.flags, TrainConfig()) == config.flags
+
+
+@pytest.mark.parametrize("strategy", ["multi-worker", "tpu"])
+def test_other_machines_are_refused_in_a_line(strategy):
+    config = resolve(TrainConfig(arch="resnet-18", weights="nowhere", features_only=True, batch_size=64))
+    with pytest.raises(InputError, match=f"features are computed on one machine, without --strategy {strategy}"):
+        check_devices(dataclasses.replace(config, strategy=strategy), 2)

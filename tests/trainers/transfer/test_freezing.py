@@ -19,7 +19,7 @@ from trainers.runs import checkpoints
 from trainers.settings import resolve
 from trainers.state import make_state
 from trainers.step import replica_step, train_function
-from trainers.transfer.parts import cut, place
+from trainers.transfer.parts import cut, place, step_memory
 
 
 def frozen(freeze, arch="resnet-18", **more):
@@ -206,3 +206,20 @@ def test_a_network_of_one_s_own_has_no_stages(tmp_path):
 def test_a_stage_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"freeze '8'.* 7"):
         resolve(TrainConfig(arch="efficientnet-b0", weights="some run", freeze="8"))
+
+
+def test_the_memory_of_a_step_leaves_out_what_is_frozen():
+    """No gradient, slot or kept activation of it; but all of them where it is unfrozen on the way."""
+    facts = kcnn.facts("resnet-18")
+    whole = facts.memory(8)
+    weights, copies = 4 * (facts.params + facts.params_nontrainable), 3 * 4 * (512 * 1000 + 1000)
+
+    def taken(freeze, **more):
+        return step_memory(facts, frozen(freeze, width=1.0, resolution=224, batch_size=8, **more), 1)
+
+    assert taken("none") == taken("backbone", unfreeze_epoch=2) == whole
+    assert weights + copies <= taken("backbone") < 0.4 * whole
+    assert taken("backbone") == taken("4") < taken("3") < taken("2") < taken("1") < whole
+    flags = {"arch": "resnet-18", "weights": "nowhere", "features_only": True, "batch_size": 8, "resolution": 224}
+    assert step_memory(facts, resolve(TrainConfig(**flags)), 1) == facts.memory(8, training=False)
+    assert step_memory(facts, frozen("none", batch_size=8), 2) == facts.memory(4)

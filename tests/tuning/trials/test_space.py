@@ -73,11 +73,19 @@ def test_latency_is_measured_where_it_is_bounded(monkeypatch):
         ({"lr_range": (0.1, 0.5)}, {"lr": 0.5}, "--lr and --lr-range contradict"),
         ({"recipes": ("nope",)}, {}, "recipes 'nope': one of"),
         ({"recipes": ("digits",)}, {"recipe": "default"}, "contradict"),
+        ({"width_range": (0.5, 1.0)}, {"weights": "nowhere"}, "width-range: weights fit networks of one width"),
     ],
 )
 def test_ranges_that_cannot_be(ranges, config, says):
     with pytest.raises(InputError, match=says):
         space(TrainConfig(arch="resnet-18", **config), **ranges)
+
+
+def test_weights_leave_resolution_and_rates_to_search():
+    found = space(
+        TrainConfig(arch="resnet-18", data="digits", weights="nowhere", freeze="backbone"), lr_range=(1e-4, 1e-2)
+    )
+    assert [d.name for d in found.dimensions] == ["resolution", "lr"]
 
 
 def test_a_space_with_nothing_feasible_says_so_and_by_how_much():
