@@ -22,12 +22,13 @@ def import_torch():
     try:
         import torchvision
     except RuntimeError:
-        # torchvision was built for another build of PyTorch, and cannot load its operators for detection. It imports
-        # without them where somebody else has declared the one that it describes.
+        # torchvision is for another build of PyTorch, and cannot load its operators for detection. It imports without
+        # them where somebody else has declared the two that it describes.
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
-        LIBRARIES[0].define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in ("nms", "qnms"):
+            LIBRARIES[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
     import timm
 
@@ -50,8 +51,11 @@ def torch_model(library, name):
                 module.running_var.uniform_(0.7, 1.4)
                 module.weight.uniform_(0.7, 1.3)
                 module.bias.normal_(0, 0.1)
-            elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and module.bias is not None:
-                module.bias.normal_(0, 0.1)
+            elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                # The libraries' own draws let a picture fade out before it comes to the logits of MnasNet.
+                module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.1)
     if getattr(model, "transform_input", False):
         model.transform_input = False  # torchvision's Inception takes the input of its own weights for another's
     return model.eval()
@@ -76,14 +80,17 @@ def torch_logits(model, pixels, style):
         return model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
 
 
-def pixels(side, channels=3):
-    draws = np.random.default_rng(0).uniform(0, 255, (2, side, side, channels))
-    return draws.astype(np.float32)
+def pixels(side):
+    """Two pictures, (2, side, side, 3), of large areas and noise: noise alone looks all the same to a network."""
+    draws = np.random.default_rng(0)
+    areas = draws.uniform(0, 255, (2, 4, 4, 3)).repeat(-(-side // 4), 1).repeat(-(-side // 4), 2)[:, :side, :side]
+    return (0.7 * areas + 0.3 * draws.uniform(0, 255, (2, side, side, 3))).astype(np.float32)
 
 
 def apart(ours, theirs):
     """The largest difference of logits, as a share of the largest logit."""
-    assert np.abs(theirs[0] - theirs[1]).max() > 0.01 * np.abs(theirs).max()  # logits of biases alone prove nothing
+    moved = float(np.abs(theirs[0] - theirs[1]).max() / np.abs(theirs).max())
+    assert moved > 0.01, f"pictures move the logits by {moved:.1e} of the largest: logits of biases alone prove nothing"
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
@@ -101,8 +108,10 @@ def given(arch, path, model, ours, side):
     draw_anew(ours)
     found, x = find(path, kcnn.get(arch)), pixels(side)
     tensors = {name: torch.from_numpy(array) for name, array in as_theirs(ours, found)}
-    kept = {name: value for name, value in model.state_dict().items() if is_beside_the_network(name)}
-    model.load_state_dict(tensors | kept, strict=True)
+    state = model.state_dict()
+    assert tensors.keys() == {name for name in state if not is_beside_the_network(name)}
+    state.update(tensors)
+    model.load_state_dict(state, strict=True)
     style = found.apply(kcnn.get(arch)).style
     return apart(ours(x, training=False).numpy(), torch_logits(model, x, style))
 

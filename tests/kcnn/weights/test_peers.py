@@ -17,9 +17,8 @@ TORCH = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="tim
 
 def in_sets(table, quick, slow, name):
     """Rows as parameters: a few quick ones, one a family for CI, and all of them."""
-    for row in table:
-        mark = () if row[1] in quick else pytest.mark.slow if row[1] in slow else pytest.mark.exhaustive
-        yield pytest.param(*row, marks=mark, id=name(row))
+    marks = [() if row[1] in quick else pytest.mark.slow if row[1] in slow else pytest.mark.exhaustive for row in table]
+    return [pytest.param(*row, marks=mark, id=name(row)) for row, mark in zip(table, marks, strict=True)]
 
 
 @pytest.fixture(autouse=True)
