@@ -156,9 +156,7 @@ def keras_model(name, side):
     import keras
 
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(
-        weights=None, classifier_activation=None, input_shape=(side, side, 3)
-    )
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None, input_shape=(side, side, 3))
     draw = np.random.default_rng(1)
     for v in model.weights:
         if v.name in ("bias", "beta", "moving_mean"):

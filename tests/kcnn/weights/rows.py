@@ -61,5 +61,5 @@ KERAS = [
     *[(f"efficientnet-b{n}", f"EfficientNetB{n}") for n in range(1, 8)],
 ]  # fmt: skip
 KERAS_QUICK = ("MobileNet", "MobileNetV2")
-KERAS_SLOW = ("MobileNetV3Small", "MobileNetV3Large", "ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0", "Xception",
-              "InceptionV3", "InceptionResNetV2")  # fmt: skip
+KERAS_SLOW = ("MobileNetV3Small", "MobileNetV3Large", "ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0",
+              "Xception", "InceptionV3", "InceptionResNetV2")  # fmt: skip

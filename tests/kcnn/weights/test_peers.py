@@ -76,10 +76,7 @@ WRONG = [
 @TORCH
 @pytest.mark.parametrize(
     ("arch", "source", "wrong"),
-    [
-        pytest.param(*row, marks=() if "tf_" in row[1] else pytest.mark.slow, id=f"{row[1]}-{[*row[2].values()][0]}")
-        for row in WRONG
-    ],
+    [pytest.param(*row, marks=() if "tf_" in row[1] else pytest.mark.slow, id=f"{row[1]}-{row[2]}") for row in WRONG],
 )
 def test_a_convention_left_wrong_is_seen(arch, source, wrong, tmp_path):
     model = peers.torch_model(*source.split("/"))
