@@ -63,7 +63,8 @@ def test_conventions_are_those_of_the_library_s_networks_and_configurations(libr
     wrong = []
     for network, source, _ in rows.ALL:
         theirs, name = source.split("/")
-        if theirs != library:
+        # torchvision's RegNets compute their rows from tensors, which need numbers: the comparison of logits has them.
+        if theirs != library or name.startswith("regnet_"):
             continue
         if library == "timm":
             config = timm.get_pretrained_cfg(name).to_dict()
