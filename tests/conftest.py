@@ -55,6 +55,20 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Says how many comparisons with other libraries ran, and how far the worst is off: what is skipped looks
+    green, too."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.stats.get(outcome, [])]
+    compared = [dict(r.user_properties) for r in reports if any(key == "family" for key, _ in r.user_properties)]
+    torch = [found for found in compared if not found["family"].endswith(" keras")]
+    shares = [share for found in compared for key, share in found.items() if key != "family"]
+    if compared:
+        terminalreporter.write_line(
+            f"{len(torch)} networks compared with PyTorch, {len(compared) - len(torch)} with keras.applications; "
+            f"logits differ by at most {max(shares, default=0):.1e} of the largest"
+        )
+
+
 def allowed_seconds(item):
     """A timeout of a test's own that is longer than that of all, or 0."""
     marker = item.get_closest_marker("timeout")

@@ -1,23 +1,47 @@
 """Networks of timm, torchvision and keras.applications with random weights, and how far their logits are from ours."""
 
+import contextlib
+import sys
+from dataclasses import replace
+
 import numpy as np
 
 import kcnn
+from kcnn.weights import Report, find
+from kcnn.weights.loading import match, plan
+
+LIBRARIES = []  # what a declared operator lives as long as
+
+
+def import_torch():
+    """Returns torch, timm and torchvision, in a process that TensorFlow may live in, too."""
+    sys.modules.setdefault("triton", None)  # its LLVM and TensorFlow's crash in one process; nothing here compiles
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        import torchvision
+    except RuntimeError:
+        # torchvision is for another build of PyTorch, and cannot load its operators for detection. It imports without
+        # them where somebody else has declared the two that it describes.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
+        for name in ("nms", "qnms"):
+            LIBRARIES[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    import timm
+
+    return torch, timm, torchvision
 
 
 def torch_model(library, name):
     """A network of a library in PyTorch, with weights and statistics that leave nothing at its usual value."""
-    import torch
-
-    torch.set_num_threads(1)
+    torch, timm, torchvision = import_torch()
     torch.manual_seed(0)
     if library == "timm":
-        import timm
-
         model = timm.create_model(name)
     else:
-        import torchvision
-
         options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
         model = torchvision.models.get_model(name, **options)
     with torch.no_grad():
@@ -27,17 +51,25 @@ def torch_model(library, name):
                 module.running_var.uniform_(0.7, 1.4)
                 module.weight.uniform_(0.7, 1.3)
                 module.bias.normal_(0, 0.1)
-            elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and module.bias is not None:
-                module.bias.normal_(0, 0.1)
+            elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                # The libraries' own draws let a picture fade out before it comes to the logits of MnasNet. With as much
+                # in RegNets, sums grow until PyTorch's float32 is 1e-4 from its own float64.
+                module.weight.normal_(0, ((1 if "regnet" in name else 2) / module.weight[0].numel()) ** 0.5)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.1)
+    if getattr(model, "transform_input", False):
+        model.transform_input = False  # torchvision's Inception takes the input of its own weights for another's
     return model.eval()
 
 
-def save_torch(model, path):
-    """Writes a PyTorch network's tensors, as timm's files on the hub hold them."""
+@contextlib.contextmanager
+def saved(model, path):
+    """The path of a file with a PyTorch network's tensors, as timm's on the hub; a large one does not stay."""
     from safetensors.numpy import save_file
 
     save_file({name: value.numpy() for name, value in model.state_dict().items()}, str(path))
-    return str(path)
+    yield str(path)
+    path.unlink()
 
 
 def torch_logits(model, pixels, style):
@@ -45,30 +77,79 @@ def torch_logits(model, pixels, style):
     import torch
 
     x = (pixels - np.array(style.mean, np.float32)) / np.array(style.std, np.float32)
-    if getattr(model, "transform_input", False):
-        model.transform_input = False
     with torch.no_grad():
         return model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
 
 
-def pixels(side, channels=3):
-    draws = np.random.default_rng(0).uniform(0, 255, (2, side, side, channels))
-    return draws.astype(np.float32)
+def pixels(side):
+    """Two pictures, (2, side, side, 3), of large areas and noise: noise alone looks all the same to a network."""
+    draws = np.random.default_rng(0)
+    areas = draws.uniform(0, 255, (2, 4, 4, 3)).repeat(-(-side // 4), 1).repeat(-(-side // 4), 2)[:, :side, :side]
+    return (0.7 * areas + 0.3 * draws.uniform(0, 255, (2, side, side, 3))).astype(np.float32)
 
 
 def apart(ours, theirs):
     """The largest difference of logits, as a share of the largest logit."""
+    moved = float(np.abs(theirs[0] - theirs[1]).max() / np.abs(theirs).max())
+    assert moved > 1e-3, f"pictures move the logits by {moved:.1e} of the largest: logits of biases alone prove nothing"
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def difference(arch, path, model, side):
-    """How far our network with the weights of a file is from the network of PyTorch that they come from."""
-    from kcnn.weights import find
-
+def taken(arch, path, model, side, **scaling):
+    """(our network with the weights of a file, how far it is from the network of PyTorch that they come from)"""
     style = find(path, kcnn.get(arch)).apply(kcnn.get(arch)).style
-    ours = kcnn.build(arch, weights=path, resolution=side)
-    x = pixels(side)
+    ours, x = kcnn.build(arch, weights=path, resolution=side, **scaling), pixels(side)
+    return ours, apart(ours(x, training=False).numpy(), torch_logits(model, x, style))
+
+
+def given(arch, path, model, ours, side):
+    """How far a network of PyTorch is from ours, once it has new weights of ours under its names, all of them."""
+    import torch
+
+    draw_anew(ours)
+    found, x = find(path, kcnn.get(arch)), pixels(side)
+    tensors = {name: torch.from_numpy(array) for name, array in as_theirs(ours, found)}
+    state = model.state_dict()
+    assert tensors.keys() == {name for name in state if not is_beside_the_network(name)}
+    state.update(tensors)
+    model.load_state_dict(state, strict=True)
+    style = found.apply(kcnn.get(arch)).style
     return apart(ours(x, training=False).numpy(), torch_logits(model, x, style))
+
+
+def is_beside_the_network(name):
+    """Counters, and heads for training alone, which the network is compared without."""
+    return name.endswith("num_batches_tracked") or name.startswith(("AuxLogits.", "aux1.", "aux2."))
+
+
+def draw_anew(model):
+    draws = np.random.default_rng(2)
+    for v in model.weights:
+        if v.name in ("gamma", "moving_variance"):
+            v.assign(draws.uniform(0.7, 1.3, v.shape))
+        elif v.name == "kernel":
+            v.assign(draws.standard_normal(v.shape, np.float32) * float(v.numpy().std()))
+        elif v.name in ("bias", "beta", "moving_mean"):
+            v.assign(draws.normal(0, 0.1, v.shape))
+
+
+def as_theirs(model, found):
+    """Our weights by their names in a library, with its order of axes: the moves of loading, the other way round."""
+    layers = [layer.name for layer in model.layers if layer.weights]
+    for move in plan(model, match(layers, found.tensors, found.names), found.label, Report()):
+        turned = [move.before[axis] for axis in move.axes]
+        array = move.weight.numpy().reshape(turned).transpose(np.argsort(move.axes))
+        yield move.theirs, np.ascontiguousarray(array.reshape(found.tensors.shapes[move.theirs]))
+
+
+def spoiled(arch, path, side, wrong):
+    """(our network with the weights of a file and some of its conventions wrong, the right style)"""
+    arch = kcnn.get(arch)
+    found = find(path, arch)
+    right = found.apply(arch)
+    ours = kcnn.build(replace(right, style=replace(right.style, **wrong)), resolution=side, stem="standard")
+    found.fill(ours)
+    return ours, right.style
 
 
 def keras_model(name, side):
@@ -76,9 +157,7 @@ def keras_model(name, side):
     import keras
 
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(
-        weights=None, classifier_activation=None, **({} if "VGG" in name else {"input_shape": (side, side, 3)})
-    )
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None, input_shape=(side, side, 3))
     draw = np.random.default_rng(1)
     for v in model.weights:
         if v.name in ("bias", "beta", "moving_mean"):
