@@ -24,6 +24,7 @@ from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 NETWORK = "network.json"  # the JSON of the user's own network
+RANGE_TEST = "range_test.json"  # of `kcnn find-lr`, and of a run with --lr find
 # The types of config.yaml's values. Recipes have filled in all but these, which the network or the devices may decide.
 OPEN = ("arch", "drop", "drop_path", "progressive", "strategy", "jit")
 SAVED = get_type_hints(TrainConfig, include_extras=True) | {
@@ -140,7 +141,7 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     """The saved configuration with the asked values of RESUMABLE flags. Raises InputError for any other change."""
     for field in fields(TrainConfig):
         old, new = getattr(saved, field.name), getattr(asked, field.name)
-        if field.name not in RESUMABLE and old != new:
+        if field.name not in RESUMABLE and old != new and not (field.name == "lr" and new == "find"):  # it was found
             name = field.name.replace("_", "-")
             raise InputError(f"{name} {new!r}: the run in {saved.run_dir} has {old!r}, and a resumed run keeps it")
     return replace(saved, **{name: getattr(asked, name) for name in RESUMABLE})
@@ -161,7 +162,8 @@ def unfinished(config: RunConfig) -> str | None:
             changed = [
                 f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config.flags, f.name)
             ]
-            if not is_finished(folder) and set(changed) <= set(RESUMABLE) - {"epochs"}:
+            found = {"lr"} if config.flags.lr == "find" and (folder / RANGE_TEST).is_file() else set()
+            if not is_finished(folder) and set(changed) - found <= set(RESUMABLE) - {"epochs"}:
                 with locked(folder):
                     return str(folder)
     return None
