@@ -24,13 +24,13 @@ from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
-from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test
+from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test, write_range_test
 from trainers.phases import sized
 from trainers.reports.card import findings, write_card
-from trainers.reports.curves import plan_text, range_png
+from trainers.reports.curves import plan_text
 from trainers.run import Position, Run, make_class_weights, make_plan
 from trainers.runs import checkpoints, folders, provenance
-from trainers.runs.files import replacing, write_bytes, write_json
+from trainers.runs.files import replacing, write_json
 from trainers.runs.resuming import enter, go_on
 from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
@@ -118,12 +118,6 @@ def tested(run: Run, model: keras.Model | None = None) -> RangeTest:
     state = make(run, model)
     with tempfile.TemporaryDirectory() as folder:  # for features, which the run's own folder will hold later
         return range_test(range_losses(featured(replace(run, folder=Path(folder)), state), state))
-
-
-def write_range_test(folder: Path, test: RangeTest) -> None:
-    """Leaves the figures of a range test and their picture in a folder."""
-    write_json(folder / folders.RANGE_TEST, test.to_dict())
-    write_bytes((folder / folders.RANGE_TEST).with_suffix(".png"), range_png(test))
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

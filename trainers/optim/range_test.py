@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from trainers.distribute.feed import naming_broken
 from trainers.loop import phase_function
 from trainers.optim.optimizers import rule_of
 from trainers.phases import phase_of, training_data, under_way
+from trainers.reports.curves import range_png
 from trainers.run import Run
+from trainers.runs.files import write_bytes, write_json
+from trainers.runs.folders import RANGE_TEST
 from trainers.runs.progress import Reporter, Speed
 from trainers.settings import RunConfig
 from trainers.state import State
@@ -85,7 +89,7 @@ def range_test(losses: Sequence[float]) -> RangeTest:
     made = functools.partial(RangeTest, rates, tuple(map(float, values)), tuple(map(float, smooth)))
     if len(smooth) < 2:
         return made(None, None, None)
-    noise = NOISE * spread(values[: len(smooth)])
+    noise = NOISE * spread(values[: min(20, len(smooth))])  # at rates too low for anything but chance
     lowest = np.minimum.accumulate(smooth)
     high = np.flatnonzero(smooth - lowest > np.maximum(RISE * lowest, noise))
     end = int(high[0]) if len(high) else len(smooth)
@@ -149,3 +153,9 @@ def range_losses(run: Run, state: State) -> list[float]:
             if blown_up(losses):
                 break
     return losses
+
+
+def write_range_test(folder: Path, test: RangeTest) -> None:
+    """Leaves the figures of a range test and their picture in a folder."""
+    write_json(folder / RANGE_TEST, test.to_dict())
+    write_bytes((folder / RANGE_TEST).with_suffix(".png"), range_png(test))

@@ -162,8 +162,9 @@ def unfinished(config: RunConfig) -> str | None:
             changed = [
                 f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config.flags, f.name)
             ]
-            found = {"lr"} if config.flags.lr == "find" and (folder / RANGE_TEST).is_file() else set()
-            if not is_finished(folder) and set(changed) - found <= set(RESUMABLE) - {"epochs"}:
+            may = set(RESUMABLE) - {"epochs"}
+            may |= {"lr"} if config.flags.lr == "find" and (folder / RANGE_TEST).is_file() else set()
+            if not is_finished(folder) and set(changed) <= may:
                 with locked(folder):
                     return str(folder)
     return None
