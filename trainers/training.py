@@ -117,7 +117,9 @@ def tested(run: Run, model: keras.Model | None = None) -> RangeTest:
     run = replace(run, config=as_tested(run.config))
     state = make(run, model)
     with tempfile.TemporaryDirectory() as folder:  # for features, which the run's own folder will hold later
-        return range_test(range_losses(featured(replace(run, folder=Path(folder)), state), state))
+        losses = range_losses(featured(replace(run, folder=Path(folder)), state), state)
+    normalized = any(isinstance(layer, keras.layers.BatchNormalization) for layer in state.model.layers)
+    return range_test(losses, normalized)
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

@@ -31,17 +31,19 @@ STEPS = 98
 RATES = tuple(float(rate) for rate in np.geomspace(1e-6, 10.0, STEPS))
 KEPT = 0.8  # the share of its old value that the smoothed loss keeps in a step
 RISE = 0.15  # how far above its lowest value, as a share of it, the smoothed loss is said to rise
-NOISE = 3.0  # a change of the smoothed loss counts from so many standard deviations on
-BELOW = 3.0  # the suggested rate is so many times lower than the one from which the loss rises
+NOISE = 6.0  # a change of the smoothed loss counts from so many standard deviations on
+# The suggested rate is so many times lower than the one from which the loss rises: with and without normalization.
+BELOW, BELOW_PLAIN = 3.0, 10.0
+EARLY = 30  # steps at rates too low for anything but chance
 
 
 @dataclass(frozen=True)
 class RangeTest:
     """What a range test saw and suggests.
 
-    rates, losses, smoothed: of each step; losses in nats. steepest: the rate at which the smoothed loss falls fastest.
-    rises: the rate from which on it rises, if it does. suggested: a peak for the learning rate, or None where the loss
-    never fell.
+    rates, losses, smoothed: of each step; losses in nats. steepest: the rate at which the smoothed loss falls fastest,
+    if it falls by more than chance. rises: the rate from which on it rises, if it does. suggested: a peak for the
+    learning rate, or None where the loss does neither, or blows up at once.
     """
 
     rates: tuple[float, ...]
@@ -69,19 +71,24 @@ class RangeTest:
         if self.suggested is None:
             first = self.losses[0]
             return f"the loss, {first:.4g} at first, never falls at rates from {RATES[0]:g} to {self.rates[-1]:.2g}"
+        if self.steepest is None:
+            return f"the loss hardly falls in so few steps, and rises from {self.rises:.2g} on"
         end = f"rises from {self.rises:.2g} on" if self.rises else f"does not rise up to {self.rates[-1]:.2g}"
         return f"the loss falls fastest near {self.steepest:.2g} and {end}"
 
 
-def range_test(losses: Sequence[float]) -> RangeTest:
+def range_test(losses: Sequence[float], normalized: bool = True) -> RangeTest:
     """What the losses at the first rates of RATES suggest, one or more; the last one may be NaN or infinite.
 
-    The suggestion is a third of the rate from which the smoothed loss rises. The other usual rules were worse where
-    they were tried (see `benchmarks.find_lr`): with batch normalization SGD's loss hardly falls in so few steps, so
-    that the steepest fall is a matter of chance; and Adam's loss falls on, in leaps, at rates far too high for
-    a training, so that a tenth of the rate of the lowest loss is too high. A loss that leaps for the first time is
-    the one sign that all of them give, and a third of that rate leaves the training room, whose weights will not be
-    those of the test. It is a peak: schedules fall from it, and a warmup leads to it.
+    The suggestion is a third of the rate from which the smoothed loss rises; a tenth, where the network is not
+    `normalized`. Of what is usual, two other rules were worse where they were tried (see `benchmarks.find_lr`): with
+    batch normalization SGD's loss hardly falls in so few steps, so that the steepest fall is a matter of chance; and
+    Adam's loss falls on, in leaps, at rates far too high for a training, so that a tenth of the rate of the lowest loss
+    is too high. A loss that leaps for the first time is the one sign that all networks gave. Batch normalization makes
+    up for rates somewhat too high, as weights that grow are then moved less (Arora et al., 2018,
+    https://arxiv.org/abs/1812.03981); without it the loss becomes sharper as training goes on (Cohen et al., 2021,
+    https://arxiv.org/abs/2103.00065), and what the first steps bear, VGG does not bear later. The suggestion is a peak:
+    schedules fall from it, and a warmup leads to it.
     """
     values = np.asarray(losses, np.float64)
     rates = RATES[: len(values)]
@@ -89,18 +96,21 @@ def range_test(losses: Sequence[float]) -> RangeTest:
     made = functools.partial(RangeTest, rates, tuple(map(float, values)), tuple(map(float, smooth)))
     if len(smooth) < 2:
         return made(None, None, None)
-    noise = NOISE * spread(values[: min(20, len(smooth))])  # at rates too low for anything but chance
+    noise = NOISE * spread(values[: min(EARLY, len(smooth))], len(smooth))
     lowest = np.minimum.accumulate(smooth)
     high = np.flatnonzero(smooth - lowest > np.maximum(RISE * lowest, noise))
     end = int(high[0]) if len(high) else len(smooth)
     first = float(np.mean(values[: min(10, end)]))
-    if first - lowest[end - 1] <= noise:
-        return made(None, None, None)
+    fell = bool(np.any(first - smooth[:end] > np.maximum(noise[:end], 1e-3 * first)))
     rises = rates[end] if end < len(rates) else None
+    leapt = rises and (len(smooth) < len(values) or np.max(smooth[end:]) - first > 2 * noise[end])
+    if not fell and not (leapt and end >= EARLY):
+        return made(None, None, None)
     ahead = np.pad(smooth[:end], (3, 3), mode="edge")
-    steepest = rates[int(np.argmin(ahead[6:] - ahead[:-6]))]
+    steepest = rates[int(np.argmin(ahead[6:] - ahead[:-6]))] if fell else None
+    rate = rises / (BELOW if normalized else BELOW_PLAIN) if rises else steepest
     # Two figures are all that the test can tell, and a number that a person can type.
-    return made(steepest, rises, float(f"{(rises / BELOW if rises else steepest):.1e}"))
+    return made(steepest, rises, float(f"{rate:.1e}"))
 
 
 def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -110,11 +120,11 @@ def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
     return sums / (1 - KEPT ** np.arange(1, len(sums) + 1))
 
 
-def spread(losses: np.ndarray) -> float:
-    """The standard deviation of the smoothed loss where the losses differ by chance alone, from the median of their
-    changes: leaps do not count."""
-    one = 1.4826 * float(np.median(np.abs(np.diff(losses)))) / np.sqrt(2)
-    return float(one * np.sqrt((1 - KEPT) / (1 + KEPT)))
+def spread(losses: np.ndarray, steps: int) -> np.ndarray:
+    """The standard deviation of the smoothed loss at each of so many steps, if the losses differ as these ones do, by
+    chance alone. It comes from the median of their changes: leaps do not count."""
+    one, kept = 1.4826 * float(np.median(np.abs(np.diff(losses)))) / np.sqrt(2), KEPT ** np.arange(1, steps + 1)
+    return one * np.sqrt((1 - KEPT) * (1 + kept) / ((1 + KEPT) * (1 - kept)))
 
 
 def blown_up(losses: Sequence[float]) -> bool:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -68,21 +69,30 @@ def test_a_loss_that_never_rises_suggests_where_it_falls_fastest():
 @pytest.mark.parametrize(
     "losses",
     [
-        curve(0.0, 1.0, 1e9),  # flat
-        curve(0.0, 1.0, 1e9, noise=0.3),
+        *(curve(0.0, 1.0, 1e9, noise, seed) for noise in (0.02, 0.3) for seed in range(5)),  # flat
         np.full(STEPS, 2.3),
-        curve(0.0, 1.0, 1e-2),  # it only rises
         [math.nan],
         [2.3, math.inf],
         [2.3, 80.0, 4000.0],  # from the first rate on
     ],
-    ids=["flat", "noisy", "constant", "rising", "NaN at once", "infinite", "blown up at once"],
+    ids=[*(f"flat {i}" for i in range(10)), "constant", "NaN at once", "infinite", "blown up at once"],
 )
 def test_a_loss_that_never_falls_suggests_nothing(losses):
     test = range_test(losses)
     assert test.suggested is None
     with pytest.raises(InputError, match=r"no learning rate .* never falls .* --lr"):
         _ = test.rate
+
+
+def test_a_loss_that_hardly_falls_suggests_a_rate_below_its_leap():
+    test = range_test(curve(0.0, 1.0, 1e-2))
+    assert test.steepest is None and 1e-2 / 3 < test.suggested < 2e-2 / 3
+    assert "hardly falls" in test.evidence
+
+
+def test_a_network_without_normalization_gets_a_lower_rate():
+    losses = curve(1.5, 1e-3, 3e-2)
+    assert range_test(losses, normalized=False).suggested == pytest.approx(range_test(losses).rises / 10, rel=0.06)
 
 
 def test_smoothing_has_no_bias():
@@ -124,19 +134,25 @@ def test_the_command_leaves_figures_and_picture(here, tiny, capsys):
         (["--dry-run"], "dry-run"),
         (["--epochs=0"], "epochs 0"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
-        (["--strategy=multi-worker"], "multi-worker"),
     ],
 )
-def test_bad_input_is_one_line(here, tiny, capsys, monkeypatch, argv, words):
-    monkeypatch.setattr(training, "make_strategy", lambda *_: None)
+def test_bad_input_is_one_line(here, tiny, capsys, argv, words):
     code, out, err = find(capsys, *flags(tiny), *argv)
     [line] = err.splitlines()
     assert code == 2 and words in line and not out and not list(here.iterdir())
 
 
+def test_several_workers_are_refused(tiny):
+    config = training.resolve(TrainConfig(**tiny | {"lr": "find"}, strategy="multi-worker"))
+    with pytest.raises(InputError, match="lr find: several workers"):
+        training.check_devices(config, 2)
+
+
 def test_nothing_to_suggest_is_one_line_and_leaves_its_picture(here, tiny, capsys, monkeypatch, no_pictures):
-    monkeypatch.setattr(training, "make", lambda run, model: None)
     monkeypatch.setattr(training, "range_losses", lambda run, state: [math.nan])
+    monkeypatch.setattr(
+        training, "make", lambda run, model: types.SimpleNamespace(model=types.SimpleNamespace(layers=[]))
+    )
     code, _, err = find(capsys, *flags(tiny), "--run-dir=found")
     [line] = err.splitlines()
     assert code == 2 and "no learning rate can be suggested" in line
