@@ -149,10 +149,9 @@ def test_several_workers_are_refused(tiny):
 
 
 def test_nothing_to_suggest_is_one_line_and_leaves_its_picture(here, tiny, capsys, monkeypatch, no_pictures):
+    unbuilt = types.SimpleNamespace(model=types.SimpleNamespace(layers=[]))
+    monkeypatch.setattr(training, "make", lambda run, model: unbuilt)
     monkeypatch.setattr(training, "range_losses", lambda run, state: [math.nan])
-    monkeypatch.setattr(
-        training, "make", lambda run, model: types.SimpleNamespace(model=types.SimpleNamespace(layers=[]))
-    )
     code, _, err = find(capsys, *flags(tiny), "--run-dir=found")
     [line] = err.splitlines()
     assert code == 2 and "no learning rate can be suggested" in line
@@ -178,8 +177,8 @@ def test_a_run_that_finds_its_rate_is_the_run_that_was_told_it(tmp_path, tiny, s
 def test_it_starts_from_weights(tmp_path, tiny, finished, more):
     wanted = {key: value for key, value in tiny.items() if key != "lr"} | {"weights": str(finished.folder)}
     _, test = trainers.training.find_lr(TrainConfig(**wanted, **more, run_dir=str(tmp_path / "found")))
-    assert test.losses[0] < 1.5  # a random classifier's is 2.3
-    assert 1e-5 < test.rate < 3
+    assert test.losses[0] < 2.1  # random weights have 2.3, and more with random classifiers
+    assert test.rate > 1e-5
 
 
 def test_only_a_run_that_found_its_rate_goes_on_when_it_is_to_be_found(here, tiny, monkeypatch):
