@@ -24,11 +24,11 @@ def find_lr(
 
     The rate rises at each step, from one at which nothing happens to one at
     which the loss blows up. The suggestion is a third of the rate at which
-    the loss first rises: as the peak of the schedule, which --lr is. The
-    flags are those of kcnn train, and images, augmentation, optimizer and
-    weights are those of the training that they describe; --lr is not read.
-    Nothing is kept but the figures and their picture, in --run-dir or in
-    logs/ARCH-DATA-TIME.
+    the loss first rises (a tenth without batch normalization), as the peak
+    of the schedule, which --lr is. The flags are those of kcnn train; images,
+    augmentation, optimizer and weights are those of the training that they
+    describe, and --lr is not read. Nothing is kept but the figures and their
+    picture, in --run-dir or in logs/ARCH-DATA-TIME.
 
     kcnn find-lr --arch resnet-18 --data photos/ --optimizer sgd
 
