@@ -128,14 +128,14 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
     memory = facts.memory(run.config.batch_size // replicas, run.config.precision, training=True)
-    peak = "the rate will be looked for; the plan has the recipe's" if flags.lr == "find" else f"rate {flags.lr:g}"
+    peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
 {plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
 {run.start.report if run.start else "random weights"} to start from
-learning {peak}
+learning rate {peak}
 
 {plan_text(run.config, plan.steps_per_epoch)}""")
     return {
