@@ -38,7 +38,8 @@ def bounded(config: TrainConfig) -> None:
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("epochs batch_size accumulate_steps resolution replicas keep patience", lambda v: v >= 1,
      "a whole number of 1 or more"),
-    ("lr_base lr epsilon", lambda v: v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g},"),
+    ("lr_base epsilon", lambda v: v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g},"),
+    ("lr", lambda v: v == "find" or v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g}, or find"),
     ("weight_decay clip_norm warmup_epochs min_lr focal_gamma sam recover precise_bn", lambda v: v >= 0,
      "a number of 0 or more"),
     ("augment_std color_jitter mixup cutmix mix_off_epochs", lambda v: v >= 0, "a number of 0 or more"),
@@ -73,7 +74,7 @@ def check(config: TrainConfig) -> None:
 def check_together(config: TrainConfig) -> None:
     """Raises InputError for settings of which each is right and that do not fit each other."""
     right_is = partial(need, config)
-    epochs, lr = config.epochs or 0, config.lr or math.inf
+    epochs, lr = config.epochs or 0, math.inf if config.lr in (None, "find") else float(config.lr)
     right_is(
         "progressive",
         lambda v: v and v == sorted(set(v)) and v[0] >= 1 and v[-1] < (config.resolution or math.inf),

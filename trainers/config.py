@@ -83,7 +83,8 @@ HELP = {
         "times larger, in the memory of one. Batch normalization still sees one batch at a time.",
         "optimizer": "Update the weights by this rule. sgd (Nesterov) and rmsprop add the weight decay to the gradient,"
         " the others apply it apart.",
-        "lr": "The learning rate peaks at this (default: lr-base times the batch / 256).",
+        "lr": "The learning rate peaks at this (default: lr-base times the batch / 256). find looks for it first, in "
+        "under 100 steps of a training that is thrown away, as `kcnn find-lr` does.",
         "lr_base": "The learning rate peaks at this for a batch of 256.",
         "momentum": "sgd and rmsprop have this momentum.",
         "epsilon": "rmsprop has this epsilon, inside its square root as in TensorFlow 1.",
@@ -235,7 +236,7 @@ class TrainConfig:
     batch_size: int | None = None
     accumulate_steps: int = 1
     optimizer: Optimizer | None = None
-    lr: float | None = None
+    lr: float | Literal["find"] | None = None
     lr_base: float | None = None
     momentum: float | None = None
     epsilon: float | None = None

@@ -139,6 +139,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
         "flags": flags,
         "arch": arch,
         "own_network": own_network,
+        "lr": usual_rate(flags) if flags.lr == "find" else flags.lr,  # until `fit` has found it
         "drop": arch.dropout if flags.drop is None else flags.drop,
         "drop_path": arch.drop_path if flags.drop_path is None else flags.drop_path,
         "progressive": tuple(flags.progressive or ()),
@@ -167,9 +168,13 @@ def filled(config: TrainConfig) -> TrainConfig:
     config = replace(config, recipe=name, **unset)
     if config.precision is None:
         config = replace(config, precision=usual_precision(strategy_name(config.strategy, config.replicas)))
-    if config.lr is None and config.lr_base is not None and config.batch_size is not None:
-        config = replace(config, lr=config.lr_base * config.batch_size * config.accumulate_steps / 256)
-    return config
+    return config if config.lr is not None else replace(config, lr=usual_rate(config))
+
+
+def usual_rate(config: TrainConfig) -> float:
+    """The recipe's peak of the learning rate at the configuration's batch."""
+    assert config.lr_base is not None and config.batch_size is not None
+    return config.lr_base * config.batch_size * config.accumulate_steps / 256
 
 
 def started(config: TrainConfig) -> TrainConfig:

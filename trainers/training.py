@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
+from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test, write_range_test
 from trainers.phases import sized
 from trainers.reports.card import findings, write_card
 from trainers.reports.curves import plan_text
@@ -68,11 +70,17 @@ def fit(
     run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
     run = decided(run, functools.partial(timed, make=make))
     check_memory(run)  # which depends on the precision
+    test = tested(run, model) if run.config.flags.lr == "find" else None
+    if test:
+        run = replace(run, config=resolve(replace(run.config.flags, lr=test.rate), run.config.own_network))
+        print(f"lr {test.rate:g}: {test.evidence}", flush=True)
     with contextlib.ExitStack() as stack:
         folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
         run = replace(run, folder=folder)
         if done:
             return Result(folder, done, run.chief)
+        if test and run.chief:
+            write_range_test(folder, test)
         stack.enter_context(stop_signals(leave=lambda signum: Stopped(signum, folder)))
         stack.enter_context(workers.noticing_loss(run.strategy, folder))
         started = time.perf_counter()
@@ -92,18 +100,48 @@ def fit(
     return Result(folder, result, run.chief)
 
 
+def find_lr(config: TrainConfig) -> tuple[Path, RangeTest]:
+    """Finds the peak of the learning rate for a run that is not started, whatever `config.lr` is.
+
+    Returns the folder (--run-dir, or logs/ARCH-DATA-TIME) with the test's figures and picture, and the test. Raises
+    InputError where it suggests no rate.
+    """
+    if config.resume or config.dry_run:
+        what = f"resume {config.resume!r}" if config.resume else "dry-run"
+        raise InputError(f"{what}: find-lr starts no run, and a resumed one keeps its learning rate; leave it out")
+    run = prepare(*new_or_resumed(replace(config, lr="find")))
+    test = tested(run)
+    folder = Path(config.run_dir) if config.run_dir else folders.claim(run.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_range_test(folder, test)
+    assert test.rate  # or it raises, having left its picture
+    return folder, test
+
+
+def tested(run: Run, model: keras.Model | None = None) -> RangeTest:
+    """The range test of a run, on a network and an optimizer of its own: nothing of it stays."""
+    run = replace(run, config=as_tested(run.config))
+    state = make(run, model)
+    with tempfile.TemporaryDirectory() as folder:  # for features, which the run's own folder will hold later
+        losses = range_losses(featured(replace(run, folder=Path(folder)), state), state)
+    normalized = any(isinstance(layer, keras.layers.BatchNormalization) for layer in state.model.layers)
+    return range_test(losses, normalized)
+
+
 def dry_run(config: TrainConfig) -> dict[str, Any]:
     """Prints the settings, costs and plan of a run, and returns them. It writes nothing."""
     run = prepare(*new_or_resumed(config))
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
     memory = step_memory(facts, run.config, replicas)
+    peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
 {plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
 {run.start.report if run.start else "random weights"} to start from{outlook(run)}
+learning rate {peak}
 
 {plan_text(run.config, plan.steps_per_epoch)}""")
     return {
@@ -184,6 +222,8 @@ def check_devices(config: RunConfig, replicas: int) -> None:
             f"batch-size {config.batch_size}: mixup and cutmix need 2 images or more in each replica, "
             f"{2 * replicas} in all"
         )
+    if config.flags.lr == "find" and config.strategy == "multi-worker":
+        raise InputError("lr find: several workers do not look for it; give the rate that kcnn find-lr finds on one")
     if config.features_only and config.strategy in ("multi-worker", "tpu"):
         raise InputError(
             f"features-only: the features are computed on one machine, without --strategy {config.strategy}"

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": ("kcnn.predict:predict", "Predict the classes of images with the network of a run."),
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
     "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
+    "find-lr": ("kcnn.find_lr:app", "Find the learning rate of a training, in under 100 steps."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
     "search": ("tuning.search:app", "Search the multipliers of a network under limits on its cost."),
     "compound": ("tuning.compound:app", "Find how a network is best made larger, as EfficientNet's authors did."),

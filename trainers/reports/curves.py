@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from trainers.optim.schedules import make_schedule
 from trainers.phases import phase_of
 from trainers.reports.verdict import History, series, wilson
 from trainers.settings import RunConfig
+
+if TYPE_CHECKING:
+    from trainers.optim.range_test import RangeTest
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 PLAIN = " .:#"  # where the terminal's encoding has no blocks
@@ -66,6 +69,29 @@ def curves_png(history: History, val_images: int, train_accuracy: float | None =
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def range_png(test: "RangeTest") -> bytes:
+    """The losses of a range test over its rates, as they were and smoothed, with the suggested rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(test.rates, np.ma.masked_invalid(test.losses), ".", color="C0", alpha=0.5, label="a step")
+    axes.plot(test.rates[: len(test.smoothed)], test.smoothed, color="C0", label="smoothed")
+    if test.suggested:
+        axes.axvline(test.suggested, color="C2", label=f"suggested: {test.suggested:g}")
+    if test.rises:
+        axes.axvline(test.rises, color="C3", linestyle="--", label=f"rises from {test.rises:.2g}")
+    if test.smoothed:  # what blows up would flatten all the rest
+        low, first = min(test.smoothed), test.smoothed[0]
+        axes.set_ylim(max(0.0, low - 0.2 * first), 2 * max(first, low) - low + 0.2 * first)
+    axes.set(title="learning rate range test", xlabel="learning rate", ylabel="loss in nats", xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

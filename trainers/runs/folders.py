@@ -24,6 +24,7 @@ from trainers.settings import RunConfig, read, resolve, text
 
 CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 NETWORK = "network.json"  # the JSON of the user's own network
+RANGE_TEST = "range_test.json"  # of `kcnn find-lr`, and of a run with --lr find
 # The types of config.yaml's values. Recipes have filled in all but these, which the network or the devices may decide.
 OPEN = ("arch", "drop", "drop_path", "progressive", "strategy", "jit")
 SAVED = get_type_hints(TrainConfig, include_extras=True) | {
@@ -146,7 +147,7 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     asked = replace(asked, **{name: getattr(saved, name) for name in AUTO if getattr(asked, name) == "auto"})
     for field in fields(TrainConfig):
         old, new = getattr(saved, field.name), getattr(asked, field.name)
-        if field.name not in RESUMABLE and old != new:
+        if field.name not in RESUMABLE and old != new and not (field.name == "lr" and new == "find"):  # it was found
             name = field.name.replace("_", "-")
             raise InputError(f"{name} {new!r}: the run in {saved.run_dir} has {old!r}, and a resumed run keeps it")
     return replace(saved, **{name: getattr(asked, name) for name in RESUMABLE})
@@ -168,6 +169,8 @@ def unfinished(config: RunConfig) -> str | None:
                 f.name for f in fields(TrainConfig) if getattr(saved.flags, f.name) != getattr(config.flags, f.name)
             }
             changed -= {name for name in AUTO if getattr(config.flags, name) == "auto"}
+            if config.flags.lr == "find" and (folder / RANGE_TEST).is_file():
+                changed -= {"lr"}
             if not is_finished(folder) and changed <= set(RESUMABLE) - {"epochs"}:
                 with locked(folder):
                     return str(folder)
