@@ -164,6 +164,9 @@ def keras_model(name, side):
             v.assign(draw.normal(0, 0.1, v.shape))
         elif v.name in ("gamma", "moving_variance"):
             v.assign(draw.uniform(0.7, 1.4, v.shape))
+        elif v.name.endswith("kernel"):  # with Keras's own draws a picture fades out, as in PyTorch's MnasNet
+            inputs = v.shape[:2] if v.name == "depthwise_kernel" or v.shape[-1] == 1 else v.shape[:-1]
+            v.assign(draw.normal(0, (2 / np.prod(inputs)) ** 0.5, v.shape))
         elif v.name == "mean":
             v.assign([0.485, 0.456, 0.406])
         elif v.name == "variance":
