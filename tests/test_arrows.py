@@ -12,7 +12,7 @@ ROOMS = (
     *("builder", "analysis", "scaling", "pyramid"),
 )
 WITH_KERAS = {"layers"}
-COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "find_lr", "__main__"}
+COMMANDS = {"train", "evaluate", "predict", "export", "info", "budget", "data", "find_lr", "__main__"}
 
 
 def imports(path, everywhere):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from trainers.data.mixing import mix
 from trainers.optim.losses import loss_function, one_hot, smooth
 from trainers.optim.optimizers import decays, l2, learning_rate
-from trainers.recompute import chain, gradient
+from trainers.optim.recompute import chain, gradient
 from trainers.run import SERIES
 from trainers.settings import RunConfig
 from trainers.state import State

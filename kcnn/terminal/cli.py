@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("kcnn.evaluate:evaluate", "Evaluate a run: loss, top-1, top-5, each class, the confusion matrix."),
     "predict": ("kcnn.predict:predict", "Predict the classes of images with the network of a run."),
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
+    "data": ("kcnn.data:app", "Convert a folder of images to a few large files."),
     "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
     "find-lr": ("kcnn.find_lr:app", "Find the learning rate of a training, in under 100 steps."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
@@ -116,7 +117,8 @@ def taking(find: Find) -> Callable[[cyclopts.App, tuple[str, ...], cyclopts.Argu
                 raise InputError(f"{flag} '': the name of a file or folder is needed")
         if found := find(typed):
             path, values = found
-            Dict(dict(values), source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+            # Told of the commands before it, cyclopts would drop each value that has the name of one, such as "data".
+            Dict(dict(values), source=str(path))(app, (), arguments)
 
     return take
 

@@ -2,12 +2,12 @@
 
 from trainers.data.augment import Augmentation
 from trainers.data.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image
-from trainers.data.listing import SUFFIXES
 from trainers.data.names import shown
 from trainers.data.pipeline import Order, broken_files, eval_batches, train_batches, training_records
 from trainers.data.sampling import sample
 from trainers.data.sources import open_data
 from trainers.data.splits import Source, Split
+from trainers.data.stored.listing import SUFFIXES
 
 decode_eval = eval_image
 

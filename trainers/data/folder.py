@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-import stat
 import sys
 import zlib
 
@@ -12,9 +11,11 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.images import decode
-from trainers.data.listing import Files, class_images, other_class, subfolders
 from trainers.data.names import check_classes, shown
 from trainers.data.splits import THREADS, Source, Split, as_written, in_order, indexed_split
+from trainers.data.stored.listing import Files, class_images, other_class
+from trainers.data.stored.shards import home_of, open_tree
+from trainers.data.stored.trees import DISK, Tree
 
 _HELD_OUT = ("val", "validation", "test")
 _HASHED, _HASHED_BYTES = 4096, 2**18  # files whose contents a fingerprint covers, and bytes of each of them
@@ -26,14 +27,14 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     Without a folder of its own, validation takes `val_split` of each class: the same files in every run, and nearly
     the same after others were added. `skip_corrupt` decodes everything once and leaves out what fails.
     """
-    root = _existing(name)
-    parts = subfolders(root)
+    root, tree = _existing(name)
+    parts = tree.subfolders(root)
     held_out = next((part for part in _HELD_OUT if part in parts), None)
     # A lone "train" full of images may be a class of that name.
-    split_already = "train" in parts and (held_out or subfolders(os.path.join(root, "train")))
+    split_already = "train" in parts and (held_out or tree.subfolders(os.path.join(root, "train")))
 
     train_root = os.path.join(root, "train") if split_already else root
-    classes = subfolders(train_root)
+    classes = tree.subfolders(train_root)
     if len(classes) < 2:
         there = f"only {classes[0]!r}" if classes else "none"
         raise InputError(f"data folder {train_root!r} needs two class folders or more, each with images; found {there}")
@@ -41,13 +42,13 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     roots = [train_root]
     if split_already and held_out:
         roots.append(os.path.join(root, held_out))
-        others = subfolders(roots[1])
+        others = tree.subfolders(roots[1])
         if others != classes:
             odd = sorted(set(others) ^ set(classes))
             raise InputError(f"{roots[1]!r} must have the class folders of 'train'; not in both: {_some(odd)}")
     corrupt: list[str] = []
     other = other_class(roots, classes)
-    found = [class_images(part, classes, other, skip_corrupt, corrupt) for part in roots]
+    found = [class_images(part, classes, other, skip_corrupt, corrupt, tree.walk) for part in roots]
     if len(found) == 2:
         train, val = found
     else:
@@ -55,7 +56,7 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
         train, val = [kept for kept, _ in parted], [held for _, held in parted]
 
     if skip_corrupt:
-        train, val = (_drop_corrupt(files, corrupt) for files in (train, val))
+        train, val = (_drop_corrupt(tree, files, corrupt) for files in (train, val))
         for label, files in zip(classes, train, strict=True):
             if not files:
                 raise InputError(f"every training image of class {label!r} in {train_root!r} is corrupt; replace them")
@@ -64,7 +65,8 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     test = None
     if split_already and "test" in parts:
         test = functools.partial(open_whole, os.path.join(root, "test"), tuple(classes), skip_corrupt=skip_corrupt)
-    return Source(os.path.basename(root), tuple(classes), _split(train, root), _split(val, root), tuple(corrupt), test)
+    train_part, val_part = (_split(tree, files, root) for files in (train, val))
+    return Source(tree.name or os.path.basename(root), tuple(classes), train_part, val_part, tuple(corrupt), test)
 
 
 def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = False) -> Split:
@@ -72,8 +74,8 @@ def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = Fals
 
     The subfolders may be only some of `classes`; labels are places in `classes`. Raises InputError for any other.
     """
-    root = _existing(name)
-    found = subfolders(root)
+    root, tree = _existing(name)
+    found = tree.subfolders(root)
     if unknown := sorted(set(found) - set(classes)):
         raise InputError(
             f"the data's {len(found)} classes are not the {len(classes)} of the run: {root!r} has class "
@@ -82,72 +84,74 @@ def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = Fals
     if not found:
         raise InputError(f"data folder {root!r} has no class folders; give a folder with one subfolder per class")
     corrupt: list[str] = []
-    images = dict(zip(found, class_images(root, found, other_class([root], found), skip_corrupt, corrupt), strict=True))
+    listed = class_images(root, found, other_class([root], found), skip_corrupt, corrupt, tree.walk)
+    images = dict(zip(found, listed, strict=True))
     files = [images.get(label, []) for label in classes]
     if skip_corrupt:
-        files = _drop_corrupt(files, corrupt)
+        files = _drop_corrupt(tree, files, corrupt)
         if not any(files):
             raise InputError(f"all {len(corrupt)} images in {root!r} are corrupt; replace them")
-    return _split(files, root)
+    return _split(tree, files, root)
 
 
 def folder_parts(name: str, classes: tuple[str, ...]) -> dict[str, str]:
     """The parts of a data folder as {"train" | "val" | "test": path}; none where it holds the class folders itself."""
-    root = _existing(name)
-    found = set(subfolders(root))
+    root, tree = _existing(name)
+    found = set(tree.subfolders(root))
     parts = {}
     for folder in ("train", "validation", "val", "test"):
-        below = set(subfolders(os.path.join(root, folder))) if folder in found else set()
+        below = set(tree.subfolders(os.path.join(root, folder))) if folder in found else set()
         # A class may be called "train": then its folder holds images, or none of its subfolders is a class.
         if below & set(classes) or (below and not found <= set(classes)):
             parts["val" if folder == "validation" else folder] = os.path.join(root, folder)
     return parts
 
 
-def _existing(name: str) -> str:
+def _existing(name: str) -> tuple[str, Tree]:
+    """The absolute path of a data folder, and how what is in it is found and read."""
     root = os.path.abspath(os.path.expanduser(name))
+    if home := home_of(root):
+        return root, open_tree(home)
     if not os.path.exists(root):
         raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class")
     if not os.path.isdir(root):
         raise InputError(f"data folder {name!r} is a file; give a folder with one subfolder per class")
-    return root
+    return root, DISK
 
 
-def _split(files: Files, root: str) -> Split:
+def _split(tree: Tree, files: Files, root: str) -> Split:
     paths = [path for members in files for path in members]
     labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
     every = 1 << max(0, (len(paths) - 1) // _HASHED).bit_length()
 
-    def described(path: bytes) -> tuple[str, int, str]:
-        return _described(path, root, every)
+    def described(key: bytes) -> tuple[str, int, str]:
+        return _described(tree, key, root, every)
 
+    keys = tree.keys(paths)
     return indexed_split(
-        paths,
+        keys,
         labels,
         len(files),
-        lambda _, path: shown(path),
-        tf.io.read_file,
-        covered=lambda path: repr(described(path)).encode(),
-        files=lambda: [described(path) for path in paths],
+        lambda _, key: shown(tree.path(key)),
+        tree.load,
+        covered=lambda key: repr(described(key)).encode(),
+        files=lambda: [described(key) for key in keys],
     )
 
 
-def _described(path: bytes, root: str, every: int) -> tuple[str, int, str]:
+def _described(tree: Tree, key: bytes, root: str, every: int) -> tuple[str, int, str]:
     """A file's path below `root`, its size in bytes, and for one file in `every` a hash of its content, else "".
 
     Reading all files of a large data set would take as long as an epoch. The names decide which files are read, so
     that the choice stays the same when others come or go.
     """
-    name = os.fsdecode(path)[len(root) + 1 :].replace(os.sep, "/")
+    name = os.fsdecode(tree.path(key))[len(root) + 1 :].replace(os.sep, "/")
+    hashed = zlib.crc32(os.fsencode(name)) % every == 0
     try:
-        status = os.stat(path)
-        size = status.st_size
-        if zlib.crc32(os.fsencode(name)) % every or not stat.S_ISREG(status.st_mode):
-            return name, size, ""
-        with open(path, "rb") as file:
-            return name, size, hashlib.blake2b(file.read(_HASHED_BYTES), digest_size=8).hexdigest()
+        size, start = tree.start(key, _HASHED_BYTES if hashed else 0)
     except OSError:  # a file that cannot be read is named when it is needed
         return name, -1, ""
+    return name, size, hashlib.blake2b(start, digest_size=8).hexdigest() if start is not None else ""
 
 
 def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes], list[bytes]]:
@@ -158,7 +162,7 @@ def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes],
     return [path for path in files if path not in chosen], [path for path in files if path in chosen]
 
 
-def _drop_corrupt(files: Files, corrupt: list[str]) -> Files:
+def _drop_corrupt(tree: Tree, files: Files, corrupt: list[str]) -> Files:
     """The files that can be decoded; the names of the others are added to `corrupt`."""
     from rich.console import Console
     from rich.progress import track
@@ -167,9 +171,9 @@ def _drop_corrupt(files: Files, corrupt: list[str]) -> Files:
 
     @as_written
     def check(index: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return index, tf.shape(decode(tf.io.read_file(path)))  # what nobody receives is not computed
+        return index, tf.shape(decode(tree.load(path)))  # what nobody receives is not computed
 
-    indices = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), tf.constant(paths, tf.string)))
+    indices = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), tf.constant(tree.keys(paths), tf.string)))
     intact = np.zeros(len(paths), bool)
     checked = in_order(indices.map(check, num_parallel_calls=THREADS).ignore_errors())
     console = Console(stderr=True)

@@ -8,6 +8,7 @@ from kcnn.errors import InputError
 from trainers.data import Split, open_data
 from trainers.data.folder import folder_parts, open_whole
 from trainers.data.sources import is_folder
+from trainers.data.stored.shards import origin
 from trainers.runs.folders import same_classes
 from trainers.settings import RunConfig
 
@@ -65,4 +66,5 @@ def open_held_out(
 
 
 def same_folder(name: str, other: str) -> bool:
-    return is_folder(other) and os.path.realpath(os.path.expanduser(name)) == os.path.realpath(other)
+    """Tells whether two names are of one folder; what was converted from a folder counts as it."""
+    return is_folder(other) and origin(name) == origin(other)

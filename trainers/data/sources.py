@@ -7,6 +7,7 @@ from kcnn.errors import InputError
 from trainers.data.digits import open_digits
 from trainers.data.folder import open_folder
 from trainers.data.splits import Source
+from trainers.data.stored.shards import home_of
 from trainers.data.tfds_source import open_tfds
 
 _PATH_STARTS = ("/", "./", "../", "~")
@@ -21,7 +22,7 @@ def open_data(
     on_corrupt: Literal["error", "skip"] = "error",
     prepare: bool = True,
 ) -> Source:
-    """Opens "digits", a folder of class folders, or a TFDS data set such as "tfds:mnist" or "imagenette/320px-v2".
+    """Opens "digits", a folder of class folders or its conversion, or a TFDS data set such as "imagenette/320px-v2".
 
     `data_dir` is where TFDS keeps its data. `val_split` is held out of the training examples where the data set has
     no validation part. `seed` has no part in which examples those are: results stay comparable between seeds.
@@ -43,4 +44,7 @@ def open_data(
 
 def is_folder(name: str) -> bool:
     """Whether a data set of this name is a folder of images."""
-    return name != "digits" and not name.startswith("tfds:") and (name.startswith(_PATH_STARTS) or os.path.exists(name))
+    if name == "digits" or name.startswith("tfds:"):
+        return False
+    # A part of a converted folder is no folder of its own.
+    return name.startswith(_PATH_STARTS) or os.path.exists(name) or ("/" in name and home_of(name) is not None)

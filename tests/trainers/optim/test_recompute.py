@@ -17,7 +17,7 @@ from trainers.config import TrainConfig
 from trainers.distribute.strategy import make_strategy
 from trainers.network import networks
 from trainers.optim.optimizers import make_optimizer
-from trainers.recompute import chain, gradient
+from trainers.optim.recompute import chain, gradient
 from trainers.settings import resolve
 from trainers.state import make_state, precision
 from trainers.step import train_function

@@ -1,7 +1,7 @@
 """The images in a folder of class folders, by class; links are followed."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 
 from kcnn.errors import InputError
@@ -11,6 +11,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 Files = list[list[bytes]]  # per class, the sorted paths
 Other = Callable[[str, str], str | None]
+Walk = Callable[[str, str, Other], Iterable[tuple[bytes, str]]]
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:
@@ -36,14 +37,14 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def class_images(root: str, classes: list[str], other: Other, skip: bool, corrupt: list[str]) -> Files:
-    """The images of each class. A pipe or device that is named like an image is added to `corrupt` where `skip` is set.
-    Otherwise it raises InputError, as does a class without images.
+def class_images(root: str, classes: list[str], other: Other, skip: bool, corrupt: list[str], walk: Walk) -> Files:
+    """The images of each class, as `walk` finds them. A pipe or device that is named like an image is added to
+    `corrupt` where `skip` is set. Otherwise it raises InputError, as does a class without images.
     """
     images: Files = []
     for label in classes:
         folder = os.path.join(root, label)
-        found = sorted(_walk(folder, label, other))
+        found = sorted(walk(folder, label, other))
         odd = [shown(path) for path, kind in found if kind == "other"]
         if odd and not skip:
             raise InputError(
@@ -57,7 +58,7 @@ def class_images(root: str, classes: list[str], other: Other, skip: bool, corrup
     return images
 
 
-def _walk(folder: str, label: str, other: Other) -> Iterator[tuple[bytes, str]]:
+def walk(folder: str, label: str, other: Other) -> Iterator[tuple[bytes, str]]:
     """(path, kind) of all that is named like an image in a class's folder and below. Links to folders are followed,
     each folder once. Raises InputError where one leads to images of another class.
     """
