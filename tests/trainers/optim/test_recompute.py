@@ -1,6 +1,7 @@
 """Activations that are computed again: the same gradients and statistics, in less memory."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -184,14 +185,18 @@ print(json.dumps(tf.config.experimental.get_memory_info("CPU:0")["peak"]))
 
 @pytest.mark.slow
 def test_activations_take_less_memory():
-    """In fresh processes: the most that TensorFlow's allocator gave out at once, less what weights take."""
+    """In fresh processes: the most that TensorFlow's allocator gave out at once, less what weights take.
+
+    With a single thread for whole operations TensorFlow puts off gradients of kernels, which hold tensors: 0.7.
+    """
     peaks = []
     for recompute in (False, True):
         command = [sys.executable, "-c", STEP, __file__, str(recompute)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        threads = os.environ | {"TF_NUM_INTEROP_THREADS": "2"}
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, env=threads)
         peaks.append(json.loads(ran.stdout.splitlines()[-1]))
     facts = kcnn.facts("resnet-50", classes=10, width=0.25, resolution=96)
     fixed = 3 * 4 * facts.params  # weights, gradients, momentum
     plain, less = (peak - fixed for peak in peaks)
     print(f"plain {plain / 1e6:.1f} MB, recomputed {less / 1e6:.1f} MB")
-    assert less < 0.7 * plain
+    assert less < 0.6 * plain
