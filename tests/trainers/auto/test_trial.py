@@ -166,10 +166,10 @@ def test_without_a_place_to_keep_it_a_decision_is_made_each_time(run, tmp_path, 
     assert len(seen) == 6
 
 
-def test_a_relative_cache_folder_counts_as_none(monkeypatch):
+def test_a_relative_cache_folder_counts_as_none(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    monkeypatch.setenv("HOME", "/home/of")
-    assert str(kept.folder()) == "/home/of/.cache/kcnn/auto"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert kept.folder() == tmp_path / ".cache/kcnn/auto"
 
 
 def test_a_dry_run_makes_no_trial(run, capsys):
