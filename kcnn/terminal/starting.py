@@ -55,6 +55,7 @@ def load_keras() -> None:
     """
     if "keras" in sys.modules:
         return
+    still_starting = signal.getsignal(signal.SIGINT) is leave  # then the command line calls `done`, once it is read
     catch_ctrl_c()
     try:
         with quiet(), lean():
@@ -64,7 +65,8 @@ def load_keras() -> None:
             raise
         name = os.environ.get("KERAS_BACKEND", "tensorflow")
         refuse(f"Keras cannot be loaded with the backend {name!r} ({error}): KERAS_BACKEND must name an installed one")
-    done()
+    if not still_starting:
+        done()
 
 
 @contextlib.contextmanager

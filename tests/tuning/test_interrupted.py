@@ -29,6 +29,11 @@ def test_ctrl_c_in_the_first_seconds_leaves_without_a_traceback(command, tmp_pat
 
 
 @pytest.mark.slow
+def test_ctrl_c_after_keras_has_loaded_and_before_the_flags_are_read_leaves_the_same(tmp_path, interrupted):
+    assert interrupted(["tuning.search", "--run-dir", "s"], tmp_path, loads="sklearn") == (130, "", "")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2, 4, 6, 8])
 def test_ctrl_c_in_the_next_seconds_leaves_without_a_traceback(seconds, tmp_path, interrupted):
     code, _, err = interrupted(["tuning.search", "--run-dir", "s"], tmp_path, seconds)
