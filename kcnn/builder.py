@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import kcnn.outline as outline
 from kcnn.arch import LEAST, MOST_CHANNELS, MOST_PIXELS, Arch, Stage, check_size, number, pick, scale
-from kcnn.blocks import BLOCKS
+from kcnn.blocks import BLOCKS, outline
+from kcnn.blocks.scope import Scope, Tensor
 from kcnn.errors import InputError, shown, whole
 from kcnn.families import get
-from kcnn.scope import Scope, Tensor
 from kcnn.terminal.starting import load_keras
 from kcnn.weights import find
 
@@ -141,7 +140,7 @@ class Ends:
 
 
 def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
-    """Makes the network with its classifiers; `layers` is the module that has layers, kcnn.layers or kcnn.outline.
+    """Makes the network with its classifiers; `layers` is the module of layers: kcnn.layers, or outline.
 
     Raises InputError for a resolution that it cannot take.
     """

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # The rooms of kcnn that make and measure networks: each imports only those before it.
 ROOMS = (
-    *("errors", "terminal", "arch", "families", "notation", "outline", "scope", "blocks", "layers", "weights"),
+    *("errors", "terminal", "arch", "families", "notation", "blocks", "layers", "weights"),
     *("builder", "analysis", "scaling", "pyramid"),
 )
 WITH_KERAS = {"layers"}

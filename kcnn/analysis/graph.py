@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import kcnn.outline as outline
 from kcnn.analysis.rules import Axis, Field, Shape, rule
 from kcnn.arch import MOST_PIXELS
+from kcnn.blocks import outline
 from kcnn.errors import InputError, shown, whole
 
 if TYPE_CHECKING:

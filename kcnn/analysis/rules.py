@@ -227,7 +227,7 @@ RULES: Mapping[str, Rule] = {
     "DropPath": SAME,
     "ResponseNormalization": Rule(keeps=always("xh")),  # and the sums of squares
 }
-LAYERS = ("keras.src.layers.", "kcnn.layers", "kcnn.outline")  # where the classes of these names come from
+LAYERS = ("keras.src.layers.", "kcnn.layers", "kcnn.blocks.outline")  # where the classes of these names come from
 # Keras's own operations have no public classes (x + 3 is one), nor have a few layers of keras.applications.
 NAMED: Mapping[str, Rule] = {
     "Add": INPLACE, "Subtract": INPLACE, "Negative": INPLACE, "CustomScaleLayer": INPLACE,

@@ -106,7 +106,7 @@ def counted(row):
 
 @pytest.mark.parametrize("row", [row for row in REFERENCE if "aux" not in row], ids=counted)
 def test_counts_equal_the_reference(row):
-    """Of the outline, which test_outline.py compares with Keras's graph."""
+    """Of the outline, which blocks/test_outline.py compares with Keras's graph."""
     assert_counts(row, kcnn.facts(named(row["arch"]), width=row["width"], resolution=row["resolution"]))
 
 

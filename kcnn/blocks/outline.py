@@ -1,7 +1,7 @@
 """Stand-ins for the layers of kcnn.layers: a network of them is an outline, which has shapes and no weights, no Keras.
 
 They have the names, arguments and attributes of the layers, as far as blocks and the rules of kcnn.analysis use them,
-and refuse with a ValueError what those refuse. tests/kcnn/test_outline.py compares the two.
+and refuse with a ValueError what those refuse. tests/kcnn/blocks/test_outline.py compares the two.
 """
 
 import math

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kcnn.arch import round_width
-from kcnn.scope import Scope, Tensor
+from kcnn.blocks.scope import Scope, Tensor
 
 # Blocks of stages
 

@@ -8,8 +8,9 @@ import keras
 import pytest
 
 import kcnn
-from kcnn import layers, outline
+from kcnn import layers
 from kcnn.analysis.graph import follow, walk
+from kcnn.blocks import outline
 from kcnn.builder import Ends, abstract, assemble
 
 ROOT = Path(kcnn.__file__).parents[1]

@@ -23,9 +23,9 @@ KERNEL = {
 class Scope:
     """A scope makes the layers of one block.
 
-    layers: the module that the layers come from, kcnn.layers or kcnn.outline. name: the block's own, with which those
-    of its layers begin. width, stride: the block's. drop: the rate of the block's regularizer, which is stochastic
-    depth of a residual branch, or dropout in a head.
+    layers: the module that the layers come from, kcnn.layers or kcnn.blocks.outline. name: the block's own, with which
+    those of its layers begin. width, stride: the block's. drop: the rate of the block's regularizer, which is
+    stochastic depth of a residual branch, or dropout in a head.
     Where a method takes a label, NAME_LABEL is the layer's name, and without one it is NAME.
     """
 
