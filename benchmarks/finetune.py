@@ -1,6 +1,6 @@
 """What it is worth to start from a run: 60 images of each new class, from scratch, fine-tuned, and on features only.
 
-python -m benchmarks.finetune            # pictures drawn here, 3 seeds: some ten minutes of CPU time
+python -m benchmarks.finetune            # pictures drawn here, 3 seeds: some twenty minutes of CPU time
 
 The source has six classes, a shape filled with a texture each; the new classes are three other pairs. Each seed draws
 other training images; all are measured on the same images that none has seen. CPU is what the whole call of
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60, help="of each new class to train on")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--width", type=float, default=0.5, help="of resnet-18")
-    parser.add_argument("--resolution", type=int, default=128, help="pixels")
+    parser.add_argument("--resolution", type=int, default=224, help="pixels")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["scratch", "fine-tuned", "features only"])
     args = parser.parse_args()
     from trainers import TrainConfig, fit
