@@ -87,6 +87,7 @@ def check_together(config: TrainConfig) -> None:
         right_is("unfreeze_epoch", lambda v: False, "--freeze, without which nothing is frozen,")
     right_is("unfreeze_epoch", lambda v: 2 <= v <= epochs, f"an epoch from 2 to the last, {config.epochs},")
     if config.features_only:
+        right_is("cache", lambda v: False, "no cache with features-only, which looks at each image once,")
         right_is("freeze", lambda v: v == "backbone", "backbone with features-only")
         right_is("unfreeze_epoch", lambda v: False, "no epoch with features-only, whose features are computed once,")
         right_is("progressive", lambda v: False, "no stages with features-only, whose features are computed once,")

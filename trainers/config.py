@@ -15,6 +15,7 @@ Schedule = Literal["cosine", "step", "exponential", "one-cycle", "constant"]
 Loss = Literal["cross-entropy", "bce", "focal"]
 Strategy = Literal["one-device", "mirrored", "multi-worker", "tpu"]
 Interpolation = Literal["bilinear", "bicubic"]
+Cache = Literal["ram", "disk"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 # The help of each flag, by group. Where recipes have a value for it, the help adds that the recipe's is the default.
@@ -56,6 +57,9 @@ HELP = {
         "leaves the broken ones out.",
         "data_changed": "Where the data changed since a run started, refuse stops the resumed run; accept goes on with "
         "the data as it is now, from the start of the current epoch, and notes that in the run's card.",
+        "cache": "Decode all images before the first epoch and keep them in memory (ram), or in a file of the run's "
+        "folder that goes with the process (disk): epochs then read and decode nothing, and see the same pixels "
+        "(default: no cache).",
         "crop_scale": "A random training crop covers at least this share of the image's area; 1 crops nothing.",
         "flip": "Mirror training images at random.",
         "augment": "Change colours and shapes of training images at random, by this policy.",
@@ -153,6 +157,7 @@ RESUMABLE = (
     "epochs",
     "data_dir",
     "data_changed",
+    "cache",
     "strategy",
     "replicas",
     "worker_timeout",
@@ -214,6 +219,7 @@ class TrainConfig:
     val_split: float = 0.1
     on_corrupt: Literal["error", "skip"] = "error"
     data_changed: Literal["refuse", "accept"] = "refuse"
+    cache: Cache | None = None
     crop_scale: float | None = None
     flip: bool | None = None
     augment: Augment | None = None

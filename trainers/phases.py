@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainers.data import Augmentation, Order, train_batches, training_records
+from trainers.data import Augmentation, Order, Split, train_batches, training_records
+from trainers.data.cache import kept
 from trainers.distribute.feed import distribute, naming_broken
 from trainers.run import Run
 from trainers.settings import RunConfig
@@ -62,6 +63,24 @@ def training_data(run: Run, phase: RunConfig, step: int) -> Any:
         phase.global_batch,
         lambda _, shard: train_batches(images, order(run, step), phase.resolution, how, shard),
     )
+
+
+def cached(run: Run) -> Run:
+    """The run with its images decoded beside it, where it asks for that.
+
+    Raises InputError where they have no room, and for a broken image.
+    """
+    config, place = run.config, run.config.cache
+    if place is None:
+        return run
+    smallest = min([*config.progressive, config.resolution])
+
+    def decoded(split: Split) -> Split:
+        with naming_broken(split, lambda: (split.once(), None)):
+            return kept(split, place, run.folder, smallest)
+
+    source = run.source
+    return replace(run, source=replace(source, train=decoded(source.train), val=decoded(source.val)))
 
 
 def order(run: Run, step: int) -> Order:

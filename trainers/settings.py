@@ -16,7 +16,7 @@ from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.auto.table import expected
 from trainers.checks import bounded, check
-from trainers.config import Augment, Interpolation, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
+from trainers.config import Augment, Cache, Interpolation, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
 from trainers.distribute.surroundings import strategy_name, usual_precision
 from trainers.recipes import PLAIN, RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
@@ -48,6 +48,7 @@ class RunConfig:
     data_dir: str | None
     val_split: float
     on_corrupt: Literal["error", "skip"]
+    cache: Cache | None
     crop_scale: float
     flip: bool
     augment: Augment

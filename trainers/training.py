@@ -27,7 +27,7 @@ from trainers.loop import Training, synchronize
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
 from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test, write_range_test
-from trainers.phases import sized
+from trainers.phases import cached, sized
 from trainers.reports.card import findings, write_card
 from trainers.reports.curves import plan_text
 from trainers.run import Position, Run, make_class_weights, make_plan
@@ -93,7 +93,7 @@ def fit(
             if changed:
                 change = {"epoch": len(position.history) + 1, "what": changed}
                 provenance.record(folder, run.source, [*provenance.accepted(folder), change])
-        run = replace(run, start=None)  # the arrays are in the network now
+        run = cached(replace(run, start=None))  # the arrays are in the network now
         figures = Training(featured(run, state), state, position, list(callbacks)).train()
         result = outcome(run, position, figures) | {"seconds": time.perf_counter() - started}
         result |= workers.from_chief(run.strategy, lambda: conclude(run, position, result))

@@ -6,7 +6,9 @@ become the upper 8, and an EXIF orientation is not applied: a turned photograph 
 
 import re
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
 from trainers.data.headers import MAX_PIXELS, Header, checked
@@ -24,6 +26,11 @@ _FLAT = 2**20  # numbers that are resized at once by the thread that has them
 
 # The errors of reading and decoding. TensorFlow's messages are bytes that hold names of files as they are.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+
+Box = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (height, width) to (top, left, height, width), int32
+# cut(box, enough): the pixels of a picture inside a box, uint8 (h, w, 3). Where the picture is a JPEG and `enough` a
+# number of pixels, they are those of the smallest of its sizes, 1, 1/2, 1/4 and 1/8, that leaves both sides so many.
+Cut = Callable[[Box, int | None], tf.Tensor]
 
 
 def decode(data: tf.Tensor, *, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str = "the picture") -> tf.Tensor:
@@ -48,7 +55,7 @@ def reason(error: Exception) -> str:
 
 
 def train_image(
-    data: tf.Tensor,
+    picture: tf.Tensor | Cut,
     resolution: int,
     seed: tf.Tensor,
     *,
@@ -56,7 +63,8 @@ def train_image(
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
 ) -> tf.Tensor:
-    """Encoded bytes to uint8 (resolution, resolution, 3): a random crop, resized, perhaps mirrored.
+    """Encoded bytes, or a picture that was decoded before, to uint8 (resolution, resolution, 3): a random crop,
+    resized, perhaps mirrored.
 
     The crop covers `crop_scale` of the area at a width to height of `crop_ratio` (Szegedy et al. 2015); where ten
     tries find none, it is the whole image. The integers `seed`, shape (2,), decide everything.
@@ -79,7 +87,8 @@ def train_image(
         )
         return tf.concat([begin[:2], size[:2]], 0)
 
-    image = _resize(_decode_box(checked(data), random_box, _GAP * resolution), resolution)
+    cut = picture if callable(picture) else partial(_decode_box, checked(picture))
+    image = _resize(cut(random_box, _GAP * resolution), resolution)
     if not flip:
         return image
     # A slice with a stride of -1 takes forty times as long.
@@ -88,7 +97,7 @@ def train_image(
 
 
 def eval_image(
-    data: tf.Tensor,
+    picture: tf.Tensor | Cut,
     resolution: int,
     crop: float = 0.875,
     *,
@@ -96,13 +105,13 @@ def eval_image(
     max_pixels: int = MAX_PIXELS,
     who: tf.Tensor | str = "the picture",
 ) -> tf.Tensor:
-    """Encoded bytes to uint8 (resolution, resolution, 3): the central square of side crop * min(h, w), resized
-    by the method, bilinear or bicubic.
+    """Encoded bytes, or a picture that was decoded before, to uint8 (resolution, resolution, 3): the central square of
+    side crop * min(h, w), resized by the method, bilinear or bicubic.
 
     Raises InvalidArgumentError as `decode` does.
     """
-    header = checked(data, max_pixels, who)
-    return _resize(_decode_box(header, lambda height, width: _central_box(height, width, crop)), resolution, method)
+    cut = picture if callable(picture) else partial(_decode_box, checked(picture, max_pixels, who))
+    return _resize(cut(partial(_central_box, crop=crop), None), resolution, method)
 
 
 def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875, *, method: str = "bilinear") -> tf.Tensor:
@@ -111,23 +120,26 @@ def eval_array(image: tf.Tensor, resolution: int, crop: float = 0.875, *, method
     return _resize(_cut(image, _central_box(shape[0], shape[1], crop)), resolution, method)
 
 
-def _decode_box(
-    header: Header, box: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], enough: int | None = None
-) -> tf.Tensor:
-    """The pixels inside box(height, width) = (top, left, height, width); of a JPEG, no others are decoded.
+def halvings(box: tf.Tensor, enough: int | None) -> tf.Tensor:
+    """How often a JPEG can be halved so that both sides of a box in it keep `enough` pixels: 0 to 3, int32."""
+    if enough is None:
+        return tf.constant(0)
+    return tf.math.count_nonzero(tf.reduce_min(box[2:]) >= [2 * enough, 4 * enough, 8 * enough], dtype=tf.int32)
 
-    A JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size that leaves both sides of the box `enough`
-    pixels; without that, at its own.
-    """
+
+def most_halvings(sides: np.ndarray, resolution: int) -> np.ndarray:
+    """How often `train_image` halves crops of a JPEG at most, whose shorter side has so many pixels."""
+    return np.sum([sides >= ratio * _GAP * resolution for ratio in (2, 4, 8)], 0)
+
+
+def _decode_box(header: Header, box: Box, enough: int | None) -> tf.Tensor:
+    """The `Cut` of encoded bytes: of a JPEG, no pixels but those in the box are decoded."""
     size = tf.cast(header.sizes[:2], tf.int32)
     inner = box(size[0], size[1])
 
     def fused() -> tf.Tensor:
-        halvings = tf.constant(0)
-        if enough is not None:
-            far = tf.reduce_min(inner[2:]) >= [2 * enough, 4 * enough, 8 * enough]
-            halvings = tf.math.count_nonzero(far, dtype=tf.int32)
-        ratio = tf.bitwise.left_shift(1, halvings)
+        halved = halvings(inner, enough)
+        ratio = tf.bitwise.left_shift(1, halved)
         corner, sides, whole = inner[:2] // ratio, inner[2:] // ratio, -(-size // ratio)
         begin = tf.maximum(corner - _MARGIN, 0)
         window = tf.concat([begin, tf.minimum(corner + sides + _MARGIN, whole) - begin], 0)
@@ -136,7 +148,7 @@ def _decode_box(
             return tf.io.decode_and_crop_jpeg(header.data, window, channels=3, ratio=ratio, dct_method=_DCT)
 
         ratios = (1,) if enough is None else (1, 2, 4, 8)
-        pixels = tf.switch_case(halvings, [lambda ratio=ratio: at(ratio) for ratio in ratios])
+        pixels = tf.switch_case(halved, [lambda ratio=ratio: at(ratio) for ratio in ratios])
         return _cut(pixels, tf.concat([corner - begin, sides], 0))
 
     return tf.cond(header.kind == 0, fused, lambda: _cut(_decoded(header), inner))
@@ -189,6 +201,17 @@ def _resize_rows(rows: tf.Tensor, count: int, method: str) -> tf.Tensor:
         kernel_type=_KERNELS[method],
     )
     return tf.reshape(means, (count, length))
+
+
+def all_sizes(header: Header, halved: tf.Tensor) -> tf.Tensor:
+    """The pixels of a picture, one after the other, uint8 (n,): as it is, and `halved` times at half of the sides."""
+
+    def at(times: int) -> tf.Tensor:
+        decode_half = partial(tf.io.decode_jpeg, header.data, channels=3, ratio=2**times, dct_method=_DCT)
+        empty = partial(tf.zeros, (0,), tf.uint8)
+        return tf.cond(halved >= times, lambda: tf.reshape(decode_half(), (-1,)), empty)
+
+    return tf.concat([tf.reshape(_decoded(header), (-1,)), *(at(times) for times in (1, 2, 3))], 0)
 
 
 def _decoded(header: Header) -> tf.Tensor:

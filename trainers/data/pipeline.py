@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.augment import USUAL, Augmentation, augment
-from trainers.data.images import READ_ERRORS, decode, eval_image, reason, train_image
+from trainers.data.images import READ_ERRORS, Cut, decode, eval_image, reason, train_image
 from trainers.data.splits import THREADS, Split, as_written, in_order
 
 
@@ -48,7 +48,7 @@ def train_batches(
     def example(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         key = tf.stack([seed * 2**32 + record["epoch"], record.get("copy", 0) * 2**40 + record["index"]])
         image = train_image(
-            split.load(record["image"]),
+            picture(split, record),
             resolution,
             key,
             crop_scale=(augmentation.crop_scale, 1.0),
@@ -64,6 +64,11 @@ def train_batches(
         return _featured(records, split.features, batch, tf.data.INFINITE_CARDINALITY)
     examples = records.map(example, num_parallel_calls=threads)
     return _batched(examples, batch, tf.data.INFINITE_CARDINALITY)
+
+
+def picture(split: Split, record: dict[str, tf.Tensor]) -> tf.Tensor | Cut:
+    """The encoded bytes of a record, or what was decoded of them before."""
+    return split.cut(record["index"]) if split.cut else split.load(record["image"])
 
 
 def training_records(split: Split, order: Order) -> tf.data.Dataset:
@@ -114,7 +119,7 @@ def eval_batches(
         real = record["index"] >= 0
         image = tf.cond(
             real,
-            lambda: eval_image(split.load(record["image"]), resolution, crop=crop, method=method),
+            lambda: eval_image(picture(split, record), resolution, crop=crop, method=method),
             lambda: tf.zeros((resolution, resolution, 3), tf.uint8),
         )
         weight = tf.cast(real, tf.float32)

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +43,8 @@ class Split:
     files: Callable[[], list[tuple[str, int, str]]] = list
     """For images in files: their paths below the data's folder, their sizes in bytes, and for some a hash of the
     content."""
+    cut: Callable[[tf.Tensor], Any] | None = None
+    """An index to a picture that was decoded before, an `images.Cut`; a graph function. Then nothing is loaded."""
     features: np.ndarray | None = None
     """What a network trains on in the place of pixels, float32 (size, ...), by index; mostly on the disk."""
 
