@@ -18,6 +18,7 @@ from rich.progress import track
 from kcnn.errors import InputError
 from trainers.data.headers import checked
 from trainers.data.images import Box, Cut, all_sizes, halvings, most_halvings
+from trainers.data.orientation import sides, stored, upright
 from trainers.data.splits import THREADS, Split, as_written, in_order
 
 Place = Literal["ram", "disk"]
@@ -27,15 +28,16 @@ _JPEG = 0  # in headers.KINDS
 
 @dataclass(frozen=True)
 class Kept:
-    """The images of a split, decoded.
+    """The images of a split, decoded as they are stored.
 
     pixels: uint8, all images one after the other, each as it is and, of JPEGs, at the halves of its size that training
-    may take crops of. sizes: int64 (n, 2), their heights and widths. halved: how often each is there at half of its
-    sides, int64 (n,). starts: where each begins.
+    may take crops of. sizes: int64 (n, 2), their heights and widths. turns: their orientations, int32 (n,). halved: how
+    often each is there at half of its sides, int64 (n,). starts: where each begins.
     """
 
     pixels: np.ndarray
     sizes: np.ndarray
+    turns: np.ndarray
     halved: np.ndarray
     starts: np.ndarray
 
@@ -43,11 +45,12 @@ class Kept:
         """A picture, of which `train_image` and `eval_image` take what they need. The index is an int64 scalar."""
 
         def pixels(box: Box, enough: int | None) -> tf.Tensor:
-            height, width = tf.unstack(tf.cast(tf.gather(self.sizes, index), tf.int32))
-            inner = box(height, width)
+            turn = tf.gather(self.turns, index)
+            seen = sides(tf.cast(tf.gather(self.sizes, index), tf.int32), turn)
+            inner = stored(box(seen[0], seen[1]), seen, turn)
             times = tf.minimum(halvings(inner, enough), tf.cast(tf.gather(self.halved, index), tf.int32))
             found = tf.numpy_function(self.window, [index, times, inner], tf.uint8, stateful=False)
-            return tf.ensure_shape(found, (None, None, 3))
+            return upright(tf.ensure_shape(found, (None, None, 3)), turn)
 
         return pixels
 
@@ -77,7 +80,7 @@ def kept(split: Split, place: Place, folder: Path, smallest: int) -> Split:
     On the disk they are a file without a name in the folder, which goes with the process. Raises InputError where they
     do not fit, and what the reading of a broken image raises.
     """
-    sizes, jpeg = measured(split)
+    sizes, turns, jpeg = measured(split)
     halved = np.where(jpeg, most_halvings(sizes.min(1), smallest), 0)
     height, width = sizes.T
     lengths = 3 * np.sum([np.where(halved >= times, area(height, width, times), 0) for times in range(4)], 0)
@@ -93,21 +96,22 @@ def kept(split: Split, place: Place, folder: Path, smallest: int) -> Split:
         if len(content) != lengths[index]:
             raise InputError(f"cache: {split.describe(int(index))} changed while it was read; start again")
         pixels[starts[index] : starts[index + 1]] = content
-    return replace(split, cut=Kept(pixels, sizes, halved, starts).cut)
+    return replace(split, cut=Kept(pixels, sizes, turns, halved, starts).cut)
 
 
-def measured(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """The heights and widths of all images, int64 (n, 2), and which of them are JPEGs, by their headers."""
-    sizes, jpeg = np.zeros((split.size, 2), np.int64), np.zeros(split.size, bool)
+def measured(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The heights and widths of all images, int64 (n, 2), their orientations, and which of them are JPEGs."""
+    n = split.size
+    sizes, turns, jpeg = np.zeros((n, 2), np.int64), np.zeros(n, np.int32), np.zeros(n, bool)
 
     @as_written
     def read(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         header = checked(split.load(record["image"]))
-        return record["index"], header.sizes[:2], header.kind == _JPEG
+        return record["index"], header.sizes[:2], header.turn, header.kind == _JPEG
 
-    for index, size, is_jpeg in listed(split, read, "reading headers"):
-        sizes[index], jpeg[index] = size, is_jpeg
-    return sizes, jpeg
+    for index, *values in listed(split, read, "reading headers"):
+        sizes[index], turns[index], jpeg[index] = values
+    return sizes, turns, jpeg
 
 
 def listed(split: Split, function: Callable[[Any], Any], doing: str) -> Iterable[Any]:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainers.data.orientation import orientation
+
 FORMATS = "JPEG, PNG, GIF, BMP or WebP"
 MAX_PIXELS = 2**26  # 67 million; such a picture takes up to 0.8 GB while it is decoded and resized
 MAX_SIDE = 2**16 - 1  # as in JPEG and GIF; a resize keeps some hundred rows of this width as floats
@@ -34,12 +36,14 @@ class Header(NamedTuple):
     """The header of a picture.
 
     kind: its format, a place in KINDS, int32. sizes: its height, its width, and the pixels that are unpacked, int64
-    (3,). data: the bytes to decode, which are the picture's but for what its decoder would misread.
+    (3,). data: the bytes to decode, which are the picture's but for what its decoder would misread. turn: the
+    orientation of a JPEG, int32, which tells how its pixels are to be turned; 1 for the other formats.
     """
 
     kind: tf.Tensor
     sizes: tf.Tensor
     data: tf.Tensor
+    turn: tf.Tensor
 
 
 def checked(data: tf.Tensor, max_pixels: int = MAX_PIXELS, who: tf.Tensor | str = "the picture") -> Header:
@@ -60,7 +64,8 @@ def _checked(data: tf.Tensor, max_pixels: tf.Tensor, who: tf.Tensor) -> Header:
         return tf.raw_ops.Assert(condition=False, data=[tf.strings.join([who, _words(sizes, max_pixels, fault)])])
 
     with tf.control_dependencies([tf.cond(fine, tf.no_op, refuse)]):
-        return Header(kind, tf.identity(sizes), tf.identity(data))
+        turn = tf.cond(jpeg, lambda: orientation(data), lambda: tf.constant(1))
+        return Header(kind, tf.identity(sizes), tf.identity(data), turn)
 
 
 # Not inlined: each node of a branch that is not taken costs the executor some time, too.

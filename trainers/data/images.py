@@ -1,7 +1,7 @@
 """Encoded bytes to pixels, as TensorFlow graph functions: the same code trains, evaluates and serves.
 
 JPEG, PNG, GIF (first frame), BMP and WebP, in any of their colour modes, come out as RGB. Alpha is dropped, 16 bits
-become the upper 8, and an EXIF orientation is not applied: a turned photograph stays turned.
+become the upper 8, and a JPEG is turned as its EXIF orientation says, so that it stands as it is looked at.
 """
 
 import re
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from trainers.data.headers import MAX_PIXELS, Header, checked
 from trainers.data.names import shown
+from trainers.data.orientation import sides, stored, upright
 
 # Equal to Pillow's to the bit; TensorFlow's own choice, the fast transform, is off by up to a dozen levels.
 _DCT = "INTEGER_ACCURATE"
@@ -39,7 +40,8 @@ def decode(data: tf.Tensor, *, max_pixels: int = MAX_PIXELS, who: tf.Tensor | st
     Raises InvalidArgumentError for anything else and for pictures above `max_pixels`; its message begins with `who`
     where the header is at fault.
     """
-    return _decoded(checked(data, max_pixels, who))
+    header = checked(data, max_pixels, who)
+    return upright(_decoded(header), header.turn)
 
 
 def reason(error: Exception) -> str:
@@ -135,7 +137,8 @@ def most_halvings(sides: np.ndarray, resolution: int) -> np.ndarray:
 def _decode_box(header: Header, box: Box, enough: int | None) -> tf.Tensor:
     """The `Cut` of encoded bytes: of a JPEG, no pixels but those in the box are decoded."""
     size = tf.cast(header.sizes[:2], tf.int32)
-    inner = box(size[0], size[1])
+    seen = sides(size, header.turn)
+    inner = stored(box(seen[0], seen[1]), seen, header.turn)
 
     def fused() -> tf.Tensor:
         halved = halvings(inner, enough)
@@ -151,7 +154,7 @@ def _decode_box(header: Header, box: Box, enough: int | None) -> tf.Tensor:
         pixels = tf.switch_case(halved, [lambda ratio=ratio: at(ratio) for ratio in ratios])
         return _cut(pixels, tf.concat([corner - begin, sides], 0))
 
-    return tf.cond(header.kind == 0, fused, lambda: _cut(_decoded(header), inner))
+    return upright(tf.cond(header.kind == 0, fused, lambda: _cut(_decoded(header), inner)), header.turn)
 
 
 def _central_box(height: tf.Tensor, width: tf.Tensor, crop: float) -> tf.Tensor:
@@ -204,7 +207,8 @@ def _resize_rows(rows: tf.Tensor, count: int, method: str) -> tf.Tensor:
 
 
 def all_sizes(header: Header, halved: tf.Tensor) -> tf.Tensor:
-    """The pixels of a picture, one after the other, uint8 (n,): as it is, and `halved` times at half of the sides."""
+    """The pixels of a picture, one after the other, uint8 (n,): as it is stored, and `halved` times at half of the
+    sides."""
 
     def at(times: int) -> tf.Tensor:
         decode_half = partial(tf.io.decode_jpeg, header.data, channels=3, ratio=2**times, dct_method=_DCT)
@@ -215,7 +219,7 @@ def all_sizes(header: Header, halved: tf.Tensor) -> tf.Tensor:
 
 
 def _decoded(header: Header) -> tf.Tensor:
-    """uint8 (h, w, 3) of what the header says."""
+    """uint8 (h, w, 3) of what the header says, not turned."""
     pixels = tf.switch_case(header.kind, [lambda decoder=decoder: decoder(header) for decoder in _DECODERS])
     return tf.ensure_shape(pixels, (None, None, 3))
 

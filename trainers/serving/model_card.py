@@ -41,7 +41,7 @@ def preprocessing(config: RunConfig) -> dict[str, Any]:
     style = config.arch.style
     return {
         "steps": [
-            "decode to RGB, 8 bits a channel; EXIF orientation is not applied",
+            "decode to RGB, 8 bits a channel; turn a JPEG as its EXIF orientation says",
             f"cut out the central square whose side is {config.eval_crop:g} of the shorter side",
             f"resize to {config.resolution} x {config.resolution}: {config.interpolation} with antialiasing, "
             "rounded to whole values",

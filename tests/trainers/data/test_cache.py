@@ -18,7 +18,8 @@ from trainers.data.cache import half, kept
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes of six images: JPEGs with and without coarser colours, of odd sides, a large one, a PNG and a GIF."""
+    """Two classes of nine images: JPEGs with and without coarser colours, of odd sides, a large one, turned ones, a PNG
+    and a GIF."""
     root = tmp_path_factory.mktemp("pictures")
     for name in ("china", "flower"):
         folder = root / name
@@ -28,6 +29,10 @@ def pictures(tmp_path_factory):
         photo.crop((3, 5, 304, 206)).save(folder / "odd.jpg", quality=85, subsampling=2)
         photo.crop((0, 0, 333, 331)).save(folder / "full.jpg", quality=85, subsampling=0)
         photo.crop((9, 9, 80, 70)).convert("L").save(folder / "grey.jpg")
+        for turn in (3, 6, 7):
+            exif = Image.Exif()
+            exif[0x0112] = turn
+            photo.crop((turn, 5, 301, 206)).save(folder / f"turned-{turn}.jpg", exif=exif)
         photo.crop((100, 100, 333, 401)).save(folder / "a.png")
         photo.crop((100, 100, 201, 180)).save(folder / "b.gif")
     return root

@@ -71,12 +71,6 @@ def test_sixteen_bits_become_the_upper_eight():
     np.testing.assert_array_equal(decode(grey), np.repeat(np.asarray(SMALL)[..., :1], 3, -1))
 
 
-def test_orientation_is_not_applied():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert decode(encoded(SMALL, "JPEG", exif=exif)).shape == (30, 40, 3)
-
-
 @pytest.mark.parametrize(
     "data",
     [b"", b"BM", b"\xff\xd8\xff", b"no image", ODD["jpeg"][:-200], ODD["png"][:-60], encoded(SMALL, "TIFF")],

@@ -1,5 +1,6 @@
 """A SavedModel answers as the network does, or is not there."""
 
+import io
 import json
 import shutil
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
 
 import kcnn.export
 from kcnn.errors import InputError
@@ -134,6 +137,19 @@ def test_it_answers_as_evaluate_does(exported, evaluated, pictures, version):
     images = tf.stack([tf.cast(decode(picture), tf.float32) for picture in pictures])
     assert images.shape[1:] == (160, 200, 3)
     np.testing.assert_allclose(serve(image=images)["probabilities"], evaluated, atol=1e-5)
+
+
+def test_a_turned_photograph_is_served_as_it_is_looked_at(exported):
+    exif, asked = Image.Exif(), []
+    photo = Image.fromarray(load_sample_image("china.jpg")[:160, :200])
+    exif[0x0112] = 6
+    for picture, kind, more in ((photo, "JPEG", {"exif": exif}), (None, "PNG", {})):
+        buffer = io.BytesIO()
+        (picture or ImageOps.exif_transpose(Image.open(io.BytesIO(asked[0])))).save(buffer, kind, **more)
+        asked.append(buffer.getvalue())
+    _, serve = signature(exported[0] / "1")
+    turned, upright = serve(image_bytes=tf.constant(asked))["probabilities"]
+    np.testing.assert_allclose(turned, upright, atol=1e-6)
 
 
 def test_all_signatures_agree(exported, pictures):
