@@ -15,7 +15,7 @@ def evaluate(
         str | None,
         Parameter(
             help="Evaluate on this data, whose classes are the run's or some of them (default: the run's data). A "
-            "folder of class folders is evaluated whole."
+            "folder of class folders, or a list.csv or list.jsonl without the column split, is evaluated whole."
         ),
     ] = None,
     split: Annotated[

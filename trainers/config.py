@@ -49,7 +49,8 @@ HELP = {
     },
     "Data": {
         "data": "Train on digits (embedded, offline), on tfds:NAME, or on a folder with train/ and val/, each with one "
-        "folder a class, or with just one folder a class; or on what kcnn data convert made of one.",
+        "folder a class, or with just one folder a class; on a list.csv or list.jsonl of paths and labels; or on what "
+        "kcnn data convert made of one of these.",
         "data_dir": "tensorflow-datasets keeps its data in this folder.",
         "val_split": "Validation gets this share of the images, where the data has no split of its own.",
         "on_corrupt": "At a broken image, error stops and names it; skip decodes all images once before the run and "

@@ -86,8 +86,9 @@ def fit(
         started = time.perf_counter()
         state = make(run, model)
         position = go_on(run, state)
-        if run.start and run.chief:
-            print(f"starts from {run.start.report}", flush=True)
+        for line in (run.source.note, f"starts from {run.start.report}" if run.start else ""):
+            if line and run.chief:
+                print(line, flush=True)
         if run.chief:
             position.lines = folders.rewind_metrics(folder, position.lines)
             if changed:
@@ -134,12 +135,13 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
     memory = step_memory(facts, run.config, replicas)
+    note = source.note and f"{source.note}\n"
     peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
-{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
+{note}{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
 {run.start.report if run.start else "random weights"} to start from{outlook(run)}
 learning rate {peak}
 
@@ -194,6 +196,7 @@ def prepare(config: RunConfig, folder: Path) -> Run:
         val_split=config.val_split,
         seed=config.seed,
         on_corrupt=config.on_corrupt,
+        test_is_val=workers.from_chief(strategy, lambda: provenance.test_is_val(folder)),
     )
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from kcnn.errors import InputError
@@ -9,6 +10,7 @@ from trainers.data import Split, open_data
 from trainers.data.folder import folder_parts, open_whole
 from trainers.data.sources import is_folder
 from trainers.data.stored.shards import origin
+from trainers.runs import provenance
 from trainers.runs.folders import same_classes
 from trainers.settings import RunConfig
 
@@ -56,6 +58,7 @@ def open_held_out(
         seed=config.seed,
         on_corrupt=config.on_corrupt if is_folder(name) else "error",
         prepare=config.data_dir is None,
+        test_is_val=provenance.test_is_val(Path(run)) and same_data(name, config.data),
     )
     same_classes(classes, source.classes, run)
     chosen = part or "val"
@@ -63,6 +66,10 @@ def open_held_out(
         raise InputError(f"split test: {name} has no part of that name, only train and val")
     split = source.test() if chosen == "test" and source.test else source.train if chosen == "train" else source.val
     return HeldOut(split, name, chosen, f"the {chosen} split of {name}")
+
+
+def same_data(name: str, other: str) -> bool:
+    return name == other or (is_folder(name) and same_folder(name, other))
 
 
 def same_folder(name: str, other: str) -> bool:

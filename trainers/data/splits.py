@@ -51,7 +51,7 @@ class Source:
     """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out.
 
     `test` opens the part that neither training nor validation looks at, where there is one: what is wrong with it is
-    found when it is asked for.
+    found when it is asked for. note: what a user should know of the parts, or "". test_is_val: as in `open_folder`.
     """
 
     name: str
@@ -60,6 +60,8 @@ class Source:
     val: Split
     corrupt: tuple[str, ...] = ()
     test: Callable[[], Split] | None = None
+    note: str = ""
+    test_is_val: bool = False
 
 
 def indexed_split(
