@@ -53,17 +53,27 @@ def evaluate(
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
-    top1, top5 = result["accuracy"], result["top5"]
-    print(f"{result['images']} images: loss {result['loss']:.4f}  top-1 {top1:.2%}  top-5 {top5:.2%}")
+    if "map" in result:
+        figures = f"mAP {result['map']:.2%}" + (f"  F1 {result['f1']:.2%}" if result["f1"] is not None else "")
+    else:
+        figures = f"top-1 {result['accuracy']:.2%}  top-5 {result['top5']:.2%}"
+    print(f"{result['images']} images: loss {result['loss']:.4f}  {figures}")
     classes, seen = len(result["per_class"]), sum(row["count"] > 0 for row in result["per_class"])
     some = f", which have images of {seen} of the run's {classes} classes" if seen < classes else ""
     print(f"evaluated on {result['place']}{some}")
     width = max(len(row["class"]) for row in result["per_class"])
-    print(f"\n{'class':<{width}}  images  recall  precision")
+    more = {"average_precision": "AP", "threshold": "threshold"} if "map" in result else {}
+    columns = more | {"recall": "recall", "precision": "precision"}
+    print(f"\n{'class':<{width}}  images", *(f"{title:>6}" for title in columns.values()), sep="  ")
     for row in result["per_class"]:
-        recall, precision = (f"{row[k]:.1%}" if row[k] is not None else "-" for k in ("recall", "precision"))
-        print(f"{row['class']:<{width}}  {row['count']:>6}  {recall:>6}  {precision:>9}")
-    print(f"\nconfusion matrix: {result['picture']}")
+        values = (f"{row[k]:.1%}" if row[k] is not None else "-" for k in columns)
+        print(
+            f"{row['class']:<{width}}  {row['count']:>6}",
+            *(f"{v:>{max(6, len(title))}}" for v, title in zip(values, columns.values(), strict=True)),
+            sep="  ",
+        )
+    if "picture" in result:
+        print(f"\nconfusion matrix: {result['picture']}")
     return result
 
 

@@ -30,8 +30,8 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     the same after others were added. `skip_corrupt` decodes everything once and leaves out what fails. With
     `test_is_val` it takes test/ where there is no val/, as runs of earlier versions did.
     """
-    root, tree = _existing(name, skip_corrupt)
-    parts = _parts(root, tree)
+    root, tree = existing(name, skip_corrupt)
+    parts = parts_of(root, tree)
     train_root, val_root = parts.get("train", root), parts.get("val") or (parts.get("test") if test_is_val else None)
     classes = tree.subfolders(train_root)
     if len(classes) < 2:
@@ -46,11 +46,11 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
     if val_root:
         val = _held_out(tree, val_root, classes, other, skip_corrupt, corrupt)
     else:
-        parted = [_carve(files, tree.home or train_root, val_split) for files in train]
+        parted = [carve(files, tree.home or train_root, val_split) for files in train]
         train, val = [kept for kept, _ in parted], [held for _, held in parted]
 
     if skip_corrupt:
-        train, val = (_drop_corrupt(tree, files, corrupt) for files in (train, val))
+        train, val = (drop_corrupt(tree, files, corrupt) for files in (train, val))
         for label, files in zip(classes, train, strict=True):
             if not files:
                 raise InputError(f"every training image of class {label!r} in {train_root!r} is corrupt; replace them")
@@ -65,12 +65,12 @@ def open_folder(name: str, *, val_split: float = 0.1, skip_corrupt: bool = False
             f"validation: {count:,} of the {of:,} images of {train_root}, as there is no val part; the test part is "
             "left for kcnn evaluate RUN --split test"
         )
-    train_part, val_part = (_split(tree, files, root) for files in (train, val))
+    train_part, val_part = (split_of(tree, files, root) for files in (train, val))
     title = tree.name or os.path.basename(root)
     return Source(title, tuple(classes), train_part, val_part, tuple(corrupt), test, note, test_is_val)
 
 
-def _parts(root: str, tree: Tree) -> dict[str, str]:
+def parts_of(root: str, tree: Tree) -> dict[str, str]:
     """The parts that training sees in a data folder, as {"train" | "val" | "test": path}; none where it holds the
     class folders itself. Raises InputError for a list without training images."""
     if tree.parts is not None:
@@ -102,7 +102,7 @@ def open_whole(name: str, classes: tuple[str, ...], *, skip_corrupt: bool = Fals
 
     The subfolders may be only some of `classes`; labels are places in `classes`. Raises InputError for any other.
     """
-    return _whole(*_existing(name, skip_corrupt), classes, skip_corrupt)
+    return _whole(*existing(name, skip_corrupt), classes, skip_corrupt)
 
 
 def _whole(root: str, tree: Tree, classes: tuple[str, ...], skip_corrupt: bool) -> Split:
@@ -122,15 +122,15 @@ def _whole(root: str, tree: Tree, classes: tuple[str, ...], skip_corrupt: bool) 
     images = dict(zip(found, listed, strict=True))
     files = [images.get(label, []) for label in classes]
     if skip_corrupt:
-        files = _drop_corrupt(tree, files, corrupt)
+        files = drop_corrupt(tree, files, corrupt)
         if not any(files):
             raise InputError(f"all {len(corrupt)} images in {root!r} are corrupt; replace them")
-    return _split(tree, files, root)
+    return split_of(tree, files, root)
 
 
-def folder_parts(name: str, classes: tuple[str, ...]) -> dict[str, str]:
+def folder_parts(name: str, classes: tuple[str, ...], multi_label: bool = False) -> dict[str, str]:
     """The parts of a data folder as {"train" | "val" | "test": path}; none where it holds the class folders itself."""
-    root, tree = _existing(name, True)
+    root, tree = existing(name, True, multi_label)
     if tree.parts is not None:
         return {part: os.path.join(root, part) for part in tree.parts}
     found = set(tree.subfolders(root))
@@ -143,13 +143,13 @@ def folder_parts(name: str, classes: tuple[str, ...]) -> dict[str, str]:
     return parts
 
 
-def _existing(name: str, skip_corrupt: bool) -> tuple[str, Tree]:
+def existing(name: str, skip_corrupt: bool, multi_label: bool = False) -> tuple[str, Tree]:
     """The absolute path of a data folder or list, and how what is in it is found and read."""
     root = os.path.abspath(os.path.expanduser(name))
     if home := home_of(root):
-        return root, open_tree(home)
+        return root, open_tree(home, multi_label)
     if place := list_of(root):
-        return root, open_list(place, skip_corrupt)
+        return root, open_list(place, skip_corrupt, multi_label)
     if not os.path.exists(root):
         raise InputError(f"data folder {name!r} does not exist; give a folder with one subfolder per class, or a list")
     if not os.path.isdir(root):
@@ -160,7 +160,7 @@ def _existing(name: str, skip_corrupt: bool) -> tuple[str, Tree]:
     return root, DISK
 
 
-def _split(tree: Tree, files: Files, root: str) -> Split:
+def split_of(tree: Tree, files: Files, root: str) -> Split:
     paths = [path for members in files for path in members]
     labels = np.repeat(np.arange(len(files)), [len(members) for members in files])
     every = 1 << max(0, (len(paths) - 1) // _HASHED).bit_length()
@@ -195,7 +195,7 @@ def _described(tree: Tree, key: bytes, root: str, every: int) -> tuple[str, int,
     return name, size, hashlib.blake2b(start, digest_size=8).hexdigest() if start is not None else ""
 
 
-def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes], list[bytes]]:
+def carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes], list[bytes]]:
     """Training and validation files of one class, chosen by a hash of the path below `root`."""
     count = min(max(round(len(files) * fraction), 1), len(files) - 1)
     start = len(os.fsencode(root))
@@ -203,7 +203,7 @@ def _carve(files: list[bytes], root: str, fraction: float) -> tuple[list[bytes],
     return [path for path in files if path not in chosen], [path for path in files if path in chosen]
 
 
-def _drop_corrupt(tree: Tree, files: Files, corrupt: list[str]) -> Files:
+def drop_corrupt(tree: Tree, files: Files, corrupt: list[str]) -> Files:
     """The files that can be decoded; the names of the others are added to `corrupt`."""
     from rich.console import Console
     from rich.progress import track

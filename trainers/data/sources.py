@@ -6,6 +6,7 @@ from typing import Literal
 from kcnn.errors import InputError
 from trainers.data.digits import open_digits
 from trainers.data.folder import open_folder
+from trainers.data.label_sets import open_multi_label
 from trainers.data.splits import Source
 from trainers.data.stored.lists import is_list
 from trainers.data.stored.shards import home_of
@@ -23,6 +24,7 @@ def open_data(
     on_corrupt: Literal["error", "skip"] = "error",
     prepare: bool = True,
     test_is_val: bool = False,
+    multi_label: bool = False,
 ) -> Source:
     """Opens "digits", a folder of class folders, a list of images, what either was converted to, or a TFDS data set
     such as "imagenette/320px-v2".
@@ -31,12 +33,16 @@ def open_data(
     no validation part. `seed` has no part in which examples those are: results stay comparable between seeds.
     `on_corrupt="skip"` decodes every file of a folder once and leaves out what fails. `prepare` allows TFDS to
     download and prepare what is not there yet. `test_is_val` is for runs of earlier versions (see `open_folder`).
-    Raises InputError.
+    With `multi_label` images have any number of labels (see `open_multi_label`). Raises InputError.
     """
     if not 0 < val_split < 1:
         raise InputError(f"val_split is {val_split!r}; give a fraction between 0 and 1, such as 0.1")
     if on_corrupt not in ("error", "skip"):
         raise InputError(f"on_corrupt is {on_corrupt!r}; give 'error' or 'skip'")
+    if multi_label:
+        if not is_folder(name):
+            raise InputError(f"multi-label: {name!r} has one label an image; a list or a folder of images is needed")
+        return open_multi_label(name, val_split=val_split, skip_corrupt=on_corrupt == "skip")
     if name == "digits":
         return open_digits()
     if is_folder(name):

@@ -42,6 +42,9 @@ class Split:
     files: Callable[[], list[tuple[str, int, str]]] = list
     """For images in files: their paths below the data's folder, their sizes in bytes, and for some a hash of the
     content."""
+    label_sets: np.ndarray | None = None
+    """Where images have any number of labels: the numbers that records have as labels to the sets of labels, uint8
+    (sets, classes) of 0 and 1."""
     features: np.ndarray | None = None
     """What a network trains on in the place of pixels, float32 (size, ...), by index; mostly on the disk."""
 

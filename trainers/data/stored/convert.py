@@ -103,14 +103,15 @@ def _found(root: str, skip: bool) -> tuple[dict[str, list[str]], list[bytes], li
 def _listed(path: str, skip: bool) -> tuple[str, dict[str, list[str]], list[bytes], list[str], list[str]]:
     """The folder of a list; what `_found` finds of a folder; and the list anew, line by line."""
     home = os.path.dirname(path)
-    tree, listed = lists.open_list(path, skip), lists.read_list(path, home)[0]
+    multi_label = lists.has_labels(path)
+    tree, listed = lists.open_list(path, skip, multi_label), lists.read_list(path, home, multi_label)[0]
     start, odd, names = len(os.fsencode(home.rstrip("/"))) + 1, list[str](), list[bytes]()
     for part, labels in listed.files.items():
         at = os.path.join(path, part)
         found = [pair for label in labels for pair in tree.walk(os.path.join(at, label), label, lambda *_: None)]
         odd += [os.fsdecode(place[start:]) for place, kind in found if kind == "other"]
         names += [place[start:] for place, kind in found if kind == "file"]
-    return home, {}, sorted(names), odd, list(lists.write_rows(listed, home))
+    return home, {}, sorted(names), odd, sorted(lists.write_rows(path, home))
 
 
 def _stated(root: str, names: list[bytes], rows: list[str]) -> tuple[np.ndarray, str]:

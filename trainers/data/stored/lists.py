@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import itertools
 import json
 import os
 import stat
@@ -18,6 +19,7 @@ from trainers.runs.typed import brief
 SUFFIXES = (".csv", ".jsonl")
 PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _MOST = 10**7  # lines
+BAR = "|"  # between the labels of an image
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 Row = dict[str, Any]
@@ -46,13 +48,28 @@ def list_of(path: str) -> str | None:
     return place if is_list(place) and os.path.lexists(place) else None
 
 
-def open_list(path: str, skip: bool) -> Tree:
-    """The images of a list, as a tree whose root is the path of the list.
+def members(key: str) -> list[str]:
+    """The labels of a set, by the name under which `Listed` has it."""
+    return key.split(BAR) if key else []
+
+
+def key_of(labels: Iterable[str], where: str) -> str:
+    """The name of a set of labels. Raises InputError for a label that it could not hold."""
+    found = sorted(set(labels))
+    for label in found:
+        if BAR in label:
+            raise InputError(f"{where}: label {label!r}; with several labels an image, one without {BAR!r} is needed")
+    return BAR.join(found)
+
+
+def open_list(path: str, skip: bool, multi_label: bool = False) -> Tree:
+    """The images of a list, as a tree whose root is the path of the list. With `multi_label` its classes are sets of
+    labels (see `members`).
 
     Raises InputError for a line that is wrong, and, unless `skip` is set, for a file that is missing or no file.
     """
     folder = os.path.dirname(path)
-    listed, found = read_list(path, folder)
+    listed, found = read_list(path, folder, multi_label)
     for place, number in () if skip else found.items():
         kind = _kind(place)
         if kind != "a file":
@@ -83,7 +100,7 @@ def over(tree: Tree, listed: Listed, root: str, home: str, is_file: Callable[[by
     return replace(tree, subfolders=subfolders, walk=walk, parts=parts, home=home, line=line)
 
 
-def read_list(path: str, home: str) -> tuple[Listed, dict[bytes, int]]:
+def read_list(path: str, home: str, multi_label: bool = False) -> tuple[Listed, dict[bytes, int]]:
     """What a list says, and the line of each image. Raises InputError.
 
     Its paths must lead into `home`, the list's folder, or below it: then data is one folder, which can be moved and
@@ -92,8 +109,12 @@ def read_list(path: str, home: str) -> tuple[Listed, dict[bytes, int]]:
     files: dict[str, dict[str, list[bytes]]] = {}
     lines: dict[tuple[str, str], int] = {}
     found: dict[bytes, int] = {}
-    for number, row in _json_rows(path) if path.lower().endswith(".jsonl") else _csv_rows(path):
-        place, label, part = _place(path, home, number, row["path"]), row["label"], row.get("split", "")
+    for number, row in _rows(path):
+        if "labels" in row and not multi_label:
+            raise InputError(f"{_line(path, number)}: labels, any number of them; --multi-label is needed")
+        labels = row["labels"] if "labels" in row else [row["label"]]
+        label = key_of(labels, _line(path, number)) if multi_label else labels[0]
+        place, part = _place(path, home, number, row["path"]), row.get("split", "")
         if (first := found.setdefault(place, number)) != number:
             raise InputError(f"{_line(path, number)}: '{shown(place)}' is in line {first} already; list an image once")
         if part not in files:
@@ -101,7 +122,7 @@ def read_list(path: str, home: str) -> tuple[Listed, dict[bytes, int]]:
                 raise InputError(f"{_line(path, number)}: split {brief(repr(part), 40)}; train, val or test is needed")
             files[part] = {}
         if label not in files[part]:
-            _check_label(path, number, label)
+            _check_labels(path, number, members(label) if multi_label else [label])
             files[part][label], lines[part, label] = [], number
         files[part][label].append(place)
     if not files:
@@ -110,13 +131,21 @@ def read_list(path: str, home: str) -> tuple[Listed, dict[bytes, int]]:
     return Listed(path, _merged(files), lines), found
 
 
-def write_rows(listed: Listed, home: str) -> Iterator[str]:
-    """The list as JSON lines, with paths below `home`."""
-    for part, labels in sorted(listed.files.items()):
-        for label, places in sorted(labels.items()):
-            for place in places:
-                path = os.fsdecode(place)[len(home.rstrip("/")) + 1 :]
-                yield json.dumps({"path": path, "label": label} | ({"split": part} if part else {})) + "\n"
+def write_rows(path: str, home: str) -> Iterator[str]:
+    """A list as JSON lines, with paths below `home`, for `read_list`."""
+    for number, row in _rows(path):
+        place = os.fsdecode(_place(path, home, number, row["path"]))[len(home.rstrip("/")) + 1 :]
+        kept = {key: row[key] for key in ("label", "labels", "split") if key in row}
+        yield json.dumps({"path": place} | kept) + "\n"
+
+
+def has_labels(path: str) -> bool:
+    """Whether a list gives its images any number of labels."""
+    return any("labels" in row for _, row in itertools.islice(_rows(path), 1))
+
+
+def _rows(path: str) -> Iterator[tuple[int, Row]]:
+    return _json_rows(path) if path.lower().endswith(".jsonl") else _csv_rows(path)
 
 
 def _merged(files: dict[str, dict[str, list[bytes]]]) -> dict[str, dict[str, list[bytes]]]:
@@ -146,10 +175,11 @@ def _place(path: str, home: str, number: int, text: str) -> bytes:
     return encoded
 
 
-def _check_label(path: str, number: int, label: str) -> None:
-    check_classes([label], _line(path, number))
-    if label.startswith("/") or label != label.strip():
-        raise InputError(f"{_line(path, number)}: label {label!r}; one without a slash or blanks at its ends is needed")
+def _check_labels(path: str, number: int, labels: list[str]) -> None:
+    check_classes(labels, _line(path, number))
+    for label in labels:
+        if label.startswith("/") or label != label.strip():
+            raise InputError(f"{_line(path, number)}: label {label!r}; one without a slash or blanks around is needed")
 
 
 def _csv_rows(path: str) -> Iterator[tuple[int, Row]]:
@@ -163,17 +193,20 @@ def _csv_rows(path: str) -> Iterator[tuple[int, Row]]:
                     f"{_line(path, reader.line_num)}: {len(row)} values, and the first line names {len(columns)} "
                     "columns; put a value that holds a comma into quotes"
                 )
-            yield reader.line_num, dict(zip(columns, row, strict=True))
+            values: Row = dict(zip(columns, row, strict=True))
+            if "labels" in values:
+                values["labels"] = [label.strip() for label in members(values["labels"].strip())]
+            yield reader.line_num, values
     except csv.Error as error:
         raise InputError(f"{_line(path, reader.line_num)}: no CSV ({error}); mend the line") from None
 
 
 def _check_columns(path: str, columns: list[str]) -> None:
-    if {"path", "label"} <= set(columns) and len(set(columns)) == len(columns):
+    if "path" in columns and {"label", "labels"} & set(columns) and len(set(columns)) == len(columns):
         return
     text = ",".join(columns)
     for separator, name in _SEPARATORS.items():
-        if {"path", "label"} <= {column.strip() for column in text.split(separator)}:
+        if "path" in text.split(separator):
             raise InputError(f"{_line(path, 1)}: {name} between the columns; commas are needed: path,label")
     raise InputError(
         f"{_line(path, 1)}: the names of the columns are needed, each once: path,label or path,label,split; "
@@ -187,14 +220,17 @@ def _json_rows(path: str) -> Iterator[tuple[int, Row]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{_line(path, number)}: no JSON ({brief(error, 80)}); mend the line") from None
-        if not isinstance(row, dict) or not {"path", "label"} <= row.keys():
+        if not isinstance(row, dict) or "path" not in row or not {"label", "labels"} & row.keys():
             raise InputError(f'{_line(path, number)}: an object with path and label is needed: {{"path": "cat/1.jpg", '
                              f'"label": "cat"}}; found {brief(repr(row), 60)}')  # fmt: skip
-        if type(row["label"]) is int:
-            row["label"] = str(row["label"])
         for key in row.keys() & {"path", "label", "split"}:
+            if key == "label" and type(row[key]) is int:
+                row[key] = str(row[key])
             if not isinstance(row[key], str):
                 raise InputError(f"{_line(path, number)}: {key} {brief(repr(row[key]), 60)}; text is needed")
+        labels = row.get("labels", [])
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise InputError(f"{_line(path, number)}: labels {brief(repr(labels), 60)}; a list of texts is needed")
         yield number, row
 
 

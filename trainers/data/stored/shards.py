@@ -69,8 +69,9 @@ def read_about(folder: Path, name: str = DATA) -> dict[str, Any]:
     return about
 
 
-def open_tree(folder: Path) -> Tree:
-    """The images of a converted folder. Their paths are those that they would have if they lay in it.
+def open_tree(folder: Path, multi_label: bool = False) -> Tree:
+    """The images of a converted folder. Their paths are those that they would have if they lay in it. multi_label: as
+    in `lists.open_list`.
 
     Raises InputError for anything that is missing, damaged or no plain file.
     """
@@ -126,7 +127,7 @@ def open_tree(folder: Path) -> Tree:
     if not about.get("list"):
         return tree
     _plain(folder / LIST)
-    listed, places = read_list(str(folder / LIST), str(folder))
+    listed, places = read_list(str(folder / LIST), str(folder), multi_label)
     known = {*names, *odd}
     for place, number in places.items():
         if place[len(root) :] not in known:
