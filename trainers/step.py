@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainers.data.mixing import mix
-from trainers.optim.losses import loss_function, one_hot, right, smooth
+from trainers.optim.losses import loss_function, right, smooth, targets_of
 from trainers.optim.optimizers import decays, l2, learning_rate
 from trainers.optim.recompute import chain, gradient
 from trainers.run import SERIES
@@ -186,7 +186,7 @@ def forward_backward_function(
     ) -> Gradients:
         *draws, key = keys
         images, targets = mix(
-            images, one_hot(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix, switch=config.mix_switch
+            images, targets_of(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix, switch=config.mix_switch
         )
         share = tf.ones(tf.shape(labels)[:1]) if weight_of is None else tf.linalg.matvec(targets, weight_of)
         if config.label_smoothing:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainers.evaluation import Evaluation, ratio
 from trainers.evaluation_step import Views
-from trainers.optim.losses import binary_cross_entropy, one_hot, probabilities
+from trainers.optim.losses import binary_cross_entropy, floats, probabilities
 from trainers.step import repeated
 
 HALF = 0.5  # the threshold of a class that none was found for
@@ -124,7 +124,7 @@ def score_function(
         if len(seen) > 1:
             inside = tf.clip_by_value(shares, 1e-7, 1 - 1e-7)
             logits = tf.math.log(inside) - tf.math.log1p(-inside)
-        truth = one_hot(batch["label"], classes)
+        truth = floats(batch["label"])
         return shares, truth, binary_cross_entropy(logits, truth), batch["weight"]
 
     @tf.function(reduce_retracing=False, autograph=False)

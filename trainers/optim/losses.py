@@ -59,10 +59,14 @@ def probabilities(logits: tf.Tensor, multi_label: bool) -> tf.Tensor:
 
 
 def one_hot(labels: tf.Tensor, classes: int) -> tf.Tensor:
-    """(batch,) -> (batch, classes): 1 at the label. Sets of labels, (batch, classes) of 0 and 1, are that already."""
-    if labels.shape.rank == 2:
-        return floats(labels)
+    """(batch,) -> (batch, classes): 1 at the label."""
     return tf.one_hot(labels, classes, dtype=tf.float32)
+
+
+def targets_of(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """(batch, classes): labels (batch,) as `one_hot` has them; sets of labels, (batch, classes) of 0 and 1, as
+    floats."""
+    return floats(labels) if labels.shape.rank == 2 else one_hot(labels, classes)
 
 
 def smooth(targets: tf.Tensor, smoothing: float, multi_label: bool = False) -> tf.Tensor:
@@ -74,7 +78,7 @@ def smooth(targets: tf.Tensor, smoothing: float, multi_label: bool = False) -> t
 
 def right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """(batch,) of 0 and 1: whether the likeliest class is the label, or one of the set of labels."""
-    if labels.shape.rank == 2:
+    if len(labels.shape) == 2:
         return tf.gather(floats(labels), tf.argmax(logits, -1), batch_dims=1)
     return floats(tf.argmax(logits, -1, labels.dtype) == labels)
 
