@@ -61,6 +61,14 @@ def evaluate(
     classes, seen = len(result["per_class"]), sum(row["count"] > 0 for row in result["per_class"])
     some = f", which have images of {seen} of the run's {classes} classes" if seen < classes else ""
     print(f"evaluated on {result['place']}{some}")
+    show_classes(result)
+    if "picture" in result:
+        print(f"\nconfusion matrix: {result['picture']}")
+    return result
+
+
+def show_classes(result: dict[str, Any]) -> None:
+    """Prints the figures of each class, a line each."""
     width = max(len(row["class"]) for row in result["per_class"])
     more = {"average_precision": "AP", "threshold": "threshold"} if "map" in result else {}
     columns = more | {"recall": "recall", "precision": "precision"}
@@ -72,9 +80,6 @@ def evaluate(
             *(f"{v:>{max(6, len(title))}}" for v, title in zip(values, columns.values(), strict=True)),
             sep="  ",
         )
-    if "picture" in result:
-        print(f"\nconfusion matrix: {result['picture']}")
-    return result
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -54,9 +54,9 @@ def open_data(
 
 def is_folder(name: str) -> bool:
     """Whether a data set of this name is a folder or a list of images."""
-    if is_list(name):
-        return True
     if name == "digits" or name.startswith("tfds:"):
         return False
+    if is_list(name):
+        return True
     # A part of a converted folder is no folder of its own.
     return name.startswith(_PATH_STARTS) or os.path.exists(name) or ("/" in name and home_of(name) is not None)

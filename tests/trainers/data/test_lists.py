@@ -159,6 +159,13 @@ def test_what_is_wrong_with_json_lines_is_one_line(photos, line, message):
         open_data(write(photos, line + "\n", "list.jsonl"))
 
 
+def test_a_split_is_for_all_lines_or_none(photos):
+    for first, second in ((', "split": "train"', ""), ("", ', "split": "train"')):
+        lines = (f'{{"path": "ant/{i}.png", "label": "ant"{more}}}\n' for i, more in enumerate((first, second)))
+        with pytest.raises(InputError, match="line 2: all lines need a split, or none"):
+            open_data(write(photos, "".join(lines), "list.jsonl"))
+
+
 def test_broken_and_missing_files_are_left_out_on_wish(photos):
     (photos / "ant" / "0.png").write_bytes(b"no image")
     os.mkfifo(photos / "ant" / "pipe")
@@ -175,3 +182,16 @@ def test_a_list_that_is_not_there_or_of_another_kind_is_one_line(photos):
         write(photos, "path\tlabel", "a.tsv")
         with pytest.raises(InputError, match=message):
             open_data(str(photos / name))
+
+
+def test_a_damaged_list_of_a_conversion_is_one_line(photos, tmp_path):
+    convert(write(photos, table(photos)), str(tmp_path / "out"))
+    place = tmp_path / "out" / "kcnn-list.jsonl"
+    whole = place.read_text()
+    place.write_text(whole + '{"path": "ant/9.png", "label": "ant"}\n')
+    with pytest.raises(InputError, match=r"kcnn-list.jsonl', line 13, names no image of the data: convert anew"):
+        open_data(str(tmp_path / "out"))
+    place.unlink()
+    place.symlink_to(photos / "list.csv")
+    with pytest.raises(InputError, match="is a link or no file: convert the data anew"):
+        open_data(str(tmp_path / "out"))

@@ -46,7 +46,10 @@ def convert(
     if os.path.commonpath([source, folder]) == source:
         raise InputError(f"OUT {out!r} is in the folder that is to be converted; give one outside it")
     skip = on_corrupt == "skip"
-    root, folders, names, odd, rows = _listed(source, skip) if listed else (source, *_found(source, skip), [])
+    if listed:
+        root, folders, names, odd, rows = _listed(os.path.abspath(os.path.expanduser(data)), skip)
+    else:
+        root, (folders, names, odd), rows = source, _found(source, skip), []
     sizes, state = _stated(root, names, rows)
     numbers = (np.cumsum(sizes) - 1) // shard_bytes
     groups = np.split(np.arange(len(names)), np.flatnonzero(np.diff(numbers)) + 1)

@@ -118,6 +118,8 @@ def read_list(path: str, home: str, multi_label: bool = False) -> tuple[Listed, 
         if (first := found.setdefault(place, number)) != number:
             raise InputError(f"{_line(path, number)}: '{shown(place)}' is in line {first} already; list an image once")
         if part not in files:
+            if "" in (part, *files) and files:
+                raise InputError(f"{_line(path, number)}: all lines need a split, or none; mend the list")
             if "split" in row and part not in PARTS:
                 raise InputError(f"{_line(path, number)}: split {brief(repr(part), 40)}; train, val or test is needed")
             files[part] = {}

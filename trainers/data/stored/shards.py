@@ -124,15 +124,19 @@ def open_tree(folder: Path, multi_label: bool = False) -> Tree:
         load=lambda key: tf.ensure_shape(tf.numpy_function(read, [key], tf.string, stateful=False), ()),
         start=lambda key, count: (int(rows[int(key), 1]), image(int(key), count) if count else None),
     )
-    if not about.get("list"):
-        return tree
+    return _with_list(tree, folder, {*names, *odd}, set(odd), multi_label) if about.get("list") else tree
+
+
+def _with_list(tree: Tree, folder: Path, known: set[bytes], odd: set[bytes], multi_label: bool) -> Tree:
+    """The tree with the parts and classes of the list that was converted. Raises InputError for a damaged one."""
     _plain(folder / LIST)
-    listed, places = read_list(str(folder / LIST), str(folder), multi_label)
-    known = {*names, *odd}
+    home = str(folder)
+    start = len(os.fsencode(home)) + 1
+    listed, places = read_list(str(folder / LIST), home, multi_label)
     for place, number in places.items():
-        if place[len(root) :] not in known:
+        if place[start:] not in known:
             raise InputError(f"'{shown(str(folder / LIST))}', line {number}, names no image of the data: convert anew")
-    return over(tree, listed, str(folder), str(folder), lambda place: place[len(root) :] not in odd)
+    return over(tree, listed, home, home, lambda place: place[start:] not in odd)
 
 
 def _below(names: Sequence[bytes], start: bytes) -> tuple[int, int]:
