@@ -153,6 +153,7 @@ def test_what_is_wrong_with_a_list_is_one_line(photos, text, message):
     ('{"path": "ant/0.png", "label": 1.5}', "line 1: label 1.5; text is needed"),
     ('{"path": ["ant/0.png"], "label": 1}', "line 1: path .*; text is needed"),
     ('{"path": "\\ud800", "label": 1}', r"line 1: path '\\ud800'"),
+    ('{"path": "ant/0.png", "label": "\\ud800"}', r"line 1: label '\\ud800'; a name in UTF-8"),
 ])  # fmt: skip
 def test_what_is_wrong_with_json_lines_is_one_line(photos, line, message):
     with pytest.raises(InputError, match=message):

@@ -178,10 +178,17 @@ def _place(path: str, home: str, number: int, text: str) -> bytes:
 
 
 def _check_labels(path: str, number: int, labels: list[str]) -> None:
+    for label in labels:
+        if not _is_text(label):  # JSON can hold halves of characters
+            raise InputError(f"{_line(path, number)}: label {label!r}; a name in UTF-8 is needed")
     check_classes(labels, _line(path, number))
     for label in labels:
         if label.startswith("/") or label != label.strip():
             raise InputError(f"{_line(path, number)}: label {label!r}; one without a slash or blanks around is needed")
+
+
+def _is_text(label: str) -> bool:
+    return label.encode("utf-8", "ignore").decode() == label
 
 
 def _csv_rows(path: str) -> Iterator[tuple[int, Row]]:
