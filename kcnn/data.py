@@ -12,7 +12,7 @@ app.help = "Convert a folder of images to a few large files, which --data takes 
 
 @app.command
 def convert(
-    data: Annotated[str, Parameter(help="A folder of images, as kcnn train takes it.")],
+    data: Annotated[str, Parameter(help="A folder or a list of images, as kcnn train takes it.")],
     out: Annotated[str, Parameter(help="The folder to write: a new one, or one whose conversion was cut short.")],
     /,
     *,

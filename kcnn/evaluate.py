@@ -15,7 +15,7 @@ def evaluate(
         str | None,
         Parameter(
             help="Evaluate on this data, whose classes are the run's or some of them (default: the run's data). A "
-            "folder of class folders is evaluated whole."
+            "folder of class folders, or a list.csv or list.jsonl without the column split, is evaluated whole."
         ),
     ] = None,
     split: Annotated[
@@ -53,18 +53,33 @@ def evaluate(
     from trainers.evaluation import evaluate_run
 
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
-    top1, top5 = result["accuracy"], result["top5"]
-    print(f"{result['images']} images: loss {result['loss']:.4f}  top-1 {top1:.2%}  top-5 {top5:.2%}")
+    if "map" in result:
+        figures = f"mAP {result['map']:.2%}" + (f"  F1 {result['f1']:.2%}" if result["f1"] is not None else "")
+    else:
+        figures = f"top-1 {result['accuracy']:.2%}  top-5 {result['top5']:.2%}"
+    print(f"{result['images']} images: loss {result['loss']:.4f}  {figures}")
     classes, seen = len(result["per_class"]), sum(row["count"] > 0 for row in result["per_class"])
     some = f", which have images of {seen} of the run's {classes} classes" if seen < classes else ""
     print(f"evaluated on {result['place']}{some}")
-    width = max(len(row["class"]) for row in result["per_class"])
-    print(f"\n{'class':<{width}}  images  recall  precision")
-    for row in result["per_class"]:
-        recall, precision = (f"{row[k]:.1%}" if row[k] is not None else "-" for k in ("recall", "precision"))
-        print(f"{row['class']:<{width}}  {row['count']:>6}  {recall:>6}  {precision:>9}")
-    print(f"\nconfusion matrix: {result['picture']}")
+    show_classes(result)
+    if "picture" in result:
+        print(f"\nconfusion matrix: {result['picture']}")
     return result
+
+
+def show_classes(result: dict[str, Any]) -> None:
+    """Prints the figures of each class, a line each."""
+    width = max(len(row["class"]) for row in result["per_class"])
+    more = {"average_precision": "AP", "threshold": "threshold"} if "map" in result else {}
+    columns = more | {"recall": "recall", "precision": "precision"}
+    print(f"\n{'class':<{width}}  images", *(f"{title:>6}" for title in columns.values()), sep="  ")
+    for row in result["per_class"]:
+        values = (f"{row[k]:.1%}" if row[k] is not None else "-" for k in columns)
+        print(
+            f"{row['class']:<{width}}  {row['count']:>6}",
+            *(f"{v:>{max(6, len(title))}}" for v, title in zip(values, columns.values(), strict=True)),
+            sep="  ",
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -46,7 +47,8 @@ def predict(
     json: cli.Json = False,
     seed: cli.Unused = 0,
 ) -> dict[str, Any]:
-    """Print the likeliest classes of images, with their probabilities.
+    """Print the likeliest classes of images, with their probabilities; of a run with
+    --multi-label, all labels that reach their thresholds.
 
     With --server a TF Serving that serves the run's SavedModel is asked; the run
     tells the names of the classes.
@@ -58,6 +60,7 @@ def predict(
     kcnn predict timm/resnet50.a1_in1k cat.jpg    # ImageNet's weights and classes
     """
     starting.need_tensorflow()
+    from trainers.multilabel.outcome import read_thresholds
     from trainers.prediction import find_images
     from trainers.prediction import predict as classify
     from trainers.runs.folders import open_run
@@ -79,11 +82,14 @@ def predict(
     )
     paths = find_images(images)
     if server is not None:
-        _, _, classes = open_run(run)
-        ask = client.connect(where)
-        rows, errors = client.predict(ask, classes, paths, top, batch_size)
+        _, config, classes = open_run(run)
+        ask = client.connect(where, apart=config.multi_label)
+        thresholds = read_thresholds(Path(run), checkpoint, len(classes)) if config.multi_label else None
+        rows, errors = client.predict(ask, classes, paths, top, batch_size, thresholds)
     else:
-        rows, errors = classify(*load_network(run, checkpoint), paths, top, batch_size)
+        network, config, classes = load_network(run, checkpoint)
+        thresholds = read_thresholds(Path(run), checkpoint, len(classes)) if config.multi_label else None
+        rows, errors = classify(network, config, classes, paths, top, batch_size, thresholds)
     show(rows, errors, format)
     return {"predictions": rows, "errors": errors}
 
@@ -98,11 +104,12 @@ def show(rows: list[dict[str, Any]], errors: list[str], format: str) -> None:
         table.writerows(
             [row["image"], rank, best["class"], best["probability"]]
             for row in rows
-            for rank, best in enumerate(row["top"], 1)
+            for rank, best in enumerate(row.get("labels", row["top"]), 1)
         )
     else:
         for row in rows:
-            print(shown(row["image"]), *(f"{best['class']} {best['probability']:.1%}" for best in row["top"]), sep="  ")
+            found = [f"{best['class']} {best['probability']:.1%}" for best in row.get("labels", row["top"])]
+            print(shown(row["image"]), *(found or ["no label"]), sep="  ")
     for error in errors:
         print(error, file=sys.stderr)
 

@@ -130,8 +130,9 @@ def run(config: TrainConfig) -> dict[str, Any] | None:
     if not result.chief:  # who has told it all
         return None
     folder, figures = result.folder, result.figures
+    metric = figures.get("metric", "accuracy")
     print(f"""
-validation accuracy {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f} after {figures["epochs"]} epochs \
+validation {metric} {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f} after {figures["epochs"]} epochs \
 in {figures["seconds"]:.0f} s
 {judged(figures)}run        {folder}
 card       {folder / "card.md"}

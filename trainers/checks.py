@@ -101,6 +101,8 @@ def check_together(config: TrainConfig) -> None:
     right_is("step_epochs", lambda v: len(v) > 1 or epochs / v[0] <= most, f"at most {most:,} steps in the run")
     if config.schedule == "exponential":
         right_is("step_epochs", lambda v: len(v) == 1, "one number with the schedule exponential")
+    if config.multi_label:
+        right_is("loss", lambda v: v == "bce", "bce with multi-label, which asks a yes or no for each label,")
     if config.loss == "focal":  # it is defined for images of one class
         for key in ("mixup", "cutmix"):
             right_is(key, lambda v: not v, "0 with the loss focal")

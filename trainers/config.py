@@ -50,7 +50,10 @@ HELP = {
     },
     "Data": {
         "data": "Train on digits (embedded, offline), on tfds:NAME, or on a folder with train/ and val/, each with one "
-        "folder a class, or with just one folder a class; or on what kcnn data convert made of one.",
+        "folder a class, or with just one folder a class; on a list.csv or list.jsonl of paths and labels; or on what "
+        "kcnn data convert made of one of these.",
+        "multi_label": "An image has any number of labels: those in the column labels of a list (cat|dog), or the names"
+        " of all folders on its way. Training asks a yes or no for each (loss bce), and mAP stands for accuracy.",
         "data_dir": "tensorflow-datasets keeps its data in this folder.",
         "val_split": "Validation gets this share of the images, where the data has no split of its own.",
         "on_corrupt": "At a broken image, error stops and names it; skip decodes all images once before the run and "
@@ -149,6 +152,7 @@ PARSING: dict[str, dict[str, Any]] = {
     "step_epochs": {"consume_multiple": True, "negative": ""},
     "dry_run": {"negative": ""},
     "features_only": {"negative": ""},
+    "multi_label": {"negative": ""},
 }
 # What auto leaves to a measurement at the start of a run; a resumed run keeps what was chosen.
 AUTO = ("precision", "jit")
@@ -215,6 +219,7 @@ class TrainConfig:
     features_only: bool = False
 
     data: str = "digits"
+    multi_label: bool = False
     data_dir: str | None = None
     val_split: float = 0.1
     on_corrupt: Literal["error", "skip"] = "error"

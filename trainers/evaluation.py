@@ -102,7 +102,11 @@ def evaluator(
     tta: str = "none",
 ) -> Callable[[], Evaluation]:
     """A function, compiled once, that evaluates the split with the current weights, or with their `averages`."""
-    function = eval_function(model, averages, classes, strategy, functools.partial(VIEWS[tta], side=config.resolution))
+    # It imports this module.
+    from trainers.multilabel.scores import MultiLabelEvaluation, score_function
+
+    multi_label, views = split.label_sets is not None, functools.partial(VIEWS[tta], side=config.resolution)
+    function = (score_function if multi_label else eval_function)(model, averages, classes, strategy, views)
     replicas = strategy.num_replicas_in_sync
     size = min(config.batch_size, -(-split.size // replicas) * replicas)  # a larger batch would only be padded
     batches = tf.constant(-(-split.size // size))
@@ -123,6 +127,8 @@ def evaluator(
     def evaluate() -> Evaluation:
         with naming_broken(split, lambda: (split.once(), None)):
             sums = {name: value.numpy() for name, value in function(feed, batches).items()}
+        if multi_label:
+            return MultiLabelEvaluation.of(**sums)
         n, confusion = split.size, sums["confusion"]
         return Evaluation(float(sums["loss"] / n), float(np.trace(confusion) / n), float(sums["top5"] / n), confusion)
 
@@ -154,6 +160,8 @@ def evaluate_run(
     For `data` and `split` see `open_held_out`. Each evaluation leaves evaluation.json and confusion.png in a folder of
     its own, RUN/evaluations/<split or data>-<time>/; RUN itself holds copies of the newest ones.
     """
+    from trainers.multilabel.outcome import with_thresholds
+
     model, config, classes = load_run(run, checkpoint)
     config = replace(config, batch_size=config.batch_size if batch_size is None else batch_size)
     check(replace(config.flags, batch_size=config.batch_size))
@@ -162,6 +170,8 @@ def evaluate_run(
     with new_folder(Path(run) / "evaluations", stem) as folder:
         strategy = make_strategy("one-device")
         result = evaluator(model, [], held_out.split, len(classes), config, strategy, tta)()
+        if config.multi_label:
+            result = with_thresholds(result, Path(run), checkpoint)
         need_finite(result.loss, f"the loss on {held_out.place}", checkpoint)
         figures = {
             "run": run,
@@ -171,10 +181,12 @@ def evaluate_run(
             "checkpoint": checkpoint,
             "tta": tta,
         } | result.to_dict(classes)
-        figures["picture"] = str(folder / PICTURE)
-        picture = confusion_png(result.confusion, classes)
+        if not config.multi_label:  # whose images have no one label that they could be taken for another with
+            figures["picture"] = str(folder / PICTURE)
+            picture = confusion_png(result.confusion, classes)
+            for place in (folder, Path(run)):
+                files.write_bytes(place / PICTURE, picture)
         for place in (folder, Path(run)):
-            files.write_bytes(place / PICTURE, picture)
             files.write_json(place / FIGURES, figures)
     return figures
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import READ_ERRORS, SUFFIXES, eval_image, reason, shown
+from trainers.optim.losses import probabilities
 from trainers.settings import RunConfig
 
 
@@ -32,16 +34,23 @@ def find_images(places: Iterable[str]) -> list[str]:
 
 
 def predict(
-    model: keras.Model, config: RunConfig, classes: tuple[str, ...], paths: list[str], top: int, batch: int
+    model: keras.Model,
+    config: RunConfig,
+    classes: tuple[str, ...],
+    paths: list[str],
+    top: int,
+    batch: int,
+    thresholds: tuple[float, ...] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """[{"image": path, "top": [{"class", "probability"}, ...]}, ...] in the order of the paths, and a line for each
-    image without an answer."""
+    image without an answer. With thresholds there are "labels", too: all classes that reach theirs, as in "top"."""
     top = min(top, len(classes))
 
     @tf.function(reduce_retracing=True)
-    def classify(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def classify(images: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits = model(tf.cast(images, tf.float32), training=False)
-        return *tf.math.top_k(tf.nn.softmax(logits), top), tf.reduce_all(tf.math.is_finite(logits), -1)
+        shares = probabilities(logits, config.multi_label)
+        return *tf.math.top_k(shares, top), tf.reduce_all(tf.math.is_finite(logits), -1), shares
 
     rows, errors = [], []
     for start in range(0, len(paths), batch):
@@ -57,11 +66,20 @@ def predict(
                 errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
         if not images:
             continue
-        values, indices, finite = (t.numpy() for t in classify(tf.stack(images)))
-        for name, shares, best, good in zip(names, values, indices, finite, strict=True):
+        values, indices, finite, whole = (t.numpy() for t in classify(tf.stack(images)))
+        for name, shares, best, good, every in zip(names, values, indices, finite, whole, strict=True):
             if not good:
                 errors.append(f"{shown(name)}: the network's answer to it is no finite number")
                 continue
             pairs = zip(shares, best, strict=True)
-            rows.append({"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]})
+            row = {"image": name, "top": [{"class": classes[i], "probability": float(p)} for p, i in pairs]}
+            rows.append(row | reached(every, classes, thresholds))
     return rows, errors
+
+
+def reached(shares: np.ndarray, classes: tuple[str, ...], thresholds: tuple[float, ...] | None) -> dict[str, Any]:
+    """{"labels": classes whose probabilities reach their thresholds, the likeliest first}; without thresholds {}."""
+    if thresholds is None:
+        return {}
+    found = [i for i in np.argsort(-shares, kind="stable") if shares[i] >= np.float32(thresholds[i])]
+    return {"labels": [{"class": classes[i], "probability": float(shares[i])} for i in found]}

@@ -45,6 +45,7 @@ class RunConfig:
     features_only: bool
 
     data: str
+    multi_label: bool
     data_dir: str | None
     val_split: float
     on_corrupt: Literal["error", "skip"]
@@ -160,6 +161,8 @@ def filled(config: TrainConfig) -> TrainConfig:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
     config, recipe = grown(started(config)), RECIPES[name]
     recipe = recipe | stretched(recipe, config.epochs or recipe["epochs"])
+    if config.multi_label:
+        recipe = recipe | {"loss": "bce", "label_smoothing": 0.0}
     if config.features_only:
         recipe = recipe | PLAIN
         config = replace(config, freeze="backbone" if config.freeze == "none" else config.freeze)

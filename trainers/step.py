@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainers.data.mixing import mix
-from trainers.optim.losses import loss_function, one_hot, smooth
+from trainers.optim.losses import loss_function, right, smooth, targets_of
 from trainers.optim.optimizers import decays, l2, learning_rate
 from trainers.optim.recompute import chain, gradient
 from trainers.run import SERIES
@@ -92,6 +92,7 @@ def replica_step(
     graph: keras.Model | None = None,
 ) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm.
+    Where images have any number of labels, "label" is (n, classes).
 
     All state is in the variables of the state. `graph` is the state's network for images of another size, whose own
     variables are not used. Of what `config.freeze` leaves as it is, no gradient is computed. With `config.sam` the
@@ -176,18 +177,20 @@ def forward_backward_function(
     differentiation, of the loss against mixed and smoothed targets. still: the weights that stay as they are.
     """
     variables, optimizer, classes = Variables.of(parts.trained), state.optimizer, state.plain.output_shape[-1]
-    network, loss_of = chain(parts.trained, config.recompute), loss_function(config)
-    weight_of = None if class_weights is None else tf.constant(class_weights, tf.float32)
+    network, loss_of = chain(parts.trained, config.recompute), loss_function(config, class_weights)
+    plain = class_weights is None or config.multi_label  # whose loss has the weights
+    weight_of = None if plain else tf.constant(class_weights, tf.float32)
 
     def forward_backward(
         images: tf.Tensor, labels: tf.Tensor, keys: Tensors, statistics: Tensors, weights: Tensors, still: Tensors
     ) -> Gradients:
         *draws, key = keys
         images, targets = mix(
-            images, one_hot(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix, switch=config.mix_switch
+            images, targets_of(labels, classes), key, mixup=config.mixup, cutmix=config.cutmix, switch=config.mix_switch
         )
-        share = tf.ones_like(labels, tf.float32) if weight_of is None else tf.linalg.matvec(targets, weight_of)
-        targets = smooth(targets, config.label_smoothing) if config.label_smoothing else targets
+        share = tf.ones(tf.shape(labels)[:1]) if weight_of is None else tf.linalg.matvec(targets, weight_of)
+        if config.label_smoothing:
+            targets = smooth(targets, config.label_smoothing, config.multi_label)
         # Inside the scope layers read all variables from the mapping and leave new statistics in it.
         mapping = [
             *zip(variables.seed_states, draws, strict=True),
@@ -208,7 +211,7 @@ def forward_backward_function(
             values = {v.path: w for v, w in zip(variables.weights, weights, strict=True)}
             gradients, (loss, logits) = gradient(network, inputs, values, objective, config.jit)
         new_statistics = [current(scope, s) for s in variables.statistics]
-        correct = tf.reduce_sum(tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32))
+        correct = tf.reduce_sum(right(logits, labels))
         return Gradients(gradients, loss, correct, tf.reduce_sum(share) / config.global_batch, new_statistics)
 
     return forward_backward

@@ -24,6 +24,7 @@ from trainers.distribute.strategy import make_strategy
 from trainers.distribute.surroundings import strategy_name, visible_gpus
 from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
+from trainers.multilabel.outcome import conclude_multi_label
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
 from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test, write_range_test
@@ -86,8 +87,9 @@ def fit(
         started = time.perf_counter()
         state = make(run, model)
         position = go_on(run, state)
-        if run.start and run.chief:
-            print(f"starts from {run.start.report}", flush=True)
+        for line in (run.source.note, f"starts from {run.start.report}" if run.start else ""):
+            if line and run.chief:
+                print(line, flush=True)
         if run.chief:
             position.lines = folders.rewind_metrics(folder, position.lines)
             if changed:
@@ -134,12 +136,13 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     flags, facts, plan, source = run.config.flags, run.facts, run.plan, run.source
     replicas = run.strategy.num_replicas_in_sync
     memory = step_memory(facts, run.config, replicas)
+    note = source.note and f"{source.note}\n"
     peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
-{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
+{note}{plan.steps} steps, {plan.steps_per_epoch} an epoch, on {replicas} replicas, into {run.folder}
 {run.start.report if run.start else "random weights"} to start from{outlook(run)}
 learning rate {peak}
 
@@ -194,6 +197,8 @@ def prepare(config: RunConfig, folder: Path) -> Run:
         val_split=config.val_split,
         seed=config.seed,
         on_corrupt=config.on_corrupt,
+        multi_label=config.multi_label,
+        test_is_val=workers.from_chief(strategy, lambda: provenance.test_is_val(folder)),
     )
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
@@ -228,6 +233,8 @@ def check_devices(config: RunConfig, replicas: int) -> None:
         raise InputError(
             f"features-only: the features are computed on one machine, without --strategy {config.strategy}"
         )
+    if config.multi_label and config.strategy in ("multi-worker", "tpu"):
+        raise InputError(f"multi-label: the labels are evaluated on one machine, without --strategy {config.strategy}")
     if config.flags.jit == "on" and config.sync_bn and replicas > 1:
         raise InputError("jit on: XLA cannot compile sync-bn over several replicas; choose one of the two")
 
@@ -272,7 +279,10 @@ def make(run: Run, model: keras.Model | None = None) -> State:
         synchronize(trained, config.sync_bn)
         optimizer = make_optimizer(config, run.plan.steps_per_epoch, trained)
         state = make_state(trained, optimizer, averaged=bool(config.ema), plain=plain)
-        plain.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if config.multi_label:
+            loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        plain.compile(optimizer, loss, metrics=None if config.multi_label else ["accuracy"])
     return state
 
 
@@ -303,6 +313,10 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
     model = checkpoints.load_run(folder)[0]
     with replacing(folder / "model.keras") as partial:
         stock(model).save(partial)
+    if config.multi_label:
+        found = conclude_multi_label(run, model, position, result)
+        write_json(folder / folders.RESULT, result | found)
+        return found
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)

@@ -37,7 +37,8 @@ def train_batches(
     shard: tuple[int, int] = (0, 1),
     threads: int = THREADS,
 ) -> tf.data.Dataset:
-    """Endless {"image": uint8 (b, r, r, 3), "label": int32 (b,), "index": int64 (b,)}, b = order.batch / W.
+    """Endless {"image": uint8 (b, r, r, 3), "label": int32 (b,), "index": int64 (b,)}, b = order.batch / W. Where the
+    split has sets of labels, "label" is uint8 (b, classes).
 
     With shard (w, W) each global batch is cut into W blocks, of which this is the w-th. An image depends on (seed,
     epoch, index, copy) alone. Where the split has features, they are the "image".
@@ -61,9 +62,9 @@ def train_batches(
     batch = order.batch // shard[1]
     records = _share(training_records(split, order), batch, shard)
     if split.features is not None:
-        return _featured(records, split.features, batch, tf.data.INFINITE_CARDINALITY)
+        return _labelled(split, _featured(records, split.features, batch, tf.data.INFINITE_CARDINALITY))
     examples = records.map(example, num_parallel_calls=threads)
-    return _batched(examples, batch, tf.data.INFINITE_CARDINALITY)
+    return _labelled(split, _batched(examples, batch, tf.data.INFINITE_CARDINALITY))
 
 
 def picture(split: Split, record: dict[str, tf.Tensor]) -> tf.Tensor | Cut:
@@ -130,8 +131,8 @@ def eval_batches(
     padding = tf.data.Dataset.from_tensors(filler).repeat(groups * batch * shard[1] - split.size)
     records = _share(split.once().concatenate(padding), batch, shard)
     if split.features is not None:
-        return _featured(records, split.features, batch, groups)
-    return _batched(records.map(example, num_parallel_calls=THREADS), batch, groups)
+        return _labelled(split, _featured(records, split.features, batch, groups))
+    return _labelled(split, _batched(records.map(example, num_parallel_calls=THREADS), batch, groups))
 
 
 def broken_files(split: Split, records: tf.data.Dataset, count: int | None = None) -> dict[str, str]:
@@ -146,6 +147,15 @@ def broken_files(split: Split, records: tf.data.Dataset, count: int | None = Non
         except READ_ERRORS as error:
             broken[split.describe(int(record["index"]))] = reason(error)
     return broken
+
+
+def _labelled(split: Split, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches with the sets of labels in the place of their numbers, where the split has such sets."""
+    if split.label_sets is None:
+        return batches
+    with tf.device("CPU:0"):
+        table = tf.constant(split.label_sets)
+    return batches.map(as_written(lambda batch: batch | {"label": tf.gather(table, batch["label"])}))
 
 
 def _share(records: tf.data.Dataset, batch: int, shard: tuple[int, int]) -> tf.data.Dataset:

@@ -45,6 +45,9 @@ class Split:
     content."""
     cut: Callable[[tf.Tensor], Any] | None = None
     """An index to a picture that was decoded before, an `images.Cut`; a graph function. Then nothing is loaded."""
+    label_sets: np.ndarray | None = None
+    """Where images have any number of labels: the numbers that records have as labels to the sets of labels, uint8
+    (sets, classes) of 0 and 1."""
     features: np.ndarray | None = None
     """What a network trains on in the place of pixels, float32 (size, ...), by index; mostly on the disk."""
 
@@ -54,7 +57,7 @@ class Source:
     """A data set ready for training; `corrupt` names the files that on_corrupt="skip" left out.
 
     `test` opens the part that neither training nor validation looks at, where there is one: what is wrong with it is
-    found when it is asked for.
+    found when it is asked for. note: what a user should know of the parts, or "". test_is_val: as in `open_folder`.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Source:
     val: Split
     corrupt: tuple[str, ...] = ()
     test: Callable[[], Split] | None = None
+    note: str = ""
+    test_is_val: bool = False
 
 
 def indexed_split(

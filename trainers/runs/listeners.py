@@ -75,7 +75,8 @@ class Metrics(Listener):
 
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
         line = {name: value for name, value in figures.items() if name.startswith("val_")}
-        line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"], **gap(figures)}
+        line |= {"train_loss": figures["loss"], "train_accuracy": figures["accuracy"]}
+        line |= {} if self.run.config.multi_label else gap(figures)  # whose validation is in mAP
         self.record(training, {"step": training.position.step, "epoch": epoch + 1, **line})
 
     def recovered(self, training: "Training", reason: str) -> None:
@@ -125,6 +126,11 @@ class Dashboards(Listener):
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
         step, board = training.position.step, self.dashboard
         validation = {"loss": evaluation.loss, "accuracy": evaluation.accuracy, "top5": evaluation.top5}
+        if training.config.multi_label:
+            validation = {"loss": evaluation.loss, "mAP": evaluation.accuracy}
+            board.scalars(board.validation, step, validation)
+            board.flush()
+            return
         board.scalars(board.validation, step, validation | gap(figures))
         if pictured(epoch, training.plan.epochs):
             board.confusion(evaluation.confusion, training.run.source.classes, step)
@@ -158,10 +164,11 @@ class Terminal(Listener):
         )
 
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
+        names = ("top-1", "val_mAP") if self.run.config.multi_label else ("accuracy", "val_accuracy")
         self.reporter.say(
             f"epoch {epoch + 1}/{self.run.plan.epochs}: loss {figures['loss']:.4f}  "
-            f"accuracy {figures['accuracy']:.2%}  val_loss {figures['val_loss']:.4f}  "
-            f"val_accuracy {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
+            f"{names[0]} {figures['accuracy']:.2%}  val_loss {figures['val_loss']:.4f}  "
+            f"{names[1]} {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
         )
 
     def recovered(self, training: "Training", reason: str) -> None:

@@ -15,7 +15,7 @@ from trainers.data import Source, Split
 from trainers.runs.files import LONGEST_LINE, parse_json, read_json, reading, replacing, write_json
 from trainers.runs.typed import checked
 
-DATA, FILES = "data.json", "files.jsonl.gz"
+CONFIG, DATA, FILES = "config.yaml", "data.json", "files.jsonl.gz"
 PARTS = ("train", "val")
 SHOWN = 3  # names that a message shows
 MOST_BYTES = 2**30  # of the list of files, unpacked
@@ -33,7 +33,7 @@ def record(folder: Path, source: Source, changes: Changes) -> None:
         with replacing(folder / FILES) as partial, gzip.open(partial, "xt", compresslevel=1) as lines:
             lines.writelines(json.dumps([part, *file]) + "\n" for part, file in files)
     parts = {part: summary(getattr(source, part), source.classes) for part in PARTS}
-    write_json(folder / DATA, parts | {"changes": changes})
+    write_json(folder / DATA, parts | {"test_is_val": source.test_is_val, "changes": changes})
 
 
 def summary(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -57,6 +57,14 @@ def recorded(folder: Path) -> dict[str, Any] | None:
     for change in found["changes"]:
         checked(change, {"epoch": int, "what": str}, f"{path}, changes")
     return found
+
+
+def test_is_val(folder: Path) -> bool:
+    """Whether a folder holds a run of an earlier version, for which test/ is the validation part where there is no
+    val/."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return (recorded(folder) or {}).get("test_is_val", True) is not False
 
 
 def accepted(folder: Path) -> Changes:

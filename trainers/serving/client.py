@@ -11,6 +11,7 @@ import numpy as np
 
 from kcnn.errors import InputError
 from trainers.data import reason
+from trainers.prediction import reached
 from trainers.serving.protocols import Ask, Refused, Server, Transient, grpc, rest, told
 from trainers.serving.versions import HIGHEST
 
@@ -48,10 +49,11 @@ def parse(server: str, protocol: str, **more: Any) -> Server:
     return check(Server(f"{host}:{port or PORTS[protocol]}", protocol, tls=scheme == "https", **more))
 
 
-def connect(server: Server) -> Ask:
+def connect(server: Server, apart: bool = False) -> Ask:
     """A function that asks the server, once it has said that the model is ready. Raises InputError.
 
-    Its answers are checked: probabilities float64 (pictures, classes), and for each picture a list of names.
+    Its answers are checked: probabilities float64 (pictures, classes), which add up to 1 unless each class is `apart`
+    from the others, and for each picture a list of names.
     """
     status, ask = (rest if server.protocol == "rest" else grpc)(server)
     try:
@@ -64,7 +66,7 @@ def connect(server: Server) -> Ask:
             f"server {server.address}: model {server.model!r} is not ready "
             f"({', '.join(some) or 'no version is loaded'})"
         )
-    return lambda pictures: checked(server, patiently(server, lambda: ask(pictures)), len(pictures))
+    return lambda pictures: checked(server, patiently(server, lambda: ask(pictures)), len(pictures), apart)
 
 
 def patiently(server: Server, call: Callable[[], Any]) -> Any:
@@ -83,7 +85,9 @@ def patiently(server: Server, call: Callable[[], Any]) -> Any:
     raise AssertionError
 
 
-def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.ndarray, list[list[str]]]:
+def checked(
+    server: Server, answer: tuple[Any, Any], count: int, apart: bool = False
+) -> tuple[np.ndarray, list[list[str]]]:
     """The probabilities and names in an answer for `count` pictures. Raises InputError where it is malformed."""
     try:
         shares = np.asarray(answer[0])
@@ -94,7 +98,7 @@ def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.nda
     shares = shares.astype(np.float64)
     for bad in shares[~((shares >= -EDGE) & (shares <= 1 + EDGE))][:1]:  # NaN, too
         server.refuse(f"its answer is malformed: one of its probabilities is {bad:g}, not a number from 0 to 1")
-    for total in (sums := shares.sum(-1))[abs(sums - 1) > SUM][:1]:
+    for total in (sums := shares.sum(-1))[(abs(sums - 1) > SUM) & (not apart)][:1]:
         server.refuse(f"its answer is malformed: the probabilities of a picture add up to {total:g}, not to 1")
     labels = answer[1]
     if not (
@@ -108,7 +112,12 @@ def checked(server: Server, answer: tuple[Any, Any], count: int) -> tuple[np.nda
 
 
 def predict(
-    ask: Ask, classes: tuple[str, ...], paths: list[str], top: int, batch: int
+    ask: Ask,
+    classes: tuple[str, ...],
+    paths: list[str],
+    top: int,
+    batch: int,
+    thresholds: tuple[float, ...] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Predicts as `trainers.prediction.predict` does, by a server. Raises InputError where its classes are others."""
     rows, errors = [], []
@@ -127,7 +136,8 @@ def predict(
                     f"the server's model has other classes than the run: it answers {told(labels[0])!r} "
                     f"with {len(shares)} probabilities, the run has {len(classes)} classes"
                 )
-            rows.append({"image": path, "top": [{"class": classes[i], "probability": float(shares[i])} for i in best]})
+            row = {"image": path, "top": [{"class": classes[i], "probability": float(shares[i])} for i in best]}
+            rows.append(row | reached(shares, classes, thresholds))
     return rows, errors
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import kcnn.weights
 from kcnn.errors import InputError
 from trainers.data.held_out import open_held_out
+from trainers.multilabel.outcome import read_thresholds
 from trainers.runs import files
 from trainers.runs.checkpoints import need_finite
 from trainers.runs.folders import is_run
@@ -67,11 +68,14 @@ def export_run(
         pictures, labels = made_up(min(images, MADE_UP), config.resolution)
     else:
         pictures, labels = samples(held_out.split, images, len(classes))
+        labels = [-1] * len(pictures) if config.multi_label else labels  # no likeliest class is the right one
         if dtype == "int8":
             train = open_held_out(config, classes, run, data, "train").split
             calibration = eval_pixels(samples(train, CALIBRATION, len(classes))[0], config)
     reference = make_reference(model, config, pictures, labels)
     need_finite(reference.probabilities, "a probability that the network gives", checkpoint)
+    if config.multi_label:
+        options["thresholds"] = read_thresholds(Path(run), checkpoint, len(classes))
     request = ExportRequest(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
     return export(request, folder, format, {"checkpoint": checkpoint} | about)
 
@@ -108,6 +112,8 @@ def export(
         content = place / "model"
         content.mkdir()
         figures = {"format": format, "dtype": request.dtype} | WRITERS[format](request, place)
+        if request.thresholds:
+            figures["thresholds"] = dict(zip(request.classes, request.thresholds, strict=True))
         card = model_card(request.config, request.classes, content, figures) | (about or {})
         files.write_json(content / "model_card.json", card)
         path = publish(content, folder)

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from kcnn.terminal.quiet import quiet
+from trainers.optim.losses import probabilities
 from trainers.serving.saved_model import ExportRequest, accuracies, folding, prepared
 
 NEEDS = {"safetensors": ("safetensors",), "litert": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
@@ -130,7 +131,7 @@ def pixels_in(model: keras.Model, request: ExportRequest, batch: int | None) -> 
 
     @tf.function(input_signature=[tf.TensorSpec((batch, r, r, 3), tf.float32, name="image")])
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.nn.softmax(model(image, training=False))}
+        return {"probabilities": probabilities(model(image, training=False), request.config.multi_label)}
 
     return serve
 

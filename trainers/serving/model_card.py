@@ -11,7 +11,7 @@ from trainers.runs import folders
 from trainers.runs.files import read_json
 from trainers.settings import RunConfig, plain
 
-METRICS = ("loss", "accuracy", "top5", "images", "split", "data", "place", "checkpoint")
+METRICS = ("loss", "accuracy", "top5", "map", "images", "split", "data", "place", "checkpoint")
 PACKAGES = ("kcnn", "tensorflow", "keras", "numpy")
 NETWORK = ("arch", "width", "depth", "phi", "resolution", "stem")
 

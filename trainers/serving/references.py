@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import READ_ERRORS, Split, eval_image, reason, sample
+from trainers.optim.losses import probabilities as shares_of
 from trainers.settings import RunConfig
 
 BATCH = 32
@@ -50,7 +51,7 @@ def made_up(count: int, resolution: int) -> tuple[list[bytes], list[int]]:
 def make_reference(model: keras.Model, config: RunConfig, pictures: list[bytes], labels: list[int]) -> Reference:
     """The probabilities that `kcnn evaluate` computes: with the same preprocessing and the same network in float32."""
     pixels = eval_pixels(pictures, config)
-    return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels))
+    return Reference(pictures, np.array(labels), pixels, probabilities(model, pixels, config.multi_label))
 
 
 def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
@@ -66,12 +67,12 @@ def eval_pixels(pictures: list[bytes], config: RunConfig) -> np.ndarray:
         raise InputError(f"a broken image among the data: {reason(error)} (`kcnn evaluate` names it)") from error
 
 
-def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+def probabilities(model: keras.Model, pixels: np.ndarray, multi_label: bool = False) -> np.ndarray:
     """float32 (n, classes) of uint8 (n, r, r, 3), on the CPU: a GPU's convolutions round to fewer bits (TF32)."""
 
     @tf.function(reduce_retracing=True)
     def classify(images: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU:0"):
-            return tf.nn.softmax(tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32))
+            return shares_of(model(tf.cast(images, tf.float32), training=False), multi_label)
 
     return np.concatenate([classify(tf.constant(pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)])

@@ -35,6 +35,7 @@ class ExportRequest:
 
     tolerance: the largest loss of accuracy, a share, that a smaller format may cost. calibration: uint8
     (n, r, r, 3), for those formats that need to see images. seconds: how long the speed at one batch size is measured.
+    thresholds: from which probability on each class is named, where images have any number of labels.
     """
 
     model: keras.Model
@@ -49,6 +50,7 @@ class ExportRequest:
     tolerance: float = 0.01
     calibration: np.ndarray | None = None
     seconds: float = 0.5
+    thresholds: tuple[float, ...] | None = None
 
 
 def save(request: ExportRequest, place: Path) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def save(request: ExportRequest, place: Path) -> dict[str, Any]:
         request.signatures,
         top=request.top,
         max_pixels=request.max_pixels,
+        thresholds=request.thresholds,
     )
     tf.saved_model.save(owner, str(content), signatures=signatures)
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(content))
@@ -101,7 +104,9 @@ def verify(request: ExportRequest, folded: bool, place: Path) -> dict[str, Any]:
         [eval_array(image, config.resolution, crop=config.eval_crop, method=config.interpolation) for image in decoded]
     )
     same = np.array_equal(fitted, reference.pixels[: len(fitted)])  # they may differ in the last bits of a crop
-    of_pixels = reference.probabilities[: len(fitted)] if same else probabilities(request.model, fitted)
+    of_pixels = (
+        reference.probabilities[: len(fitted)] if same else probabilities(request.model, fitted, config.multi_label)
+    )
     arrays: dict[str, Any] = {f"{i:06}": image for i, image in enumerate(decoded)}
     np.savez(place / "pixels.npz", **arrays)
     with tf.io.TFRecordWriter(str(place / "pictures.tfrecord")) as file:

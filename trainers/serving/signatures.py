@@ -9,6 +9,8 @@ import tensorflow as tf
 from kcnn.analysis.graph import nodes, opened
 from trainers.data import eval_array, eval_image
 from trainers.data.headers import MAX_PIXELS
+from trainers.data.stored.lists import BAR
+from trainers.optim.losses import probabilities as shares_of
 from trainers.settings import RunConfig
 
 Name = Literal["serving_default", "image", "image_uint8", "classify", "predict", "features"]
@@ -28,13 +30,15 @@ def make_signatures(
     *,
     top: int = 5,
     max_pixels: int = MAX_PIXELS,
+    thresholds: tuple[float, ...] | None = None,
 ) -> tuple[tf.Module, dict[str, Any]]:
     """The arguments of `tf.saved_model.save`: a module that owns the weights, and its functions by signature.
 
     serving_default, predict: image_bytes, (batch,) encoded pictures, cropped and resized as in evaluation.
     image, image_uint8: image, (batch, height, width, 3) of values from 0 to 255 in any size, cropped and resized
     likewise. All four give probabilities (batch, classes). Of the `top` likeliest classes, best first, they give
-    classes, labels and scores, (batch, top) each: the indices, names and probabilities.
+    classes, labels and scores, (batch, top) each: the indices, names and probabilities. With thresholds they also give
+    predicted, (batch,): the names of all classes that reach theirs, with bars between, as in "cat|dog".
     classify: inputs, (batch,) serialized tf.Examples with the feature image_bytes; gives classes, (batch, top)
     names, and scores. features: image_bytes; gives features, (batch, n), what the classifier sees.
     """
@@ -44,7 +48,7 @@ def make_signatures(
     @tf.function(input_signature=[tf.TensorSpec((None, config.resolution, config.resolution, 3), tf.uint8)])
     def network(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = both(tf.cast(pixels, tf.float32), training=False)
-        return tf.cast(features, tf.float32), tf.nn.softmax(tf.cast(logits, tf.float32))
+        return tf.cast(features, tf.float32), shares_of(logits, config.multi_label)
 
     def answer(pixels: tf.Tensor) -> Outputs:
         _, probabilities = network(pixels)
@@ -54,7 +58,7 @@ def make_signatures(
             "classes": tf.cast(ids, tf.int64),
             "labels": tf.gather(labels, ids),
             "scores": scores,
-        }
+        } | ({} if thresholds is None else {"predicted": names_from(probabilities, labels, thresholds)})
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
         return answer(from_bytes(image_bytes, config, max_pixels))
@@ -87,6 +91,13 @@ def make_signatures(
         if name in ("serving_default", *names)
     }
     return owner, chosen
+
+
+def names_from(probabilities: tf.Tensor, labels: tf.Tensor, thresholds: tuple[float, ...]) -> tf.Tensor:
+    """(batch,) names of the classes that reach their thresholds, in the order of the classes, with bars between."""
+    reached = probabilities >= tf.constant(thresholds, tf.float32)
+    names = tf.where(reached, tf.strings.join([labels, BAR])[None], "")
+    return tf.strings.regex_replace(tf.strings.reduce_join(names, -1), rf"\{BAR}$", "")
 
 
 def from_bytes(pictures: tf.Tensor, config: RunConfig, max_pixels: int) -> tf.Tensor:

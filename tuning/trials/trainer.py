@@ -19,6 +19,7 @@ def open_source(config: TrainConfig) -> Source:
         val_split=config.val_split,
         seed=config.seed,
         on_corrupt=config.on_corrupt,
+        multi_label=config.multi_label,
     )
 
 
@@ -29,8 +30,9 @@ def check_run(config: TrainConfig) -> Source:
 
 
 def with_absolute_data(config: TrainConfig) -> TrainConfig:
-    """A folder of images must be found from wherever its runs go on."""
-    return replace(config, data=str(Path(config.data).absolute())) if Path(config.data).is_dir() else config
+    """A folder or a list of images must be found from wherever its runs go on."""
+    there = config.data != "digits" and Path(config.data).exists()
+    return replace(config, data=str(Path(config.data).absolute())) if there else config
 
 
 def planned_folder(kind: str, config: TrainConfig) -> Path:

@@ -1,5 +1,8 @@
 """Which images a finished network is tested on."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +10,11 @@ from PIL import Image
 
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
+from trainers.data import open_data
 from trainers.data.held_out import open_held_out
+from trainers.runs import folders, provenance
+from trainers.settings import resolve
+from trainers.training import prepare
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -101,6 +108,47 @@ def test_the_run_s_own_test_folder_is_a_part(tmp_path):
     assert opened(None, trained=tmp_path / "own").split.size == 9
     with pytest.raises(InputError, match="'dog'"):
         opened(None, "test", trained=tmp_path / "own")
+
+
+def test_test_is_left_alone_where_there_is_no_val(tmp_path):
+    for part, count in (("train", 10), ("test", 2)):
+        fill(tmp_path / "own" / part, count=count)
+    source = open_data(str(tmp_path / "own"))
+    assert (source.train.size, source.val.size, source.test().size) == (27, 3, 6)
+    assert re.match("validation: 3 of the 30 images of .*/own/train, as .* kcnn evaluate RUN --split test", source.note)
+    found = opened(None, trained=tmp_path / "own")
+    assert (found.part, found.split.fingerprint()) == ("val", source.val.fingerprint())
+    assert opened(None, "test", trained=tmp_path / "own").split.size == 6
+    fill(tmp_path / "own" / "val", count=1)
+    assert not open_data(str(tmp_path / "own")).note
+
+
+def test_a_run_of_an_earlier_version_keeps_test_as_its_validation(tmp_path, tiny):
+    for part, count in (("train", 30), ("test", 2)):
+        fill(tmp_path / "own" / part, count=count)
+    config = resolve(TrainConfig(**tiny | {"batch_size": 8}, data=str(tmp_path / "own"), epochs=1))
+    run = tmp_path / "run"
+    assert prepare(config, run).source.val.size == 9
+    before = open_data(config.data, test_is_val=True)
+    assert (before.train.size, before.val.size, before.note) == (90, 6, "")
+    provenance.record(create(run, config), before, [])
+    assert prepare(config, run).source.val.size == 6  # also where it is resumed a second time
+    for record in ({"test_is_val": True}, {}, None):
+        data = json.loads((run / "data.json").read_text())
+        data.pop("test_is_val", None)
+        (run / "data.json").write_text(json.dumps(data | (record or {})))
+        if record is None:
+            (run / "data.json").unlink()
+        assert not provenance.difference(run, prepare(config, run).source)
+        found = open_held_out(config, CLASSES, str(run))
+        assert (found.part, found.split.fingerprint()) == ("val", before.val.fingerprint())
+    provenance.record(run, open_data(config.data), [])
+    assert open_held_out(config, CLASSES, str(run)).split.size == 9
+
+
+def create(folder, config):
+    folders.create(folder, config, {}, CLASSES)
+    return folder
 
 
 def test_parts_that_training_would_make_can_be_asked_for(tmp_path):

@@ -249,7 +249,7 @@ def test_even_two_images_leave_one_for_validation(tmp_path):
     assert (source.train.class_counts, source.val.class_counts) == ((1, 1), (1, 1))
 
 
-@pytest.mark.parametrize("held_out", ["val", "validation", "test"])
+@pytest.mark.parametrize("held_out", ["val", "validation"])
 def test_a_folder_with_its_own_split(tmp_path, held_out):
     fill(tmp_path / "train", count=3)
     fill(tmp_path / held_out, count=2)

@@ -19,51 +19,59 @@ from kcnn.errors import InputError
 from trainers.data.images import READ_ERRORS, decode, reason
 from trainers.data.names import shown
 from trainers.data.splits import THREADS
-from trainers.data.stored import listing, shards
-from trainers.runs.files import remove_partial, replacing, write_bytes, write_json
+from trainers.data.stored import listing, lists, shards
+from trainers.runs.files import remove_partial, replacing, write_bytes, write_json, write_text
 
 _PARTS = ("train", "val", "validation", "test")
 _SHARD = 2**28  # bytes of a shard's images, about
 _BEFORE, _AFTER = 12, 4  # bytes of a TFRecord around each image
 _AT_ONCE = 32  # images that are read at once
-_OURS = re.compile(r"kcnn-(data\.json|data-begun\.json|names\.bin|\d{5,}\.(tfrecord|index))")
+_OURS = re.compile(r"kcnn-(data\.json|data-begun\.json|names\.bin|list\.jsonl|\d{5,}\.(tfrecord|index))")
 _PARTIAL = re.compile(r"\.kcnn-[\w-]+\.[0-9a-f]{8}\.partial\.\w+")
 
 
 def convert(
     data: str, out: str, *, on_corrupt: Literal["error", "skip"] = "error", shard_bytes: int = _SHARD
 ) -> dict[str, Any]:
-    """Writes the images of the folder `data` into shards in the folder `out`. Returns what is there then.
+    """Writes the images of the folder or list `data` into shards in the folder `out`. Returns what is there then.
 
     Goes on where an earlier call was cut short. `on_corrupt="error"` stops at a file that cannot be decoded; "skip"
     keeps such files, so that a run can leave them out as it would from the folder. Raises InputError, also where `out`
     holds anything else, or where the data has changed since the earlier call.
     """
     source, folder = (os.path.realpath(os.path.expanduser(path)) for path in (data, out))
-    if not os.path.isdir(source) or shards.home_of(source):
-        raise InputError(f"DATA {data!r}: a folder with one subfolder of images per class is needed")
+    listed = lists.list_of(source) == source
+    if not (os.path.isdir(source) or listed) or shards.home_of(source):
+        raise InputError(f"DATA {data!r}: a folder with one subfolder of images per class, or a list, is needed")
     if os.path.commonpath([source, folder]) == source:
         raise InputError(f"OUT {out!r} is in the folder that is to be converted; give one outside it")
-    folders, names, odd = _found(source, on_corrupt == "skip")
-    sizes, listed = _stated(source, names)
+    skip = on_corrupt == "skip"
+    if listed:
+        root, folders, names, odd, rows = _listed(os.path.abspath(os.path.expanduser(data)), skip)
+    else:
+        root, (folders, names, odd), rows = source, _found(source, skip), []
+    sizes, state = _stated(root, names, rows)
     numbers = (np.cumsum(sizes) - 1) // shard_bytes
     groups = np.split(np.arange(len(names)), np.flatnonzero(np.diff(numbers)) + 1)
     about = {"version": shards.VERSION, "name": os.path.basename(source), "source": source, "folders": folders}
-    about |= {"odd": odd, "images": len(names), "shards": len(groups), "listing": listed}
+    about |= {"odd": odd, "images": len(names), "shards": len(groups), "listing": state}
+    about |= {"list": True} if rows else {}
     done = {"folder": folder, "images": len(names), "files": len(groups), "bytes": int(sizes.sum())}
     if _claim(Path(folder), about):
         return done
     write_bytes(Path(folder, shards.NAMES), b"".join(name + b"\0" for name in names))
+    if rows:
+        write_text(Path(folder, shards.LIST), "".join(rows))
     with _progress(len(names)) as advance:
         for number, group in enumerate(groups):
             if not os.path.lexists(shards.shard(Path(folder), number).with_suffix(".index")):
-                images = _images(source, [names[i] for i in group], sizes[group], on_corrupt == "skip")
+                images = _images(root, [names[i] for i in group], sizes[group], skip)
                 _write(Path(folder), number, images, advance)
             elif len(shards.read_index(Path(folder), number)) != len(group):
                 raise InputError(f"{shards.shard(Path(folder), number)} is damaged: remove {folder!r} and start anew")
             else:
                 advance(len(group))
-    if _stated(source, names)[1] != listed:
+    if _stated(root, names, rows)[1] != state:
         raise InputError(f"{data!r} changed while it was converted: remove {folder!r} and start anew")
     os.replace(Path(folder, shards.BEGUN), Path(folder, shards.DATA))
     return done
@@ -95,14 +103,30 @@ def _found(root: str, skip: bool) -> tuple[dict[str, list[str]], list[bytes], li
     return {"": top} | below, [path[len(os.fsencode(root)) + 1 :] for path in paths], odd
 
 
-def _stated(root: str, names: list[bytes]) -> tuple[np.ndarray, str]:
-    """The files' sizes in bytes, int64, and a hash of their names, sizes and times of change."""
+def _listed(path: str, skip: bool) -> tuple[str, dict[str, list[str]], list[bytes], list[str], list[str]]:
+    """The folder of a list; what `_found` finds of a folder; and the list anew, line by line."""
+    home = os.path.dirname(path)
+    multi_label = lists.has_labels(path)
+    tree, listed = lists.open_list(path, skip, multi_label), lists.read_list(path, home, multi_label)[0]
+    start, odd, names = len(os.fsencode(home.rstrip("/"))) + 1, list[str](), list[bytes]()
+    for part, labels in listed.files.items():
+        at = os.path.join(path, part)
+        found = [pair for label in labels for pair in tree.walk(os.path.join(at, label), label, lambda *_: None)]
+        odd += [os.fsdecode(place[start:]) for place, kind in found if kind == "other"]
+        names += [place[start:] for place, kind in found if kind == "file"]
+    return home, {}, sorted(names), odd, sorted(lists.write_rows(path, home))
+
+
+def _stated(root: str, names: list[bytes], rows: list[str]) -> tuple[np.ndarray, str]:
+    """The files' sizes in bytes, int64, and a hash of their names, sizes and times of change, and of a list's lines."""
     sizes, whole = np.zeros(len(names), np.int64), hashlib.blake2b(digest_size=16)
     for i, name in enumerate(names):
         with contextlib.suppress(OSError):  # what cannot be read is named when it is its turn
             status = os.stat(os.path.join(os.fsencode(root), name))
             sizes[i] = status.st_size
             whole.update(b"%s\0%d\0%d\0" % (name, status.st_size, status.st_mtime_ns))
+    for row in rows:
+        whole.update(row.encode())
     return sizes, whole.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Folders that `convert` turned into a few large files, found and read as if they still were folders of images.
 
-kcnn-data.json says which subfolders there were, kcnn-names.bin holds the paths of all images below the folder, sorted.
+kcnn-data.json says which subfolders there were, or kcnn-list.jsonl which image has which label, where a list of images
+was converted; kcnn-names.bin holds the paths of all images below the folder, sorted.
 Images follow each other in that order in kcnn-00000.tfrecord and so on, TFRecord files of their encoded bytes; beside
 each of these kcnn-00000.index has three numbers an image, of 64 bits: where it begins, its length, its CRC-32.
 """
@@ -20,11 +21,12 @@ import tensorflow as tf
 from kcnn.errors import InputError
 from trainers.data.names import shown
 from trainers.data.stored.listing import Other
+from trainers.data.stored.lists import over, read_list
 from trainers.data.stored.trees import Tree
 from trainers.runs.files import read_json, reading
 from trainers.runs.typed import checked
 
-DATA, BEGUN, NAMES = "kcnn-data.json", "kcnn-data-begun.json", "kcnn-names.bin"
+DATA, BEGUN, NAMES, LIST = "kcnn-data.json", "kcnn-data-begun.json", "kcnn-names.bin", "kcnn-list.jsonl"
 VERSION = 1
 ROW = np.dtype("<i8")  # of an index: three a row
 _MOST = 2**31 - 1  # bytes of an index and of an image
@@ -61,13 +63,15 @@ def read_about(folder: Path, name: str = DATA) -> dict[str, Any]:
     _plain(folder / name)
     about: dict[str, Any] = read_json(folder / name, dict)
     checked(about, _KINDS, str(folder / name))
+    checked({"list": False} | about, {"list": bool}, str(folder / name))  # the first conversions had no lists
     if about["version"] != VERSION:
         raise InputError(f"{folder / name} has version {about['version']}, where {VERSION} is needed: convert anew")
     return about
 
 
-def open_tree(folder: Path) -> Tree:
-    """The images of a converted folder. Their paths are those that they would have if they lay in it.
+def open_tree(folder: Path, multi_label: bool = False) -> Tree:
+    """The images of a converted folder. Their paths are those that they would have if they lay in it. multi_label: as
+    in `lists.open_list`.
 
     Raises InputError for anything that is missing, damaged or no plain file.
     """
@@ -110,7 +114,7 @@ def open_tree(folder: Path) -> Tree:
     def row_of(path: bytes) -> bytes:
         return b"%d" % bisect.bisect_left(names, path[len(root) :])
 
-    return Tree(
+    tree = Tree(
         name=about["name"],
         subfolders=lambda path: list(about["folders"].get(path[len(str(folder)) + 1 :], [])),
         walk=walk,
@@ -120,6 +124,19 @@ def open_tree(folder: Path) -> Tree:
         load=lambda key: tf.ensure_shape(tf.numpy_function(read, [key], tf.string, stateful=False), ()),
         start=lambda key, count: (int(rows[int(key), 1]), image(int(key), count) if count else None),
     )
+    return _with_list(tree, folder, {*names, *odd}, set(odd), multi_label) if about.get("list") else tree
+
+
+def _with_list(tree: Tree, folder: Path, known: set[bytes], odd: set[bytes], multi_label: bool) -> Tree:
+    """The tree with the parts and classes of the list that was converted. Raises InputError for a damaged one."""
+    _plain(folder / LIST)
+    home = str(folder)
+    start = len(os.fsencode(home)) + 1
+    listed, places = read_list(str(folder / LIST), home, multi_label)
+    for place, number in places.items():
+        if place[start:] not in known:
+            raise InputError(f"'{shown(str(folder / LIST))}', line {number}, names no image of the data: convert anew")
+    return over(tree, listed, home, home, lambda place: place[start:] not in odd)
 
 
 def _below(names: Sequence[bytes], start: bytes) -> tuple[int, int]:

@@ -26,6 +26,12 @@ class Tree:
     """A key to the image's encoded bytes, both scalar strings; a graph function."""
     start: Callable[[bytes, int], tuple[int, bytes | None]]
     """start(key, count): an image's size in bytes, and the first `count` of them; None for none. Raises OSError."""
+    parts: tuple[str, ...] | None = None
+    """The parts that a list names, by which its folders are called; None where the folders tell."""
+    home: str | None = None
+    """The folder below which images have their names; None for the folder that was asked for."""
+    line: Callable[[str, str], str] | None = None
+    """line(part's folder, label): where a list first names a label, in words; None for what is no list."""
 
 
 def _start(path: bytes, count: int) -> tuple[int, bytes | None]:

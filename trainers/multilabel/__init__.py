@@ -1,0 +1,1 @@
+"""Images with any number of labels: how their probabilities are judged, and what a run of them leaves."""
