@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.data import Augmentation, Order, Split, train_batches, training_records
-from trainers.data.cache import kept
+from trainers.data.decoding.cache import kept
 from trainers.distribute.feed import distribute, naming_broken
 from trainers.run import Run
 from trainers.settings import RunConfig

@@ -1,7 +1,7 @@
 """From data sets to batches of pixels: a source, its splits, and the pipelines over them."""
 
 from trainers.data.augment import Augmentation
-from trainers.data.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image
+from trainers.data.decoding.images import READ_ERRORS, decode, eval_array, eval_image, reason, train_image
 from trainers.data.names import shown
 from trainers.data.pipeline import Order, broken_files, eval_batches, train_batches, training_records
 from trainers.data.sampling import sample

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data.images import decode
+from trainers.data.decoding.images import decode
 from trainers.data.names import check_classes, shown
 from trainers.data.splits import THREADS, Source, Split, as_written, in_order, indexed_split
 from trainers.data.stored.listing import Files, Other, class_images, other_class

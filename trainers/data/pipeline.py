@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data.augment import USUAL, Augmentation, augment
-from trainers.data.images import READ_ERRORS, Cut, decode, eval_image, reason, train_image
+from trainers.data.decoding.images import READ_ERRORS, Cut, decode, eval_image, reason, train_image
 from trainers.data.splits import THREADS, Split, as_written, in_order
 
 

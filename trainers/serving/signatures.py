@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kcnn.analysis.graph import nodes, opened
 from trainers.data import eval_array, eval_image
-from trainers.data.headers import MAX_PIXELS
+from trainers.data.decoding.headers import MAX_PIXELS
 from trainers.data.stored.lists import BAR
 from trainers.optim.losses import probabilities as shares_of
 from trainers.settings import RunConfig

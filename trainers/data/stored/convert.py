@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.errors import InputError
-from trainers.data.images import READ_ERRORS, decode, reason
+from trainers.data.decoding.images import READ_ERRORS, decode, reason
 from trainers.data.names import shown
 from trainers.data.splits import THREADS
 from trainers.data.stored import listing, lists, shards

@@ -7,8 +7,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from trainers.data import decode, eval_array, eval_image, train_image
-from trainers.data.headers import checked
-from trainers.data.images import _decode_box, _resize
+from trainers.data.decoding.headers import checked
+from trainers.data.decoding.images import _decode_box, _resize
 
 PHOTO = load_sample_images().images[0]  # (427, 640, 3)
 SMALL = Image.fromarray(PHOTO[100:160:2, 200:280:2])  # 40 x 30

@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from trainers.data.headers import MAX_PIXELS, Header, checked
+from trainers.data.decoding.headers import MAX_PIXELS, Header, checked
+from trainers.data.decoding.orientation import sides, stored, upright
 from trainers.data.names import shown
-from trainers.data.orientation import sides, stored, upright
 
 # Equal to Pillow's to the bit; TensorFlow's own choice, the fast transform, is off by up to a dozen levels.
 _DCT = "INTEGER_ACCURATE"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainers.data.orientation import orientation
+from trainers.data.decoding.orientation import orientation
 
 FORMATS = "JPEG, PNG, GIF, BMP or WebP"
 MAX_PIXELS = 2**26  # 67 million; such a picture takes up to 0.8 GB while it is decoded and resized

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from trainers.data import decode, eval_image, train_image
-from trainers.data.orientation import orientation
+from trainers.data.decoding.orientation import orientation
 
 PHOTO = Image.fromarray(load_sample_image("china.jpg")[:301, :402])
 

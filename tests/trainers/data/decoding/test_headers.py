@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from trainers.data import decode, eval_image, reason, train_image
-from trainers.data.headers import checked
+from trainers.data.decoding.headers import checked
 
 DRAWS = np.random.default_rng(0)
 LIMIT = 10**6

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import track
 
 from kcnn.errors import InputError
-from trainers.data.headers import checked
-from trainers.data.images import Box, Cut, all_sizes, halvings, most_halvings
-from trainers.data.orientation import sides, stored, upright
+from trainers.data.decoding.headers import checked
+from trainers.data.decoding.images import Box, Cut, all_sizes, halvings, most_halvings
+from trainers.data.decoding.orientation import sides, stored, upright
 from trainers.data.splits import THREADS, Split, as_written, in_order
 
 Place = Literal["ram", "disk"]

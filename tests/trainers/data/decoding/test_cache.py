@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_image
 import trainers
 from kcnn.errors import InputError
 from trainers.data import Order, eval_batches, open_data, train_batches
-from trainers.data.cache import half, kept
+from trainers.data.decoding.cache import half, kept
 
 
 @pytest.fixture(scope="module")
