@@ -5,8 +5,8 @@ import functools
 import os
 import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
+from trainers.auto import duration
+from trainers.auto import recipe as auto_recipe
+from trainers.auto.glance import glance
 from trainers.auto.trial import decided, outlook, timed
 from trainers.config import TrainConfig
-from trainers.data import open_data
+from trainers.data import Source, open_data
 from trainers.distribute import workers
 from trainers.distribute.signals import Stopped, stop_signals
 from trainers.distribute.strategy import make_strategy
@@ -42,6 +45,8 @@ from trainers.transfer.parts import step_memory
 from trainers.transfer.pretrained import as_expected, start_from
 from trainers.transfer.start import Start, start_from_run
 
+Opening = Callable[..., Source]  # open_data, or a copy of it that remembers what it has opened
+
 
 @dataclass(frozen=True)
 class Result:
@@ -62,18 +67,21 @@ def fit(
     Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps. Of several
     workers each calls its own, and only the chief writes the run's folder.
     """
+    started, opening = time.perf_counter(), functools.cache(open_data)
     if model is not None:
         config = replace(config, arch=own_arch(model))
     # Workers must have met before one of them can tell the others which run it is.
     together = strategy_name(config.strategy, config.replicas) == "multi-worker"
     met = make_strategy("multi-worker", config.replicas, config.worker_timeout) if together else None
-    run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
+    run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model, opening)), opening)
     run = decided(run, functools.partial(timed, make=make))
     check_memory(run)  # which depends on the precision
     test = tested(run, model) if run.config.flags.lr == "find" else None
     if test:
         run = replace(run, config=resolve(replace(run.config.flags, lr=test.rate), run.config.own_network))
         print(f"lr {test.rate:g}: {test.evidence}", flush=True)
+    if run.config.flags.time:
+        run = timed_run(run, config, model, opening, started)
     with contextlib.ExitStack() as stack:
         folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
         run = replace(run, folder=folder)
@@ -118,6 +126,19 @@ def find_lr(config: TrainConfig) -> tuple[Path, RangeTest]:
     return folder, test
 
 
+def timed_run(run: Run, config: TrainConfig, model: keras.Model | None, opening: Opening, started: float) -> Run:
+    """The run as long as --time allows, with all that depends on its length. started: when it was, by the clock."""
+    pace = duration.measured(run, lambda run: make(run, model))
+    flags, spent = run.config.flags, workers.mean(run.strategy, [time.perf_counter() - started])[0]
+    epochs, why = duration.epochs_within(run, str(flags.time), pace, spent)
+    if run.chief:
+        print(f"time: {why}", flush=True)
+    names = ("batch_size", "precision", "jit", *(("lr",) if config.lr == "find" else ()))  # which the pace is of
+    asked = replace(config, epochs=epochs, time=None, resume=None, **{name: getattr(flags, name) for name in names})
+    found, _ = workers.from_chief(run.strategy, lambda: new_or_resumed(asked, model, opening))
+    return replace(run, config=found, plan=make_plan(found, run.source.train.size))
+
+
 def tested(run: Run, model: keras.Model | None = None) -> RangeTest:
     """The range test of a run, on a network and an optimizer of its own: nothing of it stays."""
     run = replace(run, config=as_tested(run.config))
@@ -155,15 +176,20 @@ learning rate {peak}
     }
 
 
-def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tuple[RunConfig, Path]:
+def new_or_resumed(
+    config: TrainConfig, model: keras.Model | None = None, opening: Opening = open_data
+) -> tuple[RunConfig, Path]:
     """The settled configuration and the folder of the run to start or to go on with."""
     config = placed(config)
+    own = model.to_json() if model is not None else None
     wanted = config.resume
     if wanted == "auto" and config.run_dir:
         wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
     if wanted in (None, "auto"):
-        run = resolve(as_expected(config), model.to_json() if model is not None else None)
-        wanted = folders.unfinished(run) if wanted else None
+        if config.time and config.epochs:
+            raise InputError(f"time {config.time!r}: give it or --epochs {config.epochs}, not both")
+        run = resolve(as_expected(chosen(config, own, opening)), own)
+        wanted = folders.unfinished(run, left_open(config)) if wanted else None
         if wanted is None:
             folder = folders.folder_of(run.flags)
             folders.refuse_run(folder)
@@ -172,6 +198,35 @@ def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tup
     folder, saved, _ = folders.open_run(wanted)
     asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
     return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
+
+
+def chosen(config: TrainConfig, own: str | None, opening: Opening) -> TrainConfig:
+    """The configuration with what --recipe auto chooses, which is said in three lines once its length is known. own:
+    see `resolve`."""
+    if not auto_recipe.undecided(config):
+        return config
+    resolve(config, own)  # what is wrong with the flags is sooner found than the data is opened
+    config, lines = auto_recipe.decided(config, glance(source_of(config, opening)), own)
+    if not config.time:
+        print("\n".join(lines), flush=True)
+    return config
+
+
+def left_open(config: TrainConfig) -> set[str]:
+    """The settings in which a run of the same flags may differ, as a clock decides them."""
+    names = {f.name for f in fields(TrainConfig) if getattr(config, f.name) is None}
+    return {"time", *names} if config.time else set()
+
+
+def source_of(config: TrainConfig | RunConfig, opening: Opening = open_data) -> Source:
+    """The images of a configuration."""
+    return opening(
+        config.data,
+        data_dir=config.data_dir,
+        val_split=config.val_split,
+        seed=config.seed,
+        on_corrupt=config.on_corrupt,
+    )
 
 
 def placed(config: TrainConfig) -> TrainConfig:
@@ -184,17 +239,11 @@ def placed(config: TrainConfig) -> TrainConfig:
     return replace(config, **places)
 
 
-def prepare(config: RunConfig, folder: Path) -> Run:
+def prepare(config: RunConfig, folder: Path, opening: Opening = open_data) -> Run:
     """Opens all that a run needs. Raises InputError for anything that is wrong with it, before anything is written."""
     strategy = make_strategy(config.strategy, config.replicas, config.worker_timeout)
     check_devices(config, strategy.num_replicas_in_sync)
-    source = open_data(
-        config.data,
-        data_dir=config.data_dir,
-        val_split=config.val_split,
-        seed=config.seed,
-        on_corrupt=config.on_corrupt,
-    )
+    source = source_of(config, opening)
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
     check_stages(config, len(source.classes))
