@@ -15,8 +15,8 @@ from trainers.distribute.surroundings import strategy_name
 from trainers.recipes import DEFAULT, Settings, choose
 from trainers.settings import own_or_named
 
-LARGE = 50_000  # training images for which the papers' recipes were made
-ENOUGH = 20_000  # updates that need no care: a network has come to rest after fewer
+LARGE = 200_000  # training images: for so many the papers' recipes were made
+FEW, ENOUGH = 1_000, 20_000  # updates: so few are to be made more of, and so many leave time for slow averages
 OFTEN = 30  # epochs: images that are seen so often are learnt by heart, where nothing changes them
 SMALL = 64  # pixels of an image that was made small, such as a character
 SIDES = (32, 48, 64, 96, 128, 160, 192)  # resolutions in pixels
@@ -26,6 +26,7 @@ UNBALANCED = 2.0  # times as many images in one class as in another: more than c
 # (https://arxiv.org/abs/1706.02677).
 RATES = {"adamw": 2e-3, "lamb": 4e-3, "lion": 2e-4, "rmsprop": 5e-3, "sgd": 2.5e-2}
 UNNORMALIZED = 0.1  # times the rate, for networks without batch normalization
+LATER = 0.5  # times the rate, where there are enough steps
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,33 @@ class Facts:
 
     own: whether the network is the user's own, which is trained as it is. normalized: whether it has batch
     normalization. side, least: its resolution in pixels, and the least that it can take; equal where the resolution is
-    settled. batch, epochs, optimizer: those of the run.
+    settled. batch, epochs: those of the run.
     """
 
     seen: Glance
+    asked: TrainConfig
     own: bool
     normalized: bool
     side: int
     least: int
-    optimizer: str
     epochs: int
     batch: int
+
+    @property
+    def optimizer(self) -> str:
+        return self.asked.optimizer or DEFAULT["optimizer"]
 
     @property
     def steps(self) -> int:
         return self.epochs * max(1, self.seen.images // self.batch)
 
     @property
+    def large(self) -> bool:
+        return self.seen.images >= LARGE
+
+    @property
     def few_steps(self) -> bool:
-        return self.seen.images < LARGE and self.steps < ENOUGH
+        return not self.large and self.steps < ENOUGH
 
     @property
     def glyphs(self) -> bool:
@@ -77,6 +86,7 @@ class Facts:
         """The peak of the learning rate."""
         share = self.batch / 32
         rate = RATES[self.optimizer] * (share if self.optimizer == "sgd" else math.sqrt(share))
+        rate *= 1.0 if self.few_steps else LATER
         return float(f"{rate * (1 if self.normalized else UNNORMALIZED):.2g}")
 
 
@@ -95,7 +105,7 @@ RULES = (
          lambda f: f"{f.pixels} pixels, as they have about {f.seen.side}",
          lambda f: {"resolution": f.pixels}),
     # Small crops make many images of one, and take a run of many epochs.
-    Rule("images", lambda f: f.seen.images < LARGE,
+    Rule("images", lambda f: not f.large,
          lambda f: f"crops of {crop(f):.0%} and more",
          lambda f: {"crop_scale": crop(f)}),
     Rule("images", lambda f: f.glyphs,
@@ -104,15 +114,16 @@ RULES = (
     Rule("images", lambda f: bool(f.seen.handed),
          lambda f: f"not mirrored, as {f.seen.handed}",
          lambda f: {"flip": False}),
-    Rule("images", lambda f: f.seen.images < LARGE and f.epochs >= OFTEN and not f.glyphs,
+    Rule("images", lambda f: not f.large and f.epochs >= OFTEN and not f.glyphs,
          lambda f: f"other colours and blends, as each is seen {f.epochs} times",
-         lambda f: {"augment": "trivialaugment", "mixup": 0.2, "mix_off_epochs": round(f.epochs / 6), "erase": 0.1}),
-    Rule("training", lambda f: f.seen.images >= LARGE,
+         lambda f: {"augment": "trivialaugment", "erase": 0.1}
+         | ({"mixup": 0.2, "mix_off_epochs": f.epochs // 6} if f.batch > 2 and f.asked.loss != "focal" else {})),
+    Rule("training", lambda f: f.large,
          lambda f: "as usual for large data", lambda f: {}),
-    Rule("training", lambda f: f.few_steps,
-         lambda f: f"{f.optimizer} at {f.rate:g}, batches of {f.batch}, {f.steps:,} steps",
+    Rule("training", lambda f: not f.large,
+         lambda f: f"{f.optimizer} at {f.asked.lr or f'{f.rate:g}'}, {f.steps:,} steps of {f.batch} images",
          lambda f: {"lr_base": f.rate * 256 / f.batch, "batch_size": f.batch, "clip_norm": 1.0,
-                    "warmup_epochs": f.epochs / 10}),
+                    "warmup_epochs": 0.0 if f.asked.schedule == "one-cycle" else f.epochs / 10}),
     Rule("training", lambda f: f.few_steps and not f.own,
          lambda f: "moving statistics that follow",
          lambda f: {"bn_momentum": 0.9}),
@@ -149,11 +160,11 @@ def facts_of(config: TrainConfig, seen: Glance, own: str | None = None) -> Facts
     epochs = config.epochs or DEFAULT["epochs"]
     return Facts(
         seen,
+        config,
         own=own is not None,
         normalized="BatchNormalization" in own if own else arch.style.norm,
         side=side,
         least=side if settled else smallest(arch),
-        optimizer=config.optimizer or DEFAULT["optimizer"],
         epochs=epochs,
         batch=config.batch_size or usual_batch(config, seen.images, epochs),
     )
@@ -164,7 +175,8 @@ def usual_batch(config: TrainConfig, images: int, epochs: int) -> int:
     usual = DEFAULT["batch_size"]
     if images >= LARGE or strategy_name(config.strategy, config.replicas) != "one-device":
         return usual
-    batch = usual // 2 if images * epochs >= 1000 * usual // 2 else usual // 4
+    seen = images * epochs
+    batch = usual if seen >= ENOUGH * usual else usual // 2 if seen >= FEW * usual // 2 else usual // 4
     while batch > 2 and batch * 4 > images:
         batch //= 2
     return batch

@@ -69,7 +69,7 @@ def test_things_that_a_mirror_makes_others_of_are_found():
 
 def test_photographs_have_no_ground(photos):
     seen = glance(fitting.open_data(str(photos)))
-    assert (seen.images, seen.side, seen.extent, seen.grey, seen.drawn) == (48, 160, None, 0.0, 0.0)
+    assert (seen.images, seen.side, seen.extent, seen.drawn) == (48, 160, None, 0.0) and seen.grey < 0.1
     assert not seen.characters and not seen.handed
 
 
