@@ -147,11 +147,12 @@ def peer(side: str, task: Task) -> float:
 def search(task: Task) -> float:
     """The best accuracy of some recipes that are drawn at random, as a person would draw them."""
     draws = np.random.default_rng(task.seed)
-    return max(ours(task, recipe="default", **drawn(draws)) for _ in range(task.args.trials))
+    images = sum(1 for _ in (task.data / "train").glob("*/*"))
+    return max(ours(task, recipe="default", **drawn(draws, images)) for _ in range(task.args.trials))
 
 
-def drawn(draws: np.random.Generator) -> dict[str, Any]:
-    batch = int(draws.choice([16, 32, 64]))
+def drawn(draws: np.random.Generator, images: int) -> dict[str, Any]:
+    batch = int(draws.choice([size for size in (16, 32, 64) if size <= images]))
     optimizer = str(draws.choice(["adamw", "sgd"]))
     rate = 10 ** (draws.uniform(-3.3, -2) if optimizer == "adamw" else draws.uniform(-2, -0.7))
     return {
@@ -182,25 +183,20 @@ def digits(side: int) -> Callable[[Path], None]:
 
 
 def photographs(root: Path) -> None:
-    """Crops of thirds of scikit-learn's two photographs: six classes. Those of validation come from tiles of their own,
-    of which training sees nothing."""
+    """Crops of thirds of scikit-learn's two photographs: six classes."""
     from sklearn.datasets import load_sample_image
 
     draws = np.random.default_rng(0)
     for name in ("china", "flower"):
-        picture = load_sample_image(f"{name}.jpg")
-        height, width = picture.shape[0] // 7, picture.shape[1] // 9
+        whole = load_sample_image(f"{name}.jpg")
+        width = whole.shape[1] // 3
         for third in range(3):
-            tiles = [(row, third * 3 + column) for row in range(7) for column in range(3)]
-            draws.shuffle(tiles)
-            for part, among, count in (("val", tiles[:6], 60), ("train", tiles[6:], 150)):
+            for part, count in (("val", 60), ("train", 100)):
                 for _ in range(count):
-                    row, column = among[draws.integers(len(among))]
-                    side = draws.integers(36, 60)
-                    top = row * height + draws.integers(0, height - side + 1)
-                    left = column * width + draws.integers(0, width - side + 1)
-                    crop = Image.fromarray(picture[top : top + side, left : left + side])
-                    save(crop, root, part, f"{name}-{third}")
+                    side = draws.integers(36, 72)
+                    top, left = draws.integers(0, whole.shape[0] - side), draws.integers(0, width - side)
+                    left += third * width
+                    save(Image.fromarray(whole[top : top + side, left : left + side]), root, part, f"{name}-{third}")
 
 
 def drawings(counts: tuple[int, ...], val: int = 60) -> Callable[[Path], None]:
@@ -228,7 +224,7 @@ KINDS = {
     "digits at 32": Kind(digits(32)),
     "photographs": Kind(photographs),
     "drawings, unbalanced": Kind(drawings((400, 240, 140, 80, 50, 30))),
-    "few": Kind(drawings((20,) * 9), 30),
+    "few": Kind(drawings((20,) * 3, val=120), 30),
 }
 MEASURES: dict[str, Callable[[Task], float]] = {
     "auto": auto,

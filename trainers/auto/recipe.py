@@ -127,9 +127,9 @@ RULES = (
     Rule("training", lambda f: f.few_steps and not f.own,
          lambda f: "moving statistics that follow",
          lambda f: {"bn_momentum": 0.9}),
-    Rule("training", lambda f: f.few_steps and not f.own and f.epochs < OFTEN,
-         lambda f: "no dropout",
-         lambda f: {"drop": 0.0, "drop_path": 0.0}),
+    Rule("training", lambda f: f.few_steps and f.epochs < OFTEN,
+         lambda f: "no dropout and no smoothed labels",
+         lambda f: {"label_smoothing": 0.0} | ({} if f.own else {"drop": 0.0, "drop_path": 0.0})),
     Rule("training", lambda f: f.seen.balance >= UNBALANCED,
          lambda f: f"classes weighted, as one has {f.seen.balance:.0f} times the images of another",
          lambda f: {"class_weights": "sqrt"}),
@@ -140,9 +140,9 @@ def crop(f: Facts) -> float:
     """The least share of an image that a crop covers."""
     if f.glyphs:
         return 0.8
-    if f.objects:
-        return 0.5
-    return 0.5 if f.epochs < OFTEN else 0.25
+    if f.epochs < OFTEN:
+        return 0.75
+    return 0.5 if f.objects or f.steps < FEW else 0.25
 
 
 def undecided(config: TrainConfig) -> bool:

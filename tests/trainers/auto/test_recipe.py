@@ -86,7 +86,7 @@ def test_characters_are_not_mirrored_and_hardly_cropped():
     assert (config.flip, config.crop_scale, config.eval_crop, config.resolution) == (False, 0.8, 1.0, 32)
     assert len(lines) == 3 and "1,442 images of 10 classes" in lines[0] and "not mirrored" in lines[1]
     photo, _ = decided(RESNET, PHOTOS)
-    assert photo.flip is None and photo.crop_scale == 0.5 and photo.resolution is None
+    assert photo.flip is None and photo.crop_scale == 0.75 and photo.resolution is None
     assert decided(RESNET, dataclasses.replace(PHOTOS, handed="left and right"))[0].flip is False
 
 
@@ -139,7 +139,7 @@ def test_a_run_keeps_what_was_chosen(photos, tiny, tmp_path, capsys, monkeypatch
     assert out.count("\n") == 3 and out.startswith("recipe auto: 48 images of 2 classes")
     saved = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert saved["recipe"] == "auto" and saved["time"] is None and saved["batch_size"] == 8
-    assert saved["bn_momentum"] == 0.9 and saved["crop_scale"] == 0.5
+    assert saved["bn_momentum"] == 0.9 and saved["crop_scale"] == 0.75
     # Neither a resumed nor a repeated run looks at the data again.
     monkeypatch.setattr(fitting, "glance", None)
     for again in ({"resume": str(result.folder)}, {"run_dir": str(result.folder), "resume": "auto", "recipe": "auto"}):
