@@ -157,6 +157,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     memory = step_memory(facts, run.config, replicas)
     peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
+    if flags.time:
+        print(f"time {flags.time}: steps at the start of a run find its epochs, drawn here as {plan.epochs}")
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes

@@ -22,7 +22,7 @@ WARMUP, CALLS, CALL_SECONDS = 2, 20, 5.0  # steps: not timed, timed at most, and
 FORWARD = 1 / 3  # of a step's time, without the gradients: what an evaluated image costs
 AROUND = 2.0  # times the first step's seconds: to compile step and evaluation, to begin and to conclude the run
 EACH = 0.3  # seconds that the end of an epoch takes: figures and a checkpoint
-MARGIN = 0.95  # of the time that is given: later steps may be slower than the first
+MARGIN = 0.9  # of the time that is given: later steps may be slower than the first
 MOST = 100_000  # epochs
 
 

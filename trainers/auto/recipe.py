@@ -111,7 +111,7 @@ RULES = (
     Rule("images", lambda f: f.glyphs,
          lambda f: "not mirrored, as they look like characters",
          lambda f: {"flip": False, "eval_crop": 1.0}),
-    Rule("images", lambda f: bool(f.seen.handed),
+    Rule("images", lambda f: bool(f.seen.handed) and not f.glyphs,
          lambda f: f"not mirrored, as {f.seen.handed}",
          lambda f: {"flip": False}),
     Rule("images", lambda f: not f.large and f.epochs >= OFTEN and not f.glyphs,
