@@ -11,7 +11,9 @@ schedule ends with them, and torchvision's rate falls after 30 of its 90.
 import json
 import sys
 
-import timm
+import timm.loss
+import timm.optim
+import timm.scheduler
 import torch
 import torchvision
 from timm.data import create_transform
@@ -32,7 +34,8 @@ def main() -> None:
     model = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=len(sets[0].classes), channels=channels)
     model.conv1 = torch.nn.Conv2d(3, channels[0], 3, 1, 1, bias=False)
     model.bn1, model.maxpool = torch.nn.BatchNorm2d(channels[0]), torch.nn.Identity()
-    model.layer1[0].conv1 = torch.nn.Conv2d(channels[0], channels[0], 3, 1, 1, bias=False)
+    model.layer1[0].conv1 = torch.nn.Conv2d(channels[0], channels[0], 3, 1, 1, bias=False)  # made for a stem of 64
+    model.layer1[0].downsample = None
     update, loss = {"timm": timm_training, "torchvision": torchvision_training}[side](model, epochs, batch)
     for epoch in range(epochs):
         model.train()
