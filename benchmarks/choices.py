@@ -61,10 +61,11 @@ def measure(network: str, batch: int, side: int, clock: str) -> dict[str, Any]:
     from trainers.auto.devices import HALVES, devices_of
     from trainers.auto.table import XLA, Choice
     from trainers.auto.trial import timed
+    from trainers.runs.asked import new_or_resumed
 
     training = importlib.import_module("trainers.training")
     config = TrainConfig(arch=network, resolution=side, batch_size=batch, stem="standard", run_dir="logs/none")
-    run = training.prepare(*training.new_or_resumed(config))
+    run = training.prepare(*new_or_resumed(config))
     devices = devices_of(run.config.strategy)
     others = {half: Choice(half, False) for half in HALVES[devices.kind]} | {XLA: Choice("float32", True)}
     of = functools.partial(timed, run, make=training.make, clock=CLOCKS[clock])

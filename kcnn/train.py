@@ -80,9 +80,9 @@ def completed(config: TrainConfig, saved: Path, resumed: bool) -> TrainConfig:
 
     Raises InputError where a flag says otherwise than the run that is to go on.
     """
+    from trainers.runs.asked import placed
     from trainers.runs.folders import open_run, same_run
     from trainers.settings import read
-    from trainers.training import placed
 
     values = read(saved)
     arch = values.get("arch", config.arch)

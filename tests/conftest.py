@@ -160,7 +160,7 @@ def shot(tmp_path_factory, tiny, photos):
     """A finished run on the photos, whose folder is only read."""
     import trainers
 
-    flags = tiny | {"resolution": 32, "batch_size": 16}
+    flags = tiny | {"recipe": "default", "resolution": 32, "batch_size": 16}
     folder = tmp_path_factory.mktemp("runs") / "photos"
     return trainers.fit(trainers.TrainConfig(**flags, data=str(photos), epochs=2, run_dir=str(folder)))
 

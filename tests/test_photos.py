@@ -43,7 +43,7 @@ def broken(photos, tmp_path):
     return data, {cut: str(cut.with_name(r"cut\xff.jpg")), empty: str(empty)}
 
 
-PHOTO_FLAGS = ["--arch=anynetx-d1x1-w64x512-g512", "--width=0.125", "--resolution=32", "--epochs=1"]
+PHOTO_FLAGS = ["--arch=anynetx-d1x1-w64x512-g512", "--width=0.125", "--resolution=32", "--epochs=1", "--recipe=default"]
 
 
 @pytest.mark.parametrize("batch", [18, 3], ids=["the first batch", "some batch"])

@@ -54,6 +54,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("replicas", lambda v: v <= MOST_REPLICAS, f"at most {MOST_REPLICAS:,}"),
     ("checkpoint_every", lambda v: (checkpoint_steps(v) or checkpoint_seconds(v) or 0) > 0,
      "a whole number of steps, or minutes like 10m,"),
+    ("time", lambda v: seconds_of(v) > 0, "a time such as 90s, 30m or 2h"),
     ("freeze", lambda v: v in ("none", "backbone") or 0 < number(v) < 10_000, "none, backbone or a stage's number"),
     ("step_epochs", lambda v: v and v[0] > 0 and v == sorted(set(v)),
      "one number above 0, or several in ascending order,"),
@@ -82,6 +83,8 @@ def check_together(config: TrainConfig) -> None:
     )
     right_is("progressive", lambda v: len(v) < epochs, f"an epoch or more for each stage, of {config.epochs},")
     right_is("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
+    if config.features_only:
+        right_is("time", lambda v: False, "--epochs with features-only, whose classifier is trained in seconds,")
     right_is("mix_off_epochs", lambda v: v <= epochs, f"at most the run's {config.epochs} epochs")
     if config.freeze == "none":
         right_is("unfreeze_epoch", lambda v: False, "--freeze, without which nothing is frozen,")
@@ -137,3 +140,9 @@ def checkpoint_seconds(every: int | str | None) -> float | None:
     """The seconds between checkpoints; None where --checkpoint-every is a number of steps."""
     minutes = re.fullmatch(r"(\d{1,9}\.?\d{0,9}) ?m(in)?", str(every))
     return 60 * float(minutes[1]) if minutes else None
+
+
+def seconds_of(time: str) -> float:
+    """The seconds of a time such as 90s, 30m or 2h; 0 for what is none."""
+    found = re.fullmatch(r"(\d{1,9}\.?\d{0,9}) ?([smh])", time, re.ASCII)
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0

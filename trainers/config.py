@@ -82,9 +82,11 @@ HELP = {
         "interpolation": "Evaluation resizes images so (with --weights: as the weights expect, if they tell).",
     },
     "Training": {
-        "recipe": f"Take the settings of this recipe, which other flags override: {', '.join(RECIPES)} (default: "
-        "finetune with --weights, else digits for the data digits, else default).",
+        "recipe": f"Take the settings of this recipe, which other flags override: {', '.join(RECIPES)} (default: auto, "
+        "which is finetune with --weights, digits for the data digits, and else chosen by a glance at the images).",
         "epochs": "Pass over the training images this many times.",
+        "time": "Train as many epochs as fit into this time, such as 90s, 30m or 2h, by the pace of the first steps, "
+        "which are done once for it and forgotten.",
         "batch_size": "A step sees this many images, over all replicas: the global batch.",
         "accumulate_steps": "Sum the gradients of this many batches before an update, which acts as a batch that many "
         "times larger, in the memory of one. Batch normalization still sees one batch at a time.",
@@ -107,8 +109,8 @@ HELP = {
         "images that are right already less.",
         "focal_gamma": "The higher this is, the less focal counts images that are right already; 0 is cross entropy.",
         "label_smoothing": "Spread this share of a label evenly over all classes.",
-        "class_weights": "Weigh the classes in the loss: auto takes weights inverse to the classes' frequencies, and "
-        "NAME=WEIGHT,... sets them, with 1 for the classes not named (default: 1 for all).",
+        "class_weights": "Weigh the classes in the loss: auto takes weights inverse to the classes' frequencies, sqrt "
+        "to their roots, and NAME=WEIGHT,... sets them, with 1 for the classes not named (default: 1 for all).",
         "ema": "Evaluate and save an exponential moving average of the weights with this decay; 0 keeps none.",
         "precise_bn": "Measure the statistics of batch normalization on this many batches at the end of an epoch, for "
         "the weights that are evaluated; 0 uses their moving averages.",
@@ -244,6 +246,7 @@ class TrainConfig:
 
     recipe: str | None = None
     epochs: int | None = None
+    time: str | None = None
     batch_size: int | None = None
     accumulate_steps: int = 1
     optimizer: Optimizer | None = None

@@ -51,8 +51,13 @@ PLAIN: Settings = {
 
 COOKBOOK: dict[str, Recipe] = {
     "default": Recipe(
-        "fits most networks and folders of images without a search",
+        "fits most networks and large folders of images without a search",
         "decoupled decay (https://arxiv.org/abs/1711.05101), Inception's crops (https://arxiv.org/abs/1409.4842)",
+    ),
+    "auto": Recipe(
+        "by a glance at the images, the network and the length of the run: see docs/recipes.md",
+        "these settings where the data is large, else rules with their reasons; crops of Inception "
+        "(https://arxiv.org/abs/1409.4842)",
     ),
     "digits": Recipe(
         "small grey digits: no mirror images, gentle crops, few steps",
@@ -167,10 +172,10 @@ RECIPES: dict[str, Settings] = {name: DEFAULT | recipe.changes for name, recipe 
 
 
 def choose(data: str, weights: str | None = None) -> str:
-    """The name of the recipe for this data and these weights to start from, where the user names none."""
+    """The name of the recipe for this data and these weights to start from, where the user names none, or auto."""
     if weights:
         return "finetune"
-    return "digits" if data == "digits" else "default"
+    return "digits" if data == "digits" else "auto"
 
 
 def stretched(recipe: Settings, epochs: int) -> Settings:

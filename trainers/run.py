@@ -140,23 +140,28 @@ def make_plan(config: RunConfig, images: int) -> Plan:
 
 
 def make_class_weights(config: RunConfig, source: Source) -> tuple[float, ...] | None:
-    """A weight for each class, or none. auto: N / (classes * n of the class), as scikit-learn's "balanced"."""
+    """A weight for each class, or none. auto: N / (classes * n of the class), as scikit-learn's "balanced". sqrt: in
+    proportion to the roots of these, with a mean of 1 over the images, halfway to equal classes (Mahajan et al., 2018,
+    https://arxiv.org/abs/1805.00932, section 2.2, draw images so)."""
     if config.class_weights is None:
         return None
-    if config.class_weights == "auto":
+    if config.class_weights in ("auto", "sqrt"):
         counts = source.train.class_counts
         if not counts or not all(counts):
             raise InputError(
-                f"class-weights auto: {source.name} does not tell how many images each class has; give NAME=WEIGHT,..."
+                f"class-weights {config.class_weights}: {source.name} does not tell how many images each class has; "
+                "give NAME=WEIGHT,..."
             )
-        return tuple(sum(counts) / (len(counts) * n) for n in counts)
+        if config.class_weights == "auto":
+            return tuple(sum(counts) / (len(counts) * n) for n in counts)
+        return tuple(sum(counts) / sum(map(math.sqrt, counts)) / math.sqrt(n) for n in counts)
     given: dict[str, float] = {}
     for part in config.class_weights.split(","):
         name, _, weight = part.rpartition("=")
         try:
             given[name.strip()] = float(weight)
         except ValueError:
-            raise InputError(f"class-weights {part!r}: auto, or NAME=WEIGHT,... is needed") from None
+            raise InputError(f"class-weights {part!r}: auto, sqrt, or NAME=WEIGHT,... is needed") from None
     for name, value in given.items():
         if name not in source.classes:
             some = ", ".join(source.classes[:10]) + (", ..." if len(source.classes) > 10 else "")

@@ -156,7 +156,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
 def filled(config: TrainConfig) -> TrainConfig:
     """The flags with the recipe's values, the precision and the learning rate filled in."""
     bounded(config)
-    name = config.recipe or choose(config.data, config.weights)
+    name = choose(config.data, config.weights) if config.recipe in (None, "auto") else config.recipe
     if name not in RECIPES:
         raise InputError(f"recipe {name!r}: one of {', '.join(RECIPES)} is needed")
     config, recipe = grown(started(config)), RECIPES[name]

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import tempfile
 import time
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
+from trainers.auto import duration
 from trainers.auto.trial import decided, outlook, timed
 from trainers.config import TrainConfig
 from trainers.data import open_data
@@ -22,25 +22,22 @@ from trainers.distribute import workers
 from trainers.distribute.signals import Stopped, stop_signals
 from trainers.distribute.strategy import make_strategy
 from trainers.distribute.surroundings import strategy_name, visible_gpus
-from trainers.evaluation import evaluate_train_sample
 from trainers.loop import Training, synchronize
-from trainers.multilabel.outcome import conclude_multi_label
 from trainers.network import facts, network, networks, own_arch
 from trainers.optim.optimizers import make_optimizer
 from trainers.optim.range_test import RangeTest, as_tested, range_losses, range_test, write_range_test
 from trainers.phases import cached, sized
-from trainers.reports.card import findings, write_card
+from trainers.reports.conclusion import conclude, outcome
 from trainers.reports.curves import plan_text
-from trainers.run import Position, Run, make_class_weights, make_plan
+from trainers.run import Run, make_class_weights, make_plan
 from trainers.runs import checkpoints, folders, provenance
-from trainers.runs.files import replacing, write_json
+from trainers.runs.asked import Opening, new_or_resumed, source_of
 from trainers.runs.resuming import enter, go_on
-from trainers.serving.stock import stock
 from trainers.settings import RunConfig, plain, resolve, text
 from trainers.state import State, make_state, precision
 from trainers.transfer.features import featured
 from trainers.transfer.parts import step_memory
-from trainers.transfer.pretrained import as_expected, start_from
+from trainers.transfer.pretrained import start_from
 from trainers.transfer.start import Start, start_from_run
 
 
@@ -63,18 +60,21 @@ def fit(
     Callbacks are Keras's; they see batches as with steps_per_execution: one call for several steps. Of several
     workers each calls its own, and only the chief writes the run's folder.
     """
+    started, opening = time.perf_counter(), functools.cache(open_data)
     if model is not None:
         config = replace(config, arch=own_arch(model))
     # Workers must have met before one of them can tell the others which run it is.
     together = strategy_name(config.strategy, config.replicas) == "multi-worker"
     met = make_strategy("multi-worker", config.replicas, config.worker_timeout) if together else None
-    run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model)))
+    run = prepare(*workers.from_chief(met, lambda: new_or_resumed(config, model, opening)), opening)
     run = decided(run, functools.partial(timed, make=make))
     check_memory(run)  # which depends on the precision
     test = tested(run, model) if run.config.flags.lr == "find" else None
     if test:
         run = replace(run, config=resolve(replace(run.config.flags, lr=test.rate), run.config.own_network))
         print(f"lr {test.rate:g}: {test.evidence}", flush=True)
+    if run.config.flags.time:
+        run = timed_run(run, config, model, opening, started)
     with contextlib.ExitStack() as stack:
         folder, done, changed = workers.from_chief(run.strategy, lambda: enter(run, stack))
         run = replace(run, folder=folder)
@@ -120,6 +120,19 @@ def find_lr(config: TrainConfig) -> tuple[Path, RangeTest]:
     return folder, test
 
 
+def timed_run(run: Run, config: TrainConfig, model: keras.Model | None, opening: Opening, started: float) -> Run:
+    """The run as long as --time allows, with all that depends on its length. started: when it was, by the clock."""
+    pace = duration.measured(run, lambda run: make(run, model))
+    flags, spent = run.config.flags, workers.mean(run.strategy, [time.perf_counter() - started])[0]
+    epochs, why = duration.epochs_within(run, str(flags.time), pace, spent)
+    if run.chief:
+        print(f"time: {why}", flush=True)
+    names = ("batch_size", "precision", "jit", *(("lr",) if config.lr == "find" else ()))  # which the pace is of
+    asked = replace(config, epochs=epochs, time=None, resume=None, **{name: getattr(flags, name) for name in names})
+    found, _ = workers.from_chief(run.strategy, lambda: new_or_resumed(asked, model, opening))
+    return replace(run, config=found, plan=make_plan(found, run.source.train.size))
+
+
 def tested(run: Run, model: keras.Model | None = None) -> RangeTest:
     """The range test of a run, on a network and an optimizer of its own: nothing of it stays."""
     run = replace(run, config=as_tested(run.config))
@@ -139,6 +152,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     note = source.note and f"{source.note}\n"
     peak = "still to be found, drawn here as the recipe's" if flags.lr == "find" else f"{flags.lr:g}"
     print(text(flags))
+    if flags.time:
+        print(f"time {flags.time}: steps at the start of a run find its epochs, drawn here as {plan.epochs}")
     print(f"""{run.config.arch.name}: {facts.params:,} parameters, {facts.macs:,} multiply-adds
 {memory / 1e9:.2f} GB of memory a replica
 {source.train.size} training and {source.val.size} validation images of {len(source.classes)} classes
@@ -158,48 +173,11 @@ learning rate {peak}
     }
 
 
-def new_or_resumed(config: TrainConfig, model: keras.Model | None = None) -> tuple[RunConfig, Path]:
-    """The settled configuration and the folder of the run to start or to go on with."""
-    config = placed(config)
-    wanted = config.resume
-    if wanted == "auto" and config.run_dir:
-        wanted = config.run_dir if folders.is_run(Path(config.run_dir)) else None
-    if wanted in (None, "auto"):
-        run = resolve(as_expected(config), model.to_json() if model is not None else None)
-        wanted = folders.unfinished(run) if wanted else None
-        if wanted is None:
-            folder = folders.folder_of(run.flags)
-            folders.refuse_run(folder)
-            writable(folder)
-            return run, folder
-    folder, saved, _ = folders.open_run(wanted)
-    asked = folders.as_asked(saved.flags, replace(config, run_dir=str(folder), resume=None))
-    return resolve(folders.same_run(saved.flags, asked), saved.own_network), folder
-
-
-def placed(config: TrainConfig) -> TrainConfig:
-    """The configuration with absolute paths of what it reads: a resumed run may start in another working directory."""
-    places: dict[str, Any] = {
-        key: str(Path(value).absolute())
-        for key in ("data", "data_dir", "weights")
-        if (value := getattr(config, key)) and value != "digits" and Path(value).exists()
-    }
-    return replace(config, **places)
-
-
-def prepare(config: RunConfig, folder: Path) -> Run:
+def prepare(config: RunConfig, folder: Path, opening: Opening = open_data) -> Run:
     """Opens all that a run needs. Raises InputError for anything that is wrong with it, before anything is written."""
     strategy = make_strategy(config.strategy, config.replicas, config.worker_timeout)
     check_devices(config, strategy.num_replicas_in_sync)
-    source = open_data(
-        config.data,
-        data_dir=config.data_dir,
-        val_split=config.val_split,
-        seed=config.seed,
-        on_corrupt=config.on_corrupt,
-        multi_label=config.multi_label,
-        test_is_val=workers.from_chief(strategy, lambda: provenance.test_is_val(folder)),
-    )
+    source = source_of(config, opening, workers.from_chief(strategy, lambda: provenance.test_is_val(folder)))
     plan = make_plan(config, source.train.size)
     class_weights = make_class_weights(config, source)
     check_stages(config, len(source.classes))
@@ -284,48 +262,3 @@ def make(run: Run, model: keras.Model | None = None) -> State:
             loss = keras.losses.BinaryCrossentropy(from_logits=True)
         plain.compile(optimizer, loss, metrics=None if config.multi_label else ["accuracy"])
     return state
-
-
-def outcome(run: Run, position: Position, figures: dict[str, float]) -> dict[str, Any]:
-    """The figures of result.json, all but those that `conclude` adds."""
-    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5", "best_val_accuracy",
-             "images_per_second")  # fmt: skip
-    return {
-        "arch": run.config.name,
-        "data": run.config.data,
-        "steps": position.step,
-        "planned": run.plan.steps,  # a run may stop early
-        "epochs": len(position.history),
-        **{name: figures[name.removeprefix("train_")] for name in names},
-        "params": run.facts.params,
-        "macs": run.facts.macs,
-        "replicas": run.strategy.num_replicas_in_sync,
-        "recoveries": position.recoveries,
-        "corrupt": len(run.source.corrupt),
-        "data_changes": provenance.accepted(run.folder) if run.chief else [],
-        "run_dir": str(run.folder),
-    }
-
-
-def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, Any]:
-    """Writes model.keras, the card and, last of all, result.json. Returns the findings that it adds to the figures."""
-    config, source, folder = run.config, run.source, run.folder
-    model = checkpoints.load_run(folder)[0]
-    with replacing(folder / "model.keras") as partial:
-        stock(model).save(partial)
-    if config.multi_label:
-        found = conclude_multi_label(run, model, position, result)
-        write_json(folder / folders.RESULT, result | found)
-        return found
-    sample = evaluate_train_sample(model, source.train, len(source.classes), config)
-    found = findings(config, source, position.history, sample)
-    write_card(folder, config, source, position.history, result | found)
-    write_json(folder / folders.RESULT, result | found)
-    return found
-
-
-def writable(folder: Path) -> None:
-    """Raises InputError where the folder cannot be made or written to."""
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {parent}: name a folder of yours with --run-dir")

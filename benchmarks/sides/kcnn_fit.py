@@ -20,7 +20,14 @@ def main() -> None:
     ends: dict[int, float] = {}
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: ends.update({step: time.time()}))
     with tempfile.TemporaryDirectory() as out:
-        flags = {"optimizer": "sgd", "lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0, "stem": "standard"}
+        flags = {
+            "optimizer": "sgd",
+            "lr": 0.01,
+            "warmup_epochs": 0.0,
+            "weight_decay": 0.0,
+            "stem": "standard",
+            "recipe": "default",
+        }
         flags |= json.loads(sys.argv[5]) | {"epochs": 1, "run_dir": f"{out}/run"}
         fit(TrainConfig(arch=network, data=folder, batch_size=batch, resolution=side, **flags), callbacks=[callback])
     later = [(t2 - t1) / (b2 - b1) for (b1, t1), (b2, t2) in itertools.pairwise(sorted(ends.items()))]

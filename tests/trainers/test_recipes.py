@@ -93,7 +93,8 @@ def test_times_keep_their_places_in_a_run_of_other_length():
 
 def test_the_data_chooses():
     assert choose("digits") == resolve(TrainConfig()).recipe == "digits"
-    assert choose("vgg") == choose("photos/") == resolve(TrainConfig(data="photos/")).recipe == "default"
+    assert choose("vgg") == choose("photos/") == resolve(TrainConfig(data="photos/")).recipe == "auto"
+    assert choose("photos/", "a run") == "finetune"
 
 
 def test_they_are_listed(capsys):
@@ -109,7 +110,8 @@ def test_they_are_listed(capsys):
 
 
 # Each recipe and each family at least once.
-PAIRS = list(zip(itertools.cycle(RECIPES), FAMILIES, strict=False))
+NAMED = [name for name in RECIPES if name != "auto"]  # which digits have a recipe for
+PAIRS = list(zip(itertools.cycle(NAMED), FAMILIES, strict=False))
 
 
 @pytest.mark.slow
@@ -119,7 +121,7 @@ def test_they_plan_runs(name, arch):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_they_plan_runs_of_all_families(name, arch):
     plans(name, arch)
@@ -132,7 +134,7 @@ def plans(name, arch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("training_only")
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMED)
 def test_they_train(name, tiny, tmp_path):
     flags = {k: tiny[k] for k in ("arch", "width", "resolution")} | {"batch_size": 128, "epochs": 1}
     figures = fit(TrainConfig(recipe=name, **flags, run_dir=str(tmp_path / "run"))).figures

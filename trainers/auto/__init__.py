@@ -1,1 +1,1 @@
-"""`--precision auto` and `--jit auto`: the faster choice by a short trial, by a kept one, or by a table."""
+"""What auto decides at the start of a run: the recipe, the epochs of `--time`, `--precision auto` and `--jit auto`."""

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -147,17 +147,20 @@ def same_run(saved: TrainConfig, asked: TrainConfig) -> TrainConfig:
     asked = replace(asked, **{name: getattr(saved, name) for name in AUTO if getattr(asked, name) == "auto"})
     for field in fields(TrainConfig):
         old, new = getattr(saved, field.name), getattr(asked, field.name)
-        if field.name not in RESUMABLE and old != new and not (field.name == "lr" and new == "find"):  # it was found
+        found = field.name == "time" or (field.name == "lr" and new == "find")  # what they ask for was found
+        if field.name not in RESUMABLE and old != new and not found:
             name = field.name.replace("_", "-")
             raise InputError(f"{name} {new!r}: the run in {saved.run_dir} has {old!r}, and a resumed run keeps it")
     return replace(saved, **{name: getattr(asked, name) for name in RESUMABLE})
 
 
-def unfinished(config: RunConfig) -> str | None:
+def unfinished(config: RunConfig, left_open: Collection[str] = ()) -> str | None:
     """The newest run in logs/ with this configuration that neither finished nor is being written to.
 
-    Folders that cannot be read, or hold no whole run, are passed over.
+    left_open: settings that may be others, besides those that may change. Folders that cannot be read, or hold no
+    whole run, are passed over.
     """
+    free = {*left_open, *RESUMABLE} if "epochs" in left_open else {*left_open, *RESUMABLE} - {"epochs"}
     found = []
     for path in Path("logs").glob(f"*/{CONFIG}"):
         with contextlib.suppress(OSError):
@@ -171,7 +174,7 @@ def unfinished(config: RunConfig) -> str | None:
             changed -= {name for name in AUTO if getattr(config.flags, name) == "auto"}
             if config.flags.lr == "find" and (folder / RANGE_TEST).is_file():
                 changed -= {"lr"}
-            if not is_finished(folder) and changed <= set(RESUMABLE) - {"epochs"}:
+            if not is_finished(folder) and changed <= free:
                 with locked(folder):
                     return str(folder)
     return None

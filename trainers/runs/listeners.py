@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.evaluation import Evaluation
 from trainers.phases import first_images
 from trainers.reports.curves import gap
+from trainers.reports.early import warning
 from trainers.run import Run, Scalars, means
 from trainers.runs import checkpoints, folders
 from trainers.runs.dashboards import Dashboard
@@ -170,6 +171,17 @@ class Terminal(Listener):
             f"{names[0]} {figures['accuracy']:.2%}  val_loss {figures['val_loss']:.4f}  "
             f"{names[1]} {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
         )
+        labels = evaluation.confusion.sum(1)
+        line = warning(
+            training.position.history,
+            epochs=training.plan.epochs,
+            steps_per_epoch=training.plan.steps_per_epoch,
+            val_images=int(labels.sum()),
+            chance=float(labels.max() / labels.sum()),
+            settings=vars(self.run.config.flags) | {"bn_momentum": self.run.config.arch.style.bn_momentum},
+        )
+        if line:
+            self.reporter.say(line)
 
     def recovered(self, training: "Training", reason: str) -> None:
         position = training.position

@@ -7,8 +7,9 @@ from trainers.config import TrainConfig
 from trainers.data import Source, open_data
 from trainers.distribute.strategy import visible_gpus
 from trainers.runs import checkpoints, folders
+from trainers.runs.asked import writable
 from trainers.settings import resolve
-from trainers.training import prepare, writable
+from trainers.training import prepare
 
 
 def open_source(config: TrainConfig) -> Source:

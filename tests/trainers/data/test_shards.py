@@ -182,7 +182,7 @@ def test_a_conversion_killed_at_any_moment_goes_on(plain, tmp_path, out):
 @pytest.mark.slow
 def test_a_run_on_converted_data_is_the_same_run(photos, tiny, tmp_path, out, same_run):
     convert(str(photos), str(out))
-    flags = tiny | {"resolution": 32, "batch_size": 16, "epochs": 2}
+    flags = tiny | {"recipe": "default", "resolution": 32, "batch_size": 16, "epochs": 2}
     one, other = (
         trainers.fit(trainers.TrainConfig(**flags, data=str(data), run_dir=str(tmp_path / name)))
         for name, data in (("folder", photos), ("converted", out))

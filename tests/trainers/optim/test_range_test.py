@@ -14,6 +14,7 @@ from kcnn.terminal import cli
 from trainers import TrainConfig
 from trainers.optim.range_test import RATES, STEPS, blown_up, range_test, smoothed
 from trainers.runs import folders
+from trainers.settings import resolve
 
 training = importlib.import_module("trainers.training")  # the package has its function `fit` beside the module
 LOG = np.log10(RATES)
@@ -143,7 +144,7 @@ def test_bad_input_is_one_line(here, tiny, capsys, argv, words):
 
 
 def test_several_workers_are_refused(tiny):
-    config = training.resolve(TrainConfig(**tiny | {"lr": "find"}, strategy="multi-worker"))
+    config = resolve(TrainConfig(**tiny | {"lr": "find"}, strategy="multi-worker"))
     with pytest.raises(InputError, match="lr find: several workers"):
         training.check_devices(config, 2)
 
@@ -182,9 +183,9 @@ def test_it_starts_from_weights(tmp_path, tiny, finished, more):
 
 
 def test_only_a_run_that_found_its_rate_goes_on_when_it_is_to_be_found(here, tiny, monkeypatch):
-    asked = training.resolve(TrainConfig(**tiny | {"lr": "find"}))
+    asked = resolve(TrainConfig(**tiny | {"lr": "find"}))
     folder = here / "logs" / "run"
-    folders.create(folder, training.resolve(TrainConfig(**tiny)), {}, ("a", "b"))
+    folders.create(folder, resolve(TrainConfig(**tiny)), {}, ("a", "b"))
     assert folders.unfinished(asked) is None
     (folder / folders.RANGE_TEST).write_text("{}")
     assert folders.unfinished(asked) == "logs/run"

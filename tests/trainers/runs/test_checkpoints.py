@@ -156,7 +156,7 @@ def test_other_classes_are_told(tmp_path, photos, tiny):
             for file in sorted((photos / part / name).iterdir())[:4]:
                 (data / part / name / file.name).hardlink_to(file)
     folder = tmp_path / "run"
-    config = TrainConfig(**tiny | {"batch_size": 4}, data=str(data), epochs=1, run_dir=str(folder))
+    config = TrainConfig(**tiny | {"batch_size": 4}, recipe="default", data=str(data), epochs=1, run_dir=str(folder))
     with pytest.raises(Crash):
         trainers.fit(config, callbacks=[CrashAt(0, 0)])
     for part in ("train", "val"):

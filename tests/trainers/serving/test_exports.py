@@ -100,7 +100,7 @@ def test_every_way_of_training_leads_to_the_same_graph(tiny, photos, tmp_path, p
     from tensorflow.core.protobuf import saved_model_pb2
 
     strategy = {"strategy": "mirrored", "replicas": 2} if replicas == 2 else {"strategy": "one-device"}
-    flags = tiny | {"resolution": 32, "batch_size": 16, "epochs": 1, "ema": 0.5}
+    flags = tiny | {"recipe": "default", "resolution": 32, "batch_size": 16, "epochs": 1, "ema": 0.5}
     run = trainers.fit(
         TrainConfig(**flags, **strategy, precision=precision, data=str(photos), run_dir=str(tmp_path / "r"))
     )

@@ -102,7 +102,8 @@ def train(flags):
     def call(folder, data="digits", resume=False, **more):
         if resume:
             return fitting.fit(TrainConfig(resume=str(folder), **more))
-        batch = {} if data == "digits" else {"batch_size": 8}  # 3 steps an epoch, or 6
+        # 3 steps an epoch, or 6
+        batch = {} if data == "digits" else {"batch_size": 8, "recipe": "default"}
         return fitting.fit(TrainConfig(**flags | batch | more, data=str(data), run_dir=str(folder)))
 
     return call
