@@ -172,6 +172,8 @@ class Terminal(Listener):
             f"{names[1]} {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
         )
         labels = evaluation.confusion.sum(1)
+        if not labels.size:  # images have any number of labels, and no chance to compare with
+            return
         line = warning(
             training.position.history,
             epochs=training.plan.epochs,

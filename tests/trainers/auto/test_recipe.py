@@ -16,7 +16,7 @@ from trainers.auto import duration, recipe
 from trainers.auto.duration import Pace
 from trainers.auto.glance import SIDES, Glance, glance, mirrored
 from trainers.auto.recipe import decided, undecided
-from trainers.data import Source
+from trainers.data import Source, open_data
 from trainers.data.digits import open_digits
 from trainers.data.splits import indexed_split
 from trainers.runs import folders
@@ -71,7 +71,7 @@ def test_names_tell_that_sides_count(name, handed):
 
 
 def test_photographs_have_no_ground(photos):
-    seen = glance(fitting.open_data(str(photos)))
+    seen = glance(open_data(str(photos)))
     assert (seen.images, seen.side, seen.extent, seen.drawn) == (48, 160, None, 0.0) and seen.grey < 0.1
     assert not seen.characters and not seen.handed
 
@@ -144,7 +144,7 @@ def test_a_run_keeps_what_was_chosen(photos, tiny, tmp_path, capsys, monkeypatch
     assert saved["recipe"] == "auto" and saved["time"] is None and saved["batch_size"] == 8
     assert saved["bn_momentum"] == 0.9 and saved["crop_scale"] == 0.75
     # Neither a resumed nor a repeated run looks at the data again.
-    monkeypatch.setattr(fitting, "glance", None)
+    monkeypatch.setattr("trainers.runs.asked.glance", None)
     for again in ({"resume": str(result.folder)}, {"run_dir": str(result.folder), "resume": "auto", "recipe": "auto"}):
         assert trainers.fit(TrainConfig(**flags | again)).figures == result.figures
     same, _ = fitting.new_or_resumed(TrainConfig(**saved | {"run_dir": str(tmp_path / "other")}))

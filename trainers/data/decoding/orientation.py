@@ -71,8 +71,13 @@ def stored(box: tf.Tensor, size: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
 def upright(pixels: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
     """Stored pixels (h, w, 3) as they are to be seen."""
 
+    def exchanged() -> tf.Tensor:
+        # Not oneDNN's transpose, which takes bytes and wakes other threads, or complains of an old processor.
+        swapped = tf.raw_ops.Einsum(inputs=[tf.cast(pixels, tf.float32)], equation="ijk->jik")
+        return tf.cast(swapped, tf.uint8)
+
     def turned() -> tf.Tensor:
-        aligned = tf.cond(turn >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        aligned = tf.cond(turn >= 5, exchanged, lambda: pixels)
         return tf.raw_ops.Reverse(tensor=aligned, dims=tf.stack([*_flips(turn), False]))
 
     return tf.ensure_shape(tf.cond(turn == 1, lambda: pixels, turned), (None, None, 3))

@@ -9,6 +9,7 @@ import pytest
 
 import kcnn.train
 from kcnn.errors import InputError
+from trainers.data import open_data
 from trainers.evaluation import Evaluation
 from trainers.runs import checkpoints, folders, provenance
 
@@ -92,7 +93,9 @@ def test_the_card_tells_of_accepted_changes(interrupted, monkeypatch, capsys):
     """The change is accepted on the command line, and the card is written by all that writes one."""
     folder, data = interrupted
     plain = Evaluation(loss=0.5, accuracy=0.5, top5=1.0, confusion=np.full((2, 2), 5))
-    monkeypatch.setattr(fitting, "evaluate_train_sample", lambda *_: plain)  # the files hold no pixels
+    monkeypatch.setattr(
+        "trainers.reports.conclusion.evaluate_train_sample", lambda *_: plain
+    )  # the files hold no pixels
     monkeypatch.setattr(fitting, "conclude", conclude)
     delete_one(data)
     for flags, code in ([], 2), (["--data-changed", "refuse"], 2), (["--data-changed", "accept"], 0):
@@ -177,9 +180,9 @@ def test_the_list_of_files_may_be_lost(interrupted, train):
 def test_large_data_is_compared_by_names_sizes_and_samples(tmp_path, monkeypatch, make_data):
     """To read all of it would take as long as an epoch."""
     monkeypatch.setattr("trainers.data.folder._HASHED", 10)
-    source = fitting.open_data(str(make_data(tmp_path / "data")))
+    source = open_data(str(make_data(tmp_path / "data")))
     hashed = [name for name, _, digest in source.train.files() if digest]
     assert 0 < len(hashed) < 12 < len(source.train.files())
     provenance.record(tmp_path, source, [])
     exchange(tmp_path / "data")
-    assert "of other contents" in provenance.difference(tmp_path, fitting.open_data(str(tmp_path / "data")))
+    assert "of other contents" in provenance.difference(tmp_path, open_data(str(tmp_path / "data")))
