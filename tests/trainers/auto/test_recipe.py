@@ -134,6 +134,7 @@ def test_a_network_without_normalization_gets_a_lower_rate():
 # A run.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("training_only")
 def test_a_run_keeps_what_was_chosen(photos, tiny, tmp_path, capsys, monkeypatch):
     flags = {"arch": tiny["arch"], "width": 0.125, "resolution": 16, "epochs": 1, "data": str(photos)}

@@ -167,6 +167,7 @@ def test_a_split_is_for_all_lines_or_none(photos):
             open_data(write(photos, "".join(lines), "list.jsonl"))
 
 
+@pytest.mark.slow
 def test_broken_and_missing_files_are_left_out_on_wish(photos):
     (photos / "ant" / "0.png").write_bytes(b"no image")
     os.mkfifo(photos / "ant" / "pipe")

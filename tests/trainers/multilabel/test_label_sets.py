@@ -44,6 +44,7 @@ def labelled(split):
     return {split.load(r["image"]).numpy(): split.label_sets[int(r["label"])].tolist() for r in split.once()}
 
 
+@pytest.mark.slow
 def test_a_folder_in_folders_its_list_and_their_conversions_are_the_same(nested, tmp_path):
     places = [str(nested), as_list(nested)]
     for place in list(places):
@@ -144,6 +145,7 @@ def test_map_is_scikit_learn_s(judged):
     assert (more.accuracy, more.top5, len(more.truth)) == (found.accuracy, found.top5, 300)
 
 
+@pytest.mark.slow
 def test_no_threshold_is_better_than_the_best(judged):
     shares, truth = judged
     truth = truth * [1, 1, 1, 0, 1]
