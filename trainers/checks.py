@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from kcnn.errors import InputError
+from kcnn.errors import InputError, shown
 from trainers.config import TrainConfig
 from trainers.recipes import PLAIN
 from trainers.runs.typed import brief
@@ -115,7 +115,7 @@ def need(config: TrainConfig, key: str, holds: Any, right: str) -> None:
     """Raises InputError where a setting has a value and that is not right."""
     value = getattr(config, key)
     if value is not None and not holds(value):
-        raise InputError(f"{key.replace('_', '-')} {value!r}: {right} is needed")
+        raise InputError(f"{key.replace('_', '-')} {shown(value)}: {right} is needed")
 
 
 def number(value: str) -> int:

@@ -77,7 +77,7 @@ def test_a_signal_outside_the_loop_stops_the_run_which_goes_on(tmp_path, monkeyp
 
 @pytest.mark.parametrize("where", [
     "keras.Model.save", *(pytest.param(f"trainers.{name}", marks=pytest.mark.slow) for name in (
-        "training.evaluate_train_sample", "reports.card.curves_png", "reports.card.card"))])  # fmt: skip
+        "reports.conclusion.evaluate_train_sample", "reports.card.curves_png", "reports.card.card"))])  # fmt: skip
 def test_a_conclusion_that_is_stopped_or_finds_no_room_can_be_had_again(stopped, monkeypatch, where, train, epochs):
     """Each of its files is whole or not there, and result.json, which says that all are there, is the last."""
     monkeypatch.setattr(fitting, "conclude", conclude)
