@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": ("kcnn.evaluate:evaluate", "Evaluate a run: loss, top-1, top-5, each class, the confusion matrix."),
     "predict": ("kcnn.predict:predict", "Predict the classes of images with the network of a run."),
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
-    "data": ("kcnn.data:app", "Convert a folder of images to a few large files."),
+    "data": ("kcnn.data:app", "Look at a data set before training, or convert it to a few large files."),
     "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
     "find-lr": ("kcnn.find_lr:app", "Find the learning rate of a training, in under 100 steps."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),

@@ -15,6 +15,11 @@ img { max-width: 100%; height: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
 th { cursor: pointer; vertical-align: bottom } .text { text-align: left } td:first-child { white-space: normal }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+.tiles { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 }
+.tiles figure { margin: 0; width: 9rem; font-size: .8rem; white-space: pre-line; overflow-wrap: anywhere }
+.tiles img { width: 9rem }
 code { background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }
 """
 # A click on a column's head sorts by it, a second one the other way round.
@@ -44,8 +49,17 @@ def heading(text: str) -> str:
     return f"<h2>{html.escape(text)}</h2>\n"
 
 
+def subheading(text: str) -> str:
+    return f"<h3>{html.escape(text)}</h3>\n"
+
+
 def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>\n"
+
+
+def lines(texts: Sequence[str]) -> str:
+    """Lines as they stand on a terminal."""
+    return f"<pre>{html.escape(chr(10).join(texts))}</pre>\n"
 
 
 def code(text: str) -> str:
@@ -74,3 +88,16 @@ def picture(figure: Any, description: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(description)}">\n'
+
+
+def jpeg(data: bytes, description: str) -> str:
+    """An embedded photograph."""
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="{html.escape(description)}">\n'
+
+
+def tiles(items: Sequence[tuple[bytes, str]]) -> str:
+    """JPEGs side by side, each with a text of some lines below it."""
+    body = "".join(
+        f"<figure>{jpeg(data, '')}<figcaption>{html.escape(text)}</figcaption></figure>\n" for data, text in items
+    )
+    return f'<div class="tiles">{body}</div>\n'

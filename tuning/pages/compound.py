@@ -3,7 +3,7 @@
 from typing import Any
 
 from kcnn.terminal.tables import short, table
-from tuning.pages import html
+from trainers.reports import html
 from tuning.pages.pictures import COSTS, pareto
 
 FAMILY = ("phi", "pixels", "depth", "width", "parameters", "multiply-adds", "times", "2^phi", "activations", "memory")

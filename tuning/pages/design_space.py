@@ -8,7 +8,7 @@ from typing import Any
 
 from kcnn.errors import InputError
 from kcnn.terminal.tables import short, table
-from tuning.pages import html
+from trainers.reports import html
 from tuning.pages.pictures import COSTS, against_parameters, color, distributions, pareto
 from tuning.spaces.statistics import best_range, compare
 
