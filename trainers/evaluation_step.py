@@ -33,10 +33,7 @@ def eval_function(
     @tf.autograph.experimental.do_not_convert
     def replica_step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         with keras.StatelessScope(averages):
-            seen = [model(view, training=False) for view in views(tf.cast(batch["image"], tf.float32))]
-        logits = seen[0]
-        if len(seen) > 1:
-            logits = tf.reduce_logsumexp([tf.nn.log_softmax(x) for x in seen], 0) - math.log(len(seen))
+            logits = averaged([model(view, training=False) for view in views(tf.cast(batch["image"], tf.float32))])
         labels, weight = batch["label"], batch["weight"]
         loss = tf.reduce_sum(cross_entropy(logits, one_hot(labels, classes)) * weight)
         top5 = tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, min(5, classes)), tf.float32) * weight)
@@ -53,6 +50,39 @@ def eval_function(
         return dict(zip(("loss", "top5", "confusion"), sums, strict=True))
 
     return evaluate
+
+
+def answer_function(
+    model: keras.Model, classes: int, top: int, views: Views | None = None
+) -> Callable[[tf.Tensor, tf.Tensor], Sums]:
+    """(images, labels) -> for each image its loss, top5, own, the probability of its label, likely, the `top` likeliest
+    classes, shares, their probabilities, and logits. Probabilities are means over the `views` of an image.
+    """
+    views = views or (lambda images: [images])
+
+    @tf.function(reduce_retracing=False, autograph=False)
+    def answer(images: tf.Tensor, labels: tf.Tensor) -> Sums:
+        logits = averaged([model(view, training=False) for view in views(tf.cast(images, tf.float32))])
+        logits = tf.cast(logits, tf.float32)
+        probabilities = tf.nn.softmax(logits)
+        shares, likely = tf.math.top_k(probabilities, top)
+        return {
+            "loss": cross_entropy(logits, one_hot(labels, classes)),
+            "top5": tf.math.in_top_k(labels, logits, min(5, classes)),
+            "own": tf.gather(probabilities, labels, batch_dims=1),
+            "likely": likely,
+            "shares": shares,
+            "logits": logits,
+        }
+
+    return answer
+
+
+def averaged(seen: list[tf.Tensor]) -> tf.Tensor:
+    """The logits of several views, whose probabilities are the means of theirs; of one view, its logits."""
+    if len(seen) == 1:
+        return seen[0]
+    return tf.reduce_logsumexp([tf.nn.log_softmax(x) for x in seen], 0) - math.log(len(seen))
 
 
 def added(strategy: tf.distribute.Strategy, sums: list[tf.Tensor], outputs: Sequence[Any]) -> list[tf.Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from trainers.data.splits import Split
+from trainers.data.splits import Split, as_written
 
 ENOUGH = 50_000  # examples that stand for a larger data set, if all classes are among them
 _READ = 4096  # labels read at once
@@ -51,3 +51,13 @@ def sample(split: Split, count: int, classes: int, seed: int = 0) -> Split:
         return records.filter(lambda record: tf.gather(mask, record["index"])).take(len(chosen))
 
     return replace(split, size=len(chosen), class_counts=None, once=once)
+
+
+def only(split: Split, chosen: np.ndarray) -> Split:
+    """The split with the images of a mask (size,) alone."""
+    mask = tf.constant(chosen)
+
+    def once() -> tf.data.Dataset:
+        return split.once().filter(as_written(lambda record: tf.gather(mask, record["index"])))
+
+    return replace(split, size=int(chosen.sum()), class_counts=None, once=once)

@@ -11,10 +11,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from trainers.data import Split
-from trainers.data.splits import as_written
 from trainers.settings import RunConfig
 from trainers.transfer.features import features, inference
 from trainers.transfer.parts import cut
@@ -33,16 +31,6 @@ class Suspect:
     at: int
     likely: int
     margin: float
-
-
-def only(split: Split, chosen: np.ndarray) -> Split:
-    """The split with the images of a mask (size,) alone."""
-    mask = tf.constant(chosen)
-
-    def once() -> tf.data.Dataset:
-        return split.once().filter(as_written(lambda record: tf.gather(mask, record["index"])))
-
-    return replace(split, size=int(chosen.sum()), class_counts=None, once=once)
 
 
 def features_of(model: keras.Model, config: RunConfig, splits: list[Split], folder: Path) -> list[np.ndarray]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from trainers.look.figures import Look, Place
-from trainers.look.pictures import augmented, jpeg, thumbnails
 from trainers.phases import augmentation
 from trainers.reports import html
+from trainers.reports.pictures import augmented, jpeg, thumbnails
 from trainers.settings import RunConfig
 
 SHEETS, COLUMNS = 1000, 11  # pictures in all contact sheets, and in one of them, at most

@@ -13,6 +13,7 @@ from kcnn.errors import InputError
 from trainers.auto.glance import SIDE
 from trainers.config import TrainConfig
 from trainers.data import Source, open_data
+from trainers.data.sampling import only
 from trainers.data.sources import is_folder
 from trainers.look import duplicates, labels
 from trainers.look.figures import Look, figures_of, lines
@@ -100,7 +101,7 @@ def seen(source: Source) -> Look:
 
 def with_suspects(found: Look, model: Any, config: RunConfig, run: str, folder: Path) -> Look:
     """The look with the labels that look wrong to a run's network."""
-    splits = [labels.only(s.split, s.intact) for s in found.scans]
+    splits = [only(s.split, s.intact) for s in found.scans]
     features = labels.features_of(model, config, splits, folder)
     places = [(k, int(i)) for k, s in enumerate(found.scans) for i in np.flatnonzero(s.intact)]
     numbers = np.concatenate([s.labels[s.intact] for s in found.scans])

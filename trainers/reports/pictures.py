@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from trainers.data import Order, Split, eval_image, train_batches
 from trainers.data.augment import Augmentation
+from trainers.data.sampling import only
 from trainers.data.splits import THREADS, as_written, in_order
-from trainers.look.labels import only
 
 SIDE, GAP = 96, 2  # pixels of a picture, and between two
 
