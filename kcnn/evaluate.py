@@ -40,8 +40,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the network of a run and print its accuracy, in all and for each class.
 
-    Every evaluation leaves evaluation.json and confusion.png in a folder of its
-    own, RUN/evaluations/SPLIT-TIME; RUN itself holds copies of the newest ones.
+    Every evaluation leaves evaluation.json, confusion.png and mistakes.html in a
+    folder of its own, RUN/evaluations/SPLIT-TIME; RUN itself holds copies of the
+    newest ones. mistakes.html shows which images the network gets wrong, which
+    only just right, and whether it is as sure as it is right.
 
     kcnn evaluate logs/resnet-50-photos-...
 
@@ -56,15 +58,26 @@ def evaluate(
     if "map" in result:
         figures = f"mAP {result['map']:.2%}" + (f"  F1 {result['f1']:.2%}" if result["f1"] is not None else "")
     else:
-        figures = f"top-1 {result['accuracy']:.2%}  top-5 {result['top5']:.2%}"
+        low, high = result["accuracy_interval"]
+        figures = f"top-1 {result['accuracy']:.2%} ({low:.1%} to {high:.1%})  top-5 {result['top5']:.2%}"
     print(f"{result['images']} images: loss {result['loss']:.4f}  {figures}")
     classes, seen = len(result["per_class"]), sum(row["count"] > 0 for row in result["per_class"])
     some = f", which have images of {seen} of the run's {classes} classes" if seen < classes else ""
     print(f"evaluated on {result['place']}{some}")
     show_classes(result)
     if "picture" in result:
-        print(f"\nconfusion matrix: {result['picture']}")
+        found = result["calibration"]
+        print(f"\ncalibration       {calibration(found)}")
+        print(f"confusion matrix  {result['picture']}\nmistakes          {result['page']}")
     return result
+
+
+def calibration(found: dict[str, Any]) -> str:
+    """How well confidence fits accuracy, in a line."""
+    text = f"confidence and accuracy differ by {found['ece']:.1%} (ECE)"
+    if found["ece_with_temperature"] is None:
+        return text
+    return f"{text}, by {found['ece_with_temperature']:.1%} with kcnn export --temperature {found['temperature']:.3g}"
 
 
 def show_classes(result: dict[str, Any]) -> None:

@@ -35,6 +35,13 @@ def export(
     fold_bn: Annotated[
         bool, Parameter(help="Fold batch normalizations into the convolutions before them, where that is exact.")
     ] = True,
+    temperature: Annotated[
+        float,
+        Parameter(
+            help="Divide the logits by this number, so that probabilities say how often the network is right; "
+            "kcnn evaluate finds it. No answer changes."
+        ),
+    ] = 1.0,
     signatures: Annotated[
         tuple[Signature, ...],
         Parameter(
@@ -84,6 +91,7 @@ def export(
         format=format,
         dtype=dtype,
         fold_bn=fold_bn,
+        temperature=temperature,
         signatures=signatures,
         top=top,
         max_pixels=max_pixels,

@@ -38,10 +38,10 @@ def change(run, **values):
 
 @pytest.fixture(scope="module")
 def known(shot, tmp_path_factory):
-    """The evaluation of `run` on its validation split."""
-    found, evaluator = [], evaluation.evaluator
+    """What the network of `run` says of its validation split."""
+    found, answers = [], evaluation.answers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "evaluator", lambda *args: lambda: found.append(evaluator(*args)()) or found[0])
+        patch.setattr(evaluation, "answers", lambda *args: found.append(answers(*args)) or found[0])
         evaluate_run(str(shutil.copytree(shot.folder, tmp_path_factory.mktemp("known") / "run")))
     return found[0]
 
@@ -49,7 +49,7 @@ def known(shot, tmp_path_factory):
 @pytest.fixture
 def uncomputed(known, monkeypatch):
     """For tests of the files that an evaluation leaves: its figures are known."""
-    monkeypatch.setattr(evaluation, "evaluator", lambda *args: lambda: known)
+    monkeypatch.setattr(evaluation, "answers", lambda *args: known)
 
 
 def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
@@ -60,11 +60,12 @@ def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
         run / "evaluations" / name for name in ("val-20261121-120000", "val-20261121-120000-1", "train-20261121-120000")
     ]
     for folder, figures in zip(folders, (first, second, third), strict=True):
-        assert {p.name for p in folder.iterdir()} == {"evaluation.json", "confusion.png"}
+        assert {p.name for p in folder.iterdir()} == {"evaluation.json", "confusion.png", "mistakes.html"}
         assert json.loads((folder / "evaluation.json").read_text()) == figures
         assert figures["picture"] == str(folder / "confusion.png")
+        assert figures["page"] == str(folder / "mistakes.html")
     assert set((run / "evaluations").iterdir()) == set(folders)
-    for name in ("evaluation.json", "confusion.png"):
+    for name in ("evaluation.json", "confusion.png", "mistakes.html"):
         assert (run / name).read_bytes() == (folders[2] / name).read_bytes()
     assert (third["images"], third["split"], third["place"]) == (48, "all", f"all of {photos / 'train'}")
 

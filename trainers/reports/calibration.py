@@ -13,20 +13,20 @@ RANGE = math.log(0.05), math.log(20.0)  # of the logarithm of a temperature
 LARGEST = 5e7  # logits of which a temperature is found
 
 
-def interval(hits: float, of: float) -> tuple[float, float] | None:
+def interval(hits: float, of: float) -> list[float] | None:
     """The 95 % interval of a share of `hits` among `of`; None among nothing. Wilson, 1927, "Probable Inference"."""
     if not of:
         return None
     share, extra = hits / of, SURE**2 / of
     middle, half = share + extra / 2, SURE * math.sqrt(share * (1 - share) / of + SURE**2 / (4 * of**2))
-    return max(0.0, (middle - half) / (1 + extra)), min(1.0, (middle + half) / (1 + extra))
+    return [max(0.0, float(middle - half) / (1 + extra)), min(1.0, float(middle + half) / (1 + extra))]
 
 
-def f1_interval(hits: float, actual: float, predicted: float) -> tuple[float, float] | None:
+def f1_interval(hits: float, actual: float, predicted: float) -> list[float] | None:
     """The 95 % interval of an F1 score. F1 = 2 J / (1 + J), where J is the share of hits among all images of the class
     and those taken for it; so its interval is that of J."""
     found = interval(hits, actual + predicted - hits)
-    return found and (2 * found[0] / (1 + found[0]), 2 * found[1] / (1 + found[1]))
+    return found and [2 * share / (1 + share) for share in found]
 
 
 def reliability(sure: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:

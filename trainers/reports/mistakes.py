@@ -102,12 +102,12 @@ def measured(row: dict[str, Any], name: str) -> tuple[float, str]:
     return (-1.0, "-") if value is None else (value, f"{value:.1%} ({spread(row[f'{name}_interval'])})")
 
 
-def spread(interval: list[float] | tuple[float, float] | None) -> str:
+def spread(interval: list[float] | None) -> str:
     return f"{interval[0]:.1%} to {interval[1]:.1%}" if interval else "-"
 
 
 def reliability_picture(rows: list[dict[str, Any]]) -> Any:
-    """Bars of accuracy by confidence, with the line on which both are equal, and how many images each bar stands for."""
+    """Bars of accuracy by confidence, the line on which both are equal, and how many images each bar stands for."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 5), layout="constrained")

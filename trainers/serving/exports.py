@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
+
 import kcnn.weights
 from kcnn.errors import InputError
+from kcnn.pyramid import layer_of
 from trainers.data.held_out import open_held_out
 from trainers.multilabel.outcome import read_thresholds
 from trainers.runs import files
@@ -47,17 +50,24 @@ def export_run(
     dtype: str = "float32",
     images: int = 100,
     data: str | None = None,
+    temperature: float = 1.0,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes the next version of a run's network and returns its figures. Raises InputError.
 
     images: how many images of the validation split are compared. data: other data than the run's, from which these
-    images and those for calibration are taken. Further options are those of `ExportRequest`.
+    images and those for calibration are taken. temperature: by which the logits are divided (see
+    `trainers.reports.calibration`). Further options are those of `ExportRequest`.
     """
-    refuse_impossible(format, dtype, images, options)
+    refuse_impossible(format, dtype, images, options | {"temperature": temperature})
     folder = versions_folder(run, out, format)
     about = about_run(Path(run))
     model, config, classes = load_network(run, checkpoint)
+    if temperature != 1:
+        if config.multi_label:
+            raise InputError(f"temperature {temperature:g}: it is for images of one label; leave it out")
+        divide_logits(model, temperature)
+        about["temperature"] = temperature
     calibration = None
     try:
         held_out = open_held_out(config, classes, run, data)
@@ -89,7 +99,21 @@ def refuse_impossible(format: str, dtype: str, images: int, options: dict[str, A
             raise InputError(f"{key.replace('_', '-')} {brief(value, 40)}: a whole number from 1 to {MOST} is needed")
     if not 0 <= options.get("tolerance", 0) <= 1:
         raise InputError(f"tolerance {options['tolerance']}: a share from 0 to 1 is needed")
+    if not 0.01 <= options["temperature"] <= 100:
+        raise InputError(f"temperature {options['temperature']:g}: a number from 0.01 to 100 is needed")
     formats.need(format)
+
+
+def divide_logits(model: keras.Model, temperature: float) -> None:
+    """Divides the weights of a network's classifier, and so its logits, by the temperature. Raises InputError."""
+    last = layer_of(model.outputs[0])
+    if (
+        not isinstance(last, keras.layers.Dense | keras.layers.Conv2D)
+        or last.activation is not keras.activations.linear
+    ):
+        raise InputError(f"temperature {temperature:g}: the logits of {model.name} do not come from a linear layer")
+    for weight in last.weights:
+        weight.assign(weight / temperature)
 
 
 def versions_folder(run: str, out: str | None, format: str) -> Path:
