@@ -143,6 +143,7 @@ def test_scores_are_those_of_a_ridge_regression_on_the_other_images():
         assert scores[~seen] == pytest.approx(centred[~seen] @ w + t.mean(0), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_that_look_wrong_to_a_run(shot, photos, tmp_path, capsys):
     data = shutil.copytree(photos, tmp_path / "photos")
     with pytest.raises(SystemExit) as left:

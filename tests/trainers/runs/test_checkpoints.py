@@ -84,6 +84,7 @@ STOPS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_is_the_run_that_never_stopped(tmp_path, short, whole, same_run, monkeypatch):
     folder = tmp_path / "run"
     config = TrainConfig(**short, run_dir=str(folder))
