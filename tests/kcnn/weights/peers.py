@@ -11,6 +11,10 @@ from kcnn.weights import Report, find
 from kcnn.weights.loading import match, plan
 
 LIBRARIES = []  # what a declared operator lives as long as
+# Of the mean variance of a normalization: a channel that the pictures hardly move has a variance of nearly 0,
+# and dividing by it makes noise of rounding as large as a picture. PyTorch's float32 is then up to 0.02 from its own
+# float64 (EfficientNet-B6), and with this 5e-7.
+LEAST = 0.5
 
 
 def import_torch():
@@ -47,16 +51,23 @@ def torch_model(library, name):
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.7, 1.4)
-                module.weight.uniform_(0.7, 1.3)
-                module.bias.normal_(0, 0.1)
+                module.momentum = 1.0
+                module.weight.uniform_(0.1, 0.3)
+                module.bias.normal_(0, 0.2)
             elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                # The libraries' own draws let a picture fade out before it comes to the logits of MnasNet. With as much
-                # in RegNets, sums grow until PyTorch's float32 is 1e-4 from its own float64.
-                module.weight.normal_(0, ((1 if "regnet" in name else 2) / module.weight[0].numel()) ** 0.5)
+                # The libraries' own draws let a picture fade out before it comes to the logits of MnasNet.
+                module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5)
                 if module.bias is not None:
                     module.bias.normal_(0, 0.1)
+        # Statistics are those of some pictures, and scales about as small as shifts: with other draws PyTorch's float32
+        # is 1e-4 from its own float64 (ResNet-152).
+        x = torch.from_numpy(pixels(224 if "vgg" in name else 128, 16).transpose(0, 3, 1, 2).copy()) / 64 - 2
+        norms = [module for module in model.eval().modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for module in norms:
+            module.train()
+        model(x)
+        for module in norms:
+            module.running_var.clamp_(min=float(module.running_var.mean()) * LEAST)
     if getattr(model, "transform_input", False):
         model.transform_input = False  # torchvision's Inception takes the input of its own weights for another's
     return model.eval()
@@ -81,11 +92,11 @@ def torch_logits(model, pixels, style):
         return model(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
 
 
-def pixels(side):
-    """Two pictures, (2, side, side, 3), of large areas and noise: noise alone looks all the same to a network."""
+def pixels(side, count=2):
+    """Pictures, (count, side, side, 3), of large areas and noise: noise alone looks all the same to a network."""
     draws = np.random.default_rng(0)
-    areas = draws.uniform(0, 255, (2, 4, 4, 3)).repeat(-(-side // 4), 1).repeat(-(-side // 4), 2)[:, :side, :side]
-    return (0.7 * areas + 0.3 * draws.uniform(0, 255, (2, side, side, 3))).astype(np.float32)
+    areas = draws.uniform(0, 255, (count, 4, 4, 3)).repeat(-(-side // 4), 1).repeat(-(-side // 4), 2)[:, :side, :side]
+    return (0.7 * areas + 0.3 * draws.uniform(0, 255, (count, side, side, 3))).astype(np.float32)
 
 
 def apart(ours, theirs):
@@ -123,14 +134,30 @@ def is_beside_the_network(name):
 
 
 def draw_anew(model):
+    """Other weights, and the statistics that some pictures have with them."""
     draws = np.random.default_rng(2)
     for v in model.weights:
-        if v.name in ("gamma", "moving_variance"):
-            v.assign(draws.uniform(0.7, 1.3, v.shape))
+        if v.name == "gamma":
+            v.assign(draws.uniform(0.1, 0.3, v.shape))
         elif v.name == "kernel":
             v.assign(draws.standard_normal(v.shape, np.float32) * float(v.numpy().std()))
-        elif v.name in ("bias", "beta", "moving_mean"):
-            v.assign(draws.normal(0, 0.1, v.shape))
+        elif v.name in ("bias", "beta"):
+            v.assign(draws.normal(0, 0.2, v.shape))
+    take_statistics(model)
+
+
+def take_statistics(model):
+    """Gives batch normalization the statistics of some pictures, as `torch_model` does."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(pixels(model.input_shape[1], 16), training=True)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            variance = layer.moving_variance.numpy()
+            layer.moving_variance.assign(np.maximum(variance, variance.mean() * LEAST))
 
 
 def as_theirs(model, found):
@@ -160,10 +187,10 @@ def keras_model(name, side):
     model = getattr(keras.applications, name)(weights=None, classifier_activation=None, input_shape=(side, side, 3))
     draw = np.random.default_rng(1)
     for v in model.weights:
-        if v.name in ("bias", "beta", "moving_mean"):
-            v.assign(draw.normal(0, 0.1, v.shape))
-        elif v.name in ("gamma", "moving_variance"):
-            v.assign(draw.uniform(0.7, 1.4, v.shape))
+        if v.name in ("bias", "beta"):
+            v.assign(draw.normal(0, 0.2, v.shape))
+        elif v.name == "gamma":
+            v.assign(draw.uniform(0.1, 0.3, v.shape))
         elif v.name.endswith("kernel"):  # with Keras's own draws a picture fades out, as in PyTorch's MnasNet
             inputs = v.shape[:2] if v.name == "depthwise_kernel" or v.shape[-1] == 1 else v.shape[:-1]
             v.assign(draw.normal(0, (2 / np.prod(inputs)) ** 0.5, v.shape))
@@ -174,6 +201,7 @@ def keras_model(name, side):
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
+    take_statistics(model)
     return model
 
 
