@@ -1,6 +1,7 @@
 """kcnn: convolutional networks as data, built, scaled, measured, trained and served with Keras and TensorFlow."""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from kcnn.terminal import starting
 
@@ -16,6 +17,7 @@ from kcnn.pyramid import any_size, features  # noqa: E402
 __all__ = [
     "Arch",
     "Aux",
+    "Diagnosis",
     "Facts",
     "InputError",
     "Stage",
@@ -23,6 +25,7 @@ __all__ = [
     "any_size",
     "build",
     "compound",
+    "diagnose",
     "facts",
     "features",
     "get",
@@ -32,3 +35,15 @@ __all__ = [
 
 if "keras" in sys.modules:  # so that files of earlier versions, which hold our layers, can be opened by Keras
     from kcnn import layers  # noqa: F401
+
+if TYPE_CHECKING:
+    from kcnn.diagnosis import Diagnosis, diagnose
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what needs NumPy and Keras with its first use."""
+    if name not in ("Diagnosis", "diagnose"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kcnn import diagnosis
+
+    return getattr(diagnosis, name)

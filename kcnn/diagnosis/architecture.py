@@ -31,7 +31,7 @@ class Block:
     between the first and the last one, or, for a bottleneck, of the narrow ones; those of the layer itself where it is
     but one. ratio: inner / outputs. expansion: inner / inputs. groups: the most that a convolution has, of a depthwise
     one its channels. shortcut: "identity", "projection" or "". activated: the activation right after its last layer,
-    before the sum, "" where there is none.
+    before the sum, "" where there is none. end: the name of the layer whose output is the block's.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Block:
     layers: int
     shortcut: str
     activated: str
+    end: str
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ def made(
         layers=sum(weighs(wiring.call(n)) for n in calls),
         shortcut=shortcut,
         activated=activation_after(wiring, convs[-1], calls) if convs else "",
+        end=wiring.call(end).name,
     )
 
 

@@ -25,6 +25,10 @@ COMMANDS = {
     "export": ("kcnn.export:export", "Export a run for TF Serving, LiteRT or ONNX."),
     "data": ("kcnn.data:app", "Look at a data set before training, or convert it to a few large files."),
     "info": ("kcnn.info:info", "Show what networks cost, see and need, or list their names."),
+    "diagnose": (
+        "kcnn.diagnosing:app",
+        "Diagnose a network: its blocks, what it makes of images, what stands out.",
+    ),
     "find-lr": ("kcnn.find_lr:app", "Find the learning rate of a training, in under 100 steps."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
     "search": ("tuning.search:app", "Search the multipliers of a network under limits on its cost."),

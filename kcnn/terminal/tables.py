@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-WORDS = {"name", "family", "network", "stage", "layer", "kind", "output", "space", "status"}  # heads of columns of text
+# Heads of columns of text.
+WORDS = {"name", "family", "network", "stage", "layer", "kind", "output", "space", "status", "where", "has"}
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,16 +18,20 @@ def kinds(model):
     return Counter(block.kind for block in architecture(model).blocks)
 
 
+def slow(*row):
+    return pytest.param(*row, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("name, expected, layers", [
     ("resnet-18", {"plain": 1, "residual": 8}, 18),
-    ("resnet-50", {"plain": 1, "bottleneck": 16}, 50),
-    ("plain-18", {"plain": 17}, 18),
-    ("vgg-11", {"plain": 8}, 11),
-    ("mobilenet-v1", {"plain": 1, "separable": 13}, 28),
     ("mobilenet-v2", {"plain": 2, "separable": 1, "inverted": 16}, 53),
-    ("densenet-121", {"plain": 4, "dense": 58}, 121),
-    ("googlenet", {"plain": 3, "branches": 9}, 22),
-    ("xception", {"plain": 2, "residual": 12, "separable": 2}, None),
+    slow("resnet-50", {"plain": 1, "bottleneck": 16}, 50),
+    slow("plain-18", {"plain": 17}, 18),
+    slow("vgg-11", {"plain": 8}, 11),
+    slow("mobilenet-v1", {"plain": 1, "separable": 13}, 28),
+    slow("densenet-121", {"plain": 4, "dense": 58}, 121),
+    slow("googlenet", {"plain": 3, "branches": 9}, 22),
+    slow("xception", {"plain": 2, "residual": 12, "separable": 2}, None),
 ])  # fmt: skip
 def test_blocks_are_those_of_the_paper(name, expected, layers):
     found = architecture(small(name))
@@ -36,7 +40,9 @@ def test_blocks_are_those_of_the_paper(name, expected, layers):
         assert found.longest == layers
 
 
-@pytest.mark.parametrize("name, log2", [("resnet-18", 8), ("resnet-50", 16), ("vgg-11", 0), ("densenet-121", 58)])
+@pytest.mark.parametrize(
+    "name, log2", [("resnet-18", 8), slow("resnet-50", 16), slow("vgg-11", 0), slow("densenet-121", 58)]
+)
 def test_paths_of_residual_networks(name, log2):
     assert architecture(small(name)).to_dict()["paths_log2"] == log2
 

@@ -130,19 +130,6 @@ def test_wrong_labels_are_found_by_a_classifier_that_has_not_seen_them():
     assert [s.margin for s in found] == sorted((s.margin for s in found), reverse=True)
 
 
-def test_scores_are_those_of_a_ridge_regression_on_the_other_images():
-    draws = np.random.default_rng(4)
-    x, y = draws.normal(size=(60, 7)).astype(np.float32), draws.integers(0, 3, 60)
-    scores, fold = labels.unseen_scores(x, y, 3), np.random.default_rng(0).permutation(60) % labels.FOLDS
-    centred = x - x.mean(0)
-    for k in range(labels.FOLDS):
-        seen = fold != k
-        a, t = centred[seen], np.eye(3)[y[seen]]
-        ridge = labels.RIDGE * np.trace(a.T @ a) / 7
-        w = np.linalg.solve(a.T @ a + ridge * np.eye(7), a.T @ (t - t.mean(0)))
-        assert scores[~seen] == pytest.approx(centred[~seen] @ w + t.mean(0), abs=1e-5)
-
-
 @pytest.mark.slow
 def test_labels_that_look_wrong_to_a_run(shot, photos, tmp_path, capsys):
     data = shutil.copytree(photos, tmp_path / "photos")

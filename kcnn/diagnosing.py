@@ -1,0 +1,106 @@
+"""Diagnose a network: what it is made of, what it makes of images, and what stands out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from kcnn.errors import InputError
+from kcnn.terminal import cli, starting, tables
+
+
+def diagnose(
+    network: Annotated[str, Parameter(help="The name of a network, such as resnet-50, or the folder of a run.")],
+    /,
+    *,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="Look at images of this data (default: a run's own validation images; for a name, cuts of the two "
+            "photographs that scikit-learn ships)."
+        ),
+    ] = None,
+    images: Annotated[int, Parameter(help="Look at this many images, drawn from all classes.")] = 256,
+    weights: Annotated[
+        str | None, Parameter(help="Give a named network these weights, as kcnn train takes them (default: random).")
+    ] = None,
+    width: Annotated[float, Parameter(help="Multiply the widths of a named network by this.")] = 1.0,
+    depth: Annotated[float, Parameter(help="Multiply the depths of a named network by this.")] = 1.0,
+    resolution: Annotated[int | None, Parameter(help="Images have sides of this many pixels.")] = None,
+    batch_size: Annotated[int, Parameter(help="Look at this many images at once.")] = 16,
+    out: Annotated[
+        str | None, Parameter(help="The file for the page (default: diagnosis.html in the run, or here).")
+    ] = None,
+    json: cli.Json = False,
+    seed: Annotated[int, Parameter(help="Draws the weights of a named network.")] = 0,
+) -> dict[str, Any]:
+    """Diagnose a network: what it is made of, what it makes of images, and what
+    stands out, each finding with its evidence and a change to try.
+
+    With random weights it shows what the architecture passes on before it has
+    learnt anything; with those of a run, what training made of it. The page
+    tells all figures and what they mean.
+
+    kcnn diagnose resnet-50
+
+    kcnn diagnose logs/resnet-50-photos-... --images 1000
+
+    kcnn diagnose mobilenet-v2 --width 0.25 --data photos/
+    """
+    starting.need_tensorflow()
+    from kcnn.diagnosis import diagnose as diagnosed
+    from trainers.lab.page import page
+    from trainers.lab.subject import subject
+    from trainers.runs import files
+
+    if images < 1 or batch_size < 4:
+        raise InputError(f"images {images}, batch-size {batch_size}: at least 1 and 4 are needed")
+    model, batches, what, folder = subject(
+        network, data=data, images=images, weights=weights, width=width, depth=depth, resolution=resolution,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    found = diagnosed(model, batches)
+    place = Path(out) if out else folder / "diagnosis.html"
+    files.write_text(place, page(found, what))
+    show(found, what)
+    print(f"\npage: {place}")
+    return found.to_dict() | {"page": str(place)}
+
+
+def show(found: Any, what: str) -> None:
+    built, seen = found.architecture, found.representation
+    print(f"{found.facts.name}, {seen.images:,} {what}")
+    kinds = [block.kind for block in built.blocks]
+    parts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    print(f"{len(kinds)} blocks ({parts}), {built.shortest} to {built.longest} layers on a way through it")
+    rows = [
+        (
+            s.stage,
+            s.where,
+            f"{s.channels}",
+            f"{s.effective:.1f}",
+            f"{s.first_tenth:.0%}",
+            f"{s.relu_loses:.1%}",
+            s.activated,
+            "" if s.probe is None else f"{s.probe:.1%}",
+        )
+        for s in seen.spans
+    ]
+    tables.table(("stage", "where", "channels", "directions", "first 10 %", "a ReLU loses", "has", "probe"), rows)
+    print("directions: how many the features fill; first 10 %: of them, their share of the variance;")
+    print("probe: the accuracy of a linear classifier there\n")
+    for number, f in enumerate(found.findings, 1):
+        print(f"{number}. {f.what}: {f.evidence}\n   to try: {f.change}")
+    if not found.findings:
+        print("nothing stands out")
+
+
+app = cli.make_app("diagnose", diagnose)
+
+
+def main(argv: list[str] | None = None) -> None:
+    cli.command("diagnose", argv)
+
+
+if __name__ == "__main__":
+    main()

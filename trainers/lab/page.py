@@ -1,0 +1,96 @@
+"""The page of a diagnosis: one file that opens offline, for a reader who has not read the papers."""
+
+from typing import Any
+
+from kcnn.diagnosis import Diagnosis
+from trainers.reports import html
+
+ABOUT = {
+    "effective": "As many directions as the features fill: exp of their spectrum's entropy (Roy and Vetterli, 2007).",
+    "first tenth": "The share of the variance in the strongest tenth of the directions.",
+    "ReLU loses": "The share of the variance that no affine map gives back after a ReLU at this place; a linear "
+    "bottleneck avoids it (Sandler et al., 2018).",
+    "probe": "The accuracy of a linear classifier on the means of these maps, on images that it has not seen (Alain "
+    "and Bengio, 2016).",
+    "linear CKA": "How alike the outputs of two blocks in a row are: 1 where the block between changes nothing "
+    "(Kornblith et al., 2019).",
+}  # fmt: skip
+
+
+def page(found: Diagnosis, what: str) -> str:
+    """what: the images in words."""
+    built, seen = found.architecture, found.representation
+    ways = built.to_dict()["paths_log2"]
+    return html.page(
+        f"Diagnosis of {found.facts.name}",
+        html.paragraph(f"{seen.images:,} {what}, {found.facts.resolution} pixels."),
+        html.heading("What stands out"),
+        *(advice(found) or [html.paragraph("Nothing stands out.")]),
+        html.heading("What it makes of images"),
+        html.picture(spans_picture(found), "effective rank by stage"),
+        html.table(
+            ["stage", "where", "layer", "channels", "effective", "first tenth", "ReLU loses", "activation", "probe"],
+            [
+                [s.stage, s.where, s.layer, s.channels, (s.effective, f"{s.effective:.1f}"), share(s.first_tenth),
+                 share(s.relu_loses), s.activated or "-", share(s.probe)]
+                for s in seen.spans
+            ],
+        ),
+        *(html.paragraph(f"{name}: {text}") for name, text in list(ABOUT.items())[:4]),
+        html.heading("Units"),
+        html.paragraph("Dead units have the same value at every place of all images; saturated values are at a limit."),
+        html.table(
+            ["activation", "units", "dead", "saturated"],
+            [[u.layer, u.units, u.dead, share(u.saturated)] for u in seen.units],
+        ) if seen.units else html.paragraph("No layer has an activation."),
+        html.heading("What it is made of"),
+        html.paragraph(
+            f"{len(built.blocks)} blocks; {built.shortest} to {built.longest} layers with weights on a way from input "
+            f"to output, and 2^{ways:.3g} ways (Veit et al., 2016)."
+        ),
+        html.table(
+            ["block", "kind", "in", "inner", "out", "expansion", "groups", "kernels", "shortcut", "on its last layer"],
+            [
+                [b.name, b.kind, b.inputs, b.inner, b.outputs, (b.expansion, f"{b.expansion:.3g}"), b.groups,
+                 "-".join(map(str, b.kernels)), b.shortcut or "-", b.activated or "-"]
+                for b in built.blocks
+            ],
+        ) if built.blocks else html.paragraph("It has no convolutions."),
+        *likeness(found),
+    )  # fmt: skip
+
+
+def advice(found: Diagnosis) -> list[str]:
+    return [html.subheading(f.what) + html.paragraph(f"{f.evidence}. To try: {f.change}.") for f in found.findings]
+
+
+def likeness(found: Diagnosis) -> list[str]:
+    rows = found.representation.likeness
+    if not rows:
+        return []
+    return [
+        html.heading("Blocks that do little"),
+        html.table(["before", "after", "linear CKA"], [[r.before, r.after, (r.cka, f"{r.cka:.4f}")] for r in rows]),
+        html.paragraph(ABOUT["linear CKA"]),
+    ]
+
+
+def share(value: float | None) -> tuple[float, str]:
+    return (-1.0, "-") if value is None else (value, f"{value:.1%}")
+
+
+def spans_picture(found: Diagnosis) -> Any:
+    """Channels and the directions that are filled, at each place that is looked at."""
+    from matplotlib.figure import Figure
+
+    spans = found.representation.spans
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(spans))
+    axes.plot(places, [s.channels for s in spans], "o--", color="grey", label="channels")
+    axes.plot(places, [s.effective for s in spans], "o-", label="directions that are filled (effective rank)")
+    names = [f"{s.stage} {'narrow' if s.where == 'narrow' else ''}".strip() for s in spans]
+    axes.set_xticks(places, names, rotation=45, ha="right", parse_math=False)
+    axes.set_yscale("log")
+    axes.legend()
+    return figure
