@@ -49,8 +49,9 @@ def diagnose(
     """
     starting.need_tensorflow()
     from kcnn.diagnosis import diagnose as diagnosed
+    from trainers.lab.gradients import effective_field, gradients
     from trainers.lab.page import page
-    from trainers.lab.subject import subject
+    from trainers.lab.subject import remembering, subject
     from trainers.runs import files
 
     if images < 1 or batch_size < 4:
@@ -59,12 +60,18 @@ def diagnose(
         network, data=data, images=images, weights=weights, width=width, depth=depth, resolution=resolution,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
+    first, batches = remembering(batches)
     found = diagnosed(model, batches)
+    flow, seen = gradients(model, first, seed), effective_field(model, first, found.facts.receptive_field)
     place = Path(out) if out else folder / "diagnosis.html"
-    files.write_text(place, page(found, what))
+    files.write_text(place, page(found, what, flow, seen))
     show(found, what)
+    norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
+    print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
+    print(f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory")
+    advise(found.findings)
     print(f"\npage: {place}")
-    return found.to_dict() | {"page": str(place)}
+    return found.to_dict() | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "page": str(place)}
 
 
 def show(found: Any, what: str) -> None:
@@ -89,10 +96,12 @@ def show(found: Any, what: str) -> None:
     tables.table(("stage", "where", "channels", "directions", "first 10 %", "a ReLU loses", "has", "probe"), rows)
     print("directions: how many the features fill; first 10 %: of them, their share of the variance;")
     print("probe: the accuracy of a linear classifier there\n")
-    for number, f in enumerate(found.findings, 1):
+
+
+def advise(findings: Any) -> None:
+    print("" if findings else "\nnothing stands out")
+    for number, f in enumerate(findings, 1):
         print(f"{number}. {f.what}: {f.evidence}\n   to try: {f.change}")
-    if not found.findings:
-        print("nothing stands out")
 
 
 app = cli.make_app("diagnose", diagnose)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from kcnn.diagnosis import Diagnosis
+from trainers.lab.gradients import Field, Gradients
 from trainers.reports import html
 
 ABOUT = {
@@ -17,7 +18,7 @@ ABOUT = {
 }  # fmt: skip
 
 
-def page(found: Diagnosis, what: str) -> str:
+def page(found: Diagnosis, what: str, flow: Gradients, field: Field) -> str:
     """what: the images in words."""
     built, seen = found.architecture, found.representation
     ways = built.to_dict()["paths_log2"]
@@ -37,6 +38,20 @@ def page(found: Diagnosis, what: str) -> str:
             ],
         ),
         *(html.paragraph(f"{name}: {text}") for name, text in list(ABOUT.items())[:4]),
+        html.heading("What comes back"),
+        html.paragraph(
+            f"The norm of the loss's gradient at the end of each stage, of an image in the mean: {flow.verdict}; at "
+            f"the first stage it is {flow.first_to_last:.3g} times that at the last. Below 0.01 the first layers "
+            "hardly learn, above 100 they are thrown about."
+        ),
+        html.picture(gradients_picture(flow), "norms of gradients"),
+        html.heading("What a place sees"),
+        html.paragraph(
+            f"By how much each pixel of the input moves the middle of {field.stage}'s map, in the mean over images. "
+            f"In fact it sees about {field.size:.0f} x {field.size:.0f} pixels, in theory {field.theoretical} (Luo et "
+            "al., 2016): pixels at the edge have fewer ways to the middle."
+        ),
+        html.picture(field_picture(field), "the effective receptive field"),
         html.heading("Units"),
         html.paragraph("Dead units have the same value at every place of all images; saturated values are at a limit."),
         html.table(
@@ -73,6 +88,39 @@ def likeness(found: Diagnosis) -> list[str]:
         html.table(["before", "after", "linear CKA"], [[r.before, r.after, (r.cka, f"{r.cka:.4f}")] for r in rows]),
         html.paragraph(ABOUT["linear CKA"]),
     ]
+
+
+def gradients_picture(flow: Gradients) -> Any:
+    """The norms at the ends of stages, and for each layer by which share of itself a step of rate 1 would change it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(range(len(flow.stages)), [*flow.stages.values()], "o-")
+    left.set_xticks(range(len(flow.stages)), [*flow.stages], rotation=45, ha="right", parse_math=False)
+    left.set(yscale="log", ylabel="gradient at the end of a stage")
+    right.plot([row.ratio for row in flow.layers], ".-", color="C1")
+    right.set(yscale="log", xlabel="layer", ylabel="gradient / weight")
+    return figure
+
+
+def field_picture(field: Field) -> Any:
+    """The picture, with the squares that are seen in fact and in theory."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(field.picture**0.5, cmap="magma")
+    height, width = field.picture.shape
+    for side, color, name in ((field.size, "cyan", "in fact"), (field.theoretical or 0, "white", "in theory")):
+        if 0 < side < max(height, width):
+            corner = (width / 2 - side / 2, height / 2 - side / 2)
+            axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, label=name))
+    if axes.patches:
+        axes.legend(loc="lower right")
+    axes.set_axis_off()
+    return figure
 
 
 def share(value: float | None) -> tuple[float, str]:

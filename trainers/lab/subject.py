@@ -61,6 +61,21 @@ def subject(
     return built(config, len(source.classes), weights), batches, f"images of the validation part of {data}", Path()
 
 
+def remembering(batches: Batches, images: int = 64) -> tuple[list[Any], Batches]:
+    """A list that fills with the first batches, up to so many images, and the batches, which fill it as they come."""
+    first: list[Any] = []
+
+    def passed() -> Batches:
+        count = 0
+        for pixels, labels in batches:
+            if count < images:
+                first.append((pixels, labels))
+            count += len(pixels)
+            yield pixels, labels
+
+    return first, passed()
+
+
 def built(config: RunConfig, classes: int, weights: str | None) -> keras.Model:
     return kcnn.build(config.arch, classes, weights=weights, stem="standard")
 
