@@ -13,16 +13,8 @@ ROOMS = (
 )
 WITH_KERAS = {"layers", "diagnosis"}
 COMMANDS = {
-    "train",
-    "evaluate",
-    "predict",
-    "export",
-    "info",
-    "budget",
-    "data",
-    "diagnose",
-    "diagnosing",
-    "find_lr",
+    *("train", "evaluate", "predict", "export", "info", "budget", "data", "explain", "find_lr", "diagnosing"),
+    "diagnose",  # which only starts diagnosing, as its own name is that of a public function
     "__main__",
 }
 

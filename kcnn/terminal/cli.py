@@ -29,6 +29,7 @@ COMMANDS = {
         "kcnn.diagnosing:app",
         "Diagnose a network: its blocks, what it makes of images, what stands out.",
     ),
+    "explain": ("kcnn.explain:app", "Show what a run's network looks at in images."),
     "find-lr": ("kcnn.find_lr:app", "Find the learning rate of a training, in under 100 steps."),
     "budget": ("kcnn.budget:budget", "Scale a network to a budget of multiply-adds, parameters or memory."),
     "search": ("tuning.search:app", "Search the multipliers of a network under limits on its cost."),
