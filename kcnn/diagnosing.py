@@ -52,6 +52,7 @@ def diagnose(
     from trainers.lab.gradients import effective_field, gradients
     from trainers.lab.page import page
     from trainers.lab.subject import remembering, subject
+    from trainers.lab.timing import timing
     from trainers.runs import files
 
     if images < 1 or batch_size < 4:
@@ -63,15 +64,21 @@ def diagnose(
     first, batches = remembering(batches)
     found = diagnosed(model, batches)
     flow, seen = gradients(model, first, seed), effective_field(model, first, found.facts.receptive_field)
+    spent = timing(model, batch_size)
     place = Path(out) if out else folder / "diagnosis.html"
-    files.write_text(place, page(found, what, flow, seen))
+    files.write_text(place, page(found, what, flow, seen, spent))
     show(found, what)
     norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
     print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
     print(f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory")
+    show_time(spent)
     advise(found.findings)
     print(f"\npage: {place}")
-    return found.to_dict() | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "page": str(place)}
+    return (
+        found.to_dict()
+        | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "timing": spent.to_dict()}
+        | {"page": str(place)}
+    )
 
 
 def show(found: Any, what: str) -> None:
@@ -96,6 +103,19 @@ def show(found: Any, what: str) -> None:
     tables.table(("stage", "where", "channels", "directions", "first 10 %", "a ReLU loses", "has", "probe"), rows)
     print("directions: how many the features fill; first 10 %: of them, their share of the variance;")
     print("probe: the accuracy of a linear classifier there\n")
+
+
+def show_time(spent: Any) -> None:
+    from trainers.lab.timing import by_kind
+
+    kinds = ", ".join(f"{kind} {seconds / spent.step:.0%}" for kind, seconds in by_kind(spent.layers)[:4])
+    print(f"a step of {spent.batch} images takes {spent.step * 1e3:.3g} ms here, forward and backward: {kinds}")
+    words = {"": "below all roofs"}
+    bounds = sorted(spent.shares().items(), key=lambda item: -item[1])
+    print(
+        "its layers are bound by: "
+        + ", ".join(f"{words.get(k, k)} {share:.0%}" for k, share in bounds if share > 0.005)
+    )
 
 
 def advise(findings: Any) -> None:

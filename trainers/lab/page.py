@@ -4,8 +4,10 @@ from typing import Any
 
 from kcnn.diagnosis import Diagnosis
 from trainers.lab.gradients import Field, Gradients
+from trainers.lab.timing import Timing
 from trainers.reports import html
 
+SLOWEST = 40  # layers of the table of times
 ABOUT = {
     "effective": "As many directions as the features fill: exp of their spectrum's entropy (Roy and Vetterli, 2007).",
     "first tenth": "The share of the variance in the strongest tenth of the directions.",
@@ -18,7 +20,7 @@ ABOUT = {
 }  # fmt: skip
 
 
-def page(found: Diagnosis, what: str, flow: Gradients, field: Field) -> str:
+def page(found: Diagnosis, what: str, flow: Gradients, field: Field, spent: Timing) -> str:
     """what: the images in words."""
     built, seen = found.architecture, found.representation
     ways = built.to_dict()["paths_log2"]
@@ -52,6 +54,24 @@ def page(found: Diagnosis, what: str, flow: Gradients, field: Field) -> str:
             "al., 2016): pixels at the edge have fewer ways to the middle."
         ),
         html.picture(field_picture(field), "the effective receptive field"),
+        html.heading("Where the time goes"),
+        html.paragraph(
+            f"A step of {spent.batch} images, forward and backward, takes {spent.step * 1e3:.3g} ms on this device; "
+            f"its layers alone come to {1 - spent.rest / spent.step:.0%} of it. The machine does "
+            f"{spent.product / 1e9:.3g} billion multiply-adds a second in a large product, and copies "
+            f"{spent.copy / 1e9:.3g} GB a second. A layer is bound by what it reaches half of, or by being started where "
+            "that takes a tenth of its time."
+        ),
+        html.picture(roofline(spent), "multiply-adds a second against multiply-adds a byte"),
+        html.table(
+            ["layer", "kind", "time", "of the step", "multiply-adds a second", "bytes a second", "bound by"],
+            [
+                [row.layer, row.kind, (row.seconds, f"{row.seconds * 1e3:.3g} ms"), share(row.seconds / spent.step),
+                 (row.macs / row.seconds, f"{row.macs / row.seconds / 1e9:.3g} G"),
+                 (row.bytes / row.seconds, f"{row.bytes / row.seconds / 1e9:.3g} G"), row.bound or "-"]
+                for row in sorted(spent.layers, key=lambda row: -row.seconds)[:SLOWEST] if row.seconds
+            ],
+        ),
         html.heading("Units"),
         html.paragraph("Dead units have the same value at every place of all images; saturated values are at a limit."),
         html.table(
@@ -101,6 +121,26 @@ def gradients_picture(flow: Gradients) -> Any:
     left.set(yscale="log", ylabel="gradient at the end of a stage")
     right.plot([row.ratio for row in flow.layers], ".-", color="C1")
     right.set(yscale="log", xlabel="layer", ylabel="gradient / weight")
+    return figure
+
+
+def roofline(spent: Timing) -> Any:
+    """Each layer's rate against its multiply-adds a byte, below the roofs of the machine. Williams et al., 2009."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    rows = [row for row in spent.layers if row.macs and row.seconds]
+    intensity = [row.macs / row.bytes for row in rows]
+    rates = [row.macs / row.seconds / 1e9 for row in rows]
+    sizes = [5 + 400 * row.seconds / spent.step for row in rows]
+    axes.scatter(intensity, rates, sizes, alpha=0.6, label="layers, as large as their time")
+    ends = [min([*intensity, 0.5]), max([*intensity, 100.0])]
+    steps = [ends[0] * (ends[1] / ends[0]) ** (k / 50) for k in range(51)]
+    roof = [min(spent.product, spent.copy * x) / 1e9 for x in steps]
+    axes.plot(steps, roof, color="black", label="the machine: copy, then matrix product")
+    axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte", ylabel="billion multiply-adds a second")
+    axes.legend(loc="lower right")
     return figure
 
 
