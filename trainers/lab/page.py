@@ -59,8 +59,8 @@ def page(found: Diagnosis, what: str, flow: Gradients, field: Field, spent: Timi
             f"A step of {spent.batch} images, forward and backward, takes {spent.step * 1e3:.3g} ms on this device; "
             f"its layers alone come to {1 - spent.rest / spent.step:.0%} of it. The machine does "
             f"{spent.product / 1e9:.3g} billion multiply-adds a second in a large product, and copies "
-            f"{spent.copy / 1e9:.3g} GB a second. A layer is bound by what it reaches half of, or by being started where "
-            "that takes a tenth of its time."
+            f"{spent.copy / 1e9:.3g} GB a second. A layer is bound by what it reaches half of, or by being started "
+            "where that takes a tenth of its time."
         ),
         html.picture(roofline(spent), "multiply-adds a second against multiply-adds a byte"),
         html.table(

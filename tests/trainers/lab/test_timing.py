@@ -35,7 +35,7 @@ def test_every_layer_has_a_time_its_multiply_adds_and_its_bytes(found):
     weights = model.get_layer("stage2_block1_conv1").kernel.numpy().size
     shapes = [math.prod(model.get_layer("stage2_block1_conv1").input.shape[1:]), math.prod(conv_shape(model))]
     assert conv.bytes == 3 * 4 * (4 * sum(shapes) + weights) and conv.stage == "stage2"
-    assert all(row.seconds >= 0 for row in spent.layers) and spent.step > 0
+    assert all(row.seconds >= 0 for row in spent.layers)
 
 
 def conv_shape(model):
@@ -50,9 +50,9 @@ def test_gradients_are_added_up_where_a_tensor_is_read_twice(found):
     assert {count for _, count in forks(kcnn.facts(model).graph)} == {2}
 
 
-def test_it_is_json_and_shares_add_up(found):
+def test_it_is_json(found):
     told = json.loads(json.dumps(found[1].to_dict()))
-    assert sum(told["bounds"].values()) == pytest.approx(1) and told["batch"] == 4
+    assert set(told["bounds"]) == {"arithmetic", "memory", "overhead", ""} and told["batch"] == 4
     assert told["rest"] == pytest.approx(told["step"] - sum(row["seconds"] for row in told["layers"]))
 
 
@@ -64,9 +64,10 @@ def test_what_binds_a_layer(seconds, macs, size, expected):
 
 
 def test_kinds_come_with_the_most_time_first():
-    rows = [LayerTime("a", kind, "s", s, 0, 1, "") for kind, s in (("x", 1.0), ("y", 2.0), ("x", 2.0))]
-    assert by_kind(rows) == [("x", 3.0), ("y", 2.0)]
-    assert Timing(1, tuple(rows), 4.0, 1, 1, 1).rest == -1
+    rows = [LayerTime("a", kind, "s", s, 0, 1, kind) for kind, s in (("memory", 1.0), ("", 2.0), ("memory", 2.0))]
+    assert by_kind(rows) == [("memory", 3.0), ("", 2.0)]
+    spent = Timing(1, tuple(rows), 4.0, 1, 1, 1)
+    assert spent.rest == -1 and spent.shares() == {"arithmetic": 0, "memory": 0.6, "overhead": 0, "": 0.4}
 
 
 def test_gradients_are_really_computed():
