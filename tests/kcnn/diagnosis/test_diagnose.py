@@ -93,6 +93,7 @@ def command(*words):
     return left.value.code
 
 
+@pytest.mark.slow
 def test_the_command_on_a_name(here, capsys):
     flags = ["--width", "0.25", "--resolution", "64", "--images", "16", "--json"]
     assert command("mobilenet-v2", *flags) == 0

@@ -15,6 +15,7 @@ def command(*words):
     return left.value.code
 
 
+@pytest.mark.slow
 def test_the_command_on_a_run(run, capsys):
     assert command(run, "--images", "12", "--json") == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
