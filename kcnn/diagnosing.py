@@ -54,6 +54,7 @@ def diagnose(
     from trainers.lab.subject import remembering, subject
     from trainers.lab.timing import timing
     from trainers.runs import files
+    from trainers.runs.folders import is_run
 
     if images < 1 or batch_size < 4:
         raise InputError(f"images {images}, batch-size {batch_size}: at least 1 and 4 are needed")
@@ -65,20 +66,39 @@ def diagnose(
     found = diagnosed(model, batches)
     flow, seen = gradients(model, first, seed), effective_field(model, first, found.facts.receptive_field)
     spent = timing(model, batch_size)
+    fed = fed_by(network) if is_run(Path(network)) else None
     place = Path(out) if out else folder / "diagnosis.html"
-    files.write_text(place, page(found, what, flow, seen, spent))
+    files.write_text(place, page(found, what, flow, seen, spent, fed))
     show(found, what)
     norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
     print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
     print(f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory")
     show_time(spent)
+    if fed:
+        print(
+            f"training on one device: {fed.images * 1e3:.3g} ms to make a batch of images, {fed.network * 1e3:.3g} ms "
+            f"to train on one, {fed.both * 1e3:.3g} ms for both: bound by {fed.bound}"
+        )
     advise(found.findings)
     print(f"\npage: {place}")
-    return (
-        found.to_dict()
-        | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "timing": spent.to_dict()}
-        | {"page": str(place)}
-    )
+    told = found.to_dict() | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "timing": spent.to_dict()}
+    return told | {"pipeline": fed and fed.to_dict(), "page": str(place)}
+
+
+def fed_by(run: str) -> Any:
+    """How fast the run's images come beside its network, a Pace; None where they are not there any more."""
+    from dataclasses import replace
+
+    from trainers.lab.pipeline import pace
+    from trainers.runs.folders import open_run
+    from trainers.training import make, prepare
+
+    folder, config, _ = open_run(run)
+    try:
+        return pace(prepare(replace(config, strategy="one-device"), folder), make)
+    except InputError as error:
+        print(f"the input pipeline is not measured: {error}")
+        return None
 
 
 def show(found: Any, what: str) -> None:

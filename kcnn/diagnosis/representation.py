@@ -143,6 +143,11 @@ def representation(
         images += len(pixels)
     if not images:
         raise InputError("no images: some are needed to see what a network makes of them")
+    for place in places:
+        if not np.isfinite(place.moments.xx).all():
+            raise InputError(
+                f"model {model.name}: what its layer {place.layer} makes of the images is no finite number"
+            )
     known = np.concatenate(labels) if labels else None
     return Representation(
         images,

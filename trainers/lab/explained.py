@@ -1,5 +1,6 @@
 """The page of explanations: each image beside what the network looks at in it."""
 
+import os
 from typing import Any
 
 import keras
@@ -27,13 +28,16 @@ def explained(
     mean = np.array(config.arch.style.mean, np.float32)
     for path in paths:
         try:
-            data = tf.io.read_file(path)
+            data = tf.io.read_file(os.fsencode(path))
             pixels = eval_image(data, config.resolution, crop=config.eval_crop, method=config.interpolation).numpy()
         except READ_ERRORS as error:
             errors.append(f"{shown(path)}: cannot be read as an image ({reason(error)})")
             continue
         image = pixels.astype(np.float32)
         shares = probabilities(model(image[None], training=False), config.multi_label)[0].numpy()
+        if not np.isfinite(shares).all():
+            errors.append(f"{shown(path)}: the network's answer to it is no finite number")
+            continue
         best = [int(i) for i in np.argsort(-shares, kind="stable")[: min(top, len(classes))]]
         cams = grad_cam(model, image, best)
         pixel = integrated_gradients(model, image, best[0], mean if mean.shape == image.shape[2:] else 0.0)
@@ -50,7 +54,7 @@ def explained(
         side = pictures[0].shape[0]
         parts.append(html.tiles([(jpeg([[p]], side), text) for p, text in zip(pictures, texts, strict=True)]))
     if not rows:
-        raise InputError(f"none of the {len(paths)} images can be read; the first: {errors[0]}")
+        raise InputError(f"none of the {len(paths)} images can be explained; the first: {errors[0]}")
     worst = max(float(row["completeness_error"]) for row in rows)
     about = [
         html.paragraph(

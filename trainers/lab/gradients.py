@@ -130,7 +130,10 @@ def effective_field(
     model: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], theoretical: int | None = None
 ) -> Field:
     """What the middle of the last stage's map sees. Luo et al., 2016 (https://arxiv.org/abs/1701.04128)."""
-    *_, place = (place for place in looked_at(model) if place.where == "end")
+    ends = [place for place in looked_at(model) if place.where == "end"]
+    if not ends:
+        raise InputError(f"model {model.name}: it has no map whose places could see something")
+    place = ends[-1]
     looking = keras.Model(opened(model).inputs, place.tensor)
     rows, columns = place.tensor.shape[1:3]
 

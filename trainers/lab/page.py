@@ -4,6 +4,7 @@ from typing import Any
 
 from kcnn.diagnosis import Diagnosis
 from trainers.lab.gradients import Field, Gradients
+from trainers.lab.pipeline import Pace
 from trainers.lab.timing import Timing
 from trainers.reports import html
 
@@ -20,7 +21,7 @@ ABOUT = {
 }  # fmt: skip
 
 
-def page(found: Diagnosis, what: str, flow: Gradients, field: Field, spent: Timing) -> str:
+def page(found: Diagnosis, what: str, flow: Gradients, field: Field, spent: Timing, fed: Pace | None) -> str:
     """what: the images in words."""
     built, seen = found.architecture, found.representation
     ways = built.to_dict()["paths_log2"]
@@ -62,6 +63,7 @@ def page(found: Diagnosis, what: str, flow: Gradients, field: Field, spent: Timi
             f"{spent.copy / 1e9:.3g} GB a second. A layer is bound by what it reaches half of, or by being started "
             "where that takes a tenth of its time."
         ),
+        *([html.paragraph(waiting(fed))] if fed else []),
         html.picture(roofline(spent), "multiply-adds a second against multiply-adds a byte"),
         html.table(
             ["layer", "kind", "time", "of the step", "multiply-adds a second", "bytes a second", "bound by"],
@@ -122,6 +124,14 @@ def gradients_picture(flow: Gradients) -> Any:
     right.plot([row.ratio for row in flow.layers], ".-", color="C1")
     right.set(yscale="log", xlabel="layer", ylabel="gradient / weight")
     return figure
+
+
+def waiting(fed: Pace) -> str:
+    return (
+        f"In training on one device a batch of images takes {fed.images * 1e3:.3g} ms to make, "
+        f"{fed.network * 1e3:.3g} ms to train on once it is there, and {fed.both * 1e3:.3g} ms in all: training is bound "
+        f"by {fed.bound}."
+    )
 
 
 def roofline(spent: Timing) -> Any:

@@ -121,3 +121,11 @@ def test_networks_of_ours_and_of_keras(pictures):
 def test_no_images_are_one_line():
     with pytest.raises(kcnn.InputError, match="no images"):
         representation(small(), [])
+
+
+def test_features_that_are_no_numbers_are_one_line(pictures):
+    model = small()
+    kernel, bias = model.get_layer("wide").get_weights()
+    model.get_layer("wide").set_weights([kernel * np.nan, bias])
+    with pytest.raises(kcnn.InputError, match="narrow makes of the images is no finite number"):
+        representation(model, batches(pictures))
