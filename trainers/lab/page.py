@@ -129,8 +129,8 @@ def gradients_picture(flow: Gradients) -> Any:
 def waiting(fed: Pace) -> str:
     return (
         f"In training on one device a batch of images takes {fed.images * 1e3:.3g} ms to make, "
-        f"{fed.network * 1e3:.3g} ms to train on once it is there, and {fed.both * 1e3:.3g} ms in all: training is bound "
-        f"by {fed.bound}."
+        f"{fed.network * 1e3:.3g} ms to train on once it is there, and {fed.both * 1e3:.3g} ms in all: training is "
+        f"bound by {fed.bound}."
     )
 
 

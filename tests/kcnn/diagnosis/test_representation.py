@@ -125,7 +125,6 @@ def test_no_images_are_one_line():
 
 def test_features_that_are_no_numbers_are_one_line(pictures):
     model = small()
-    kernel, bias = model.get_layer("wide").get_weights()
-    model.get_layer("wide").set_weights([kernel * np.nan, bias])
+    model.get_layer("narrow").set_weights([model.get_layer("narrow").get_weights()[0] * np.nan])
     with pytest.raises(kcnn.InputError, match="narrow makes of the images is no finite number"):
         representation(model, batches(pictures))

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import pytest
 import tensorflow as tf
 
 from trainers.config import TrainConfig
@@ -36,6 +37,7 @@ def test_the_verdict_is_the_input_pipeline_where_reading_is_made_slow(tiny, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_verdict_is_the_network_where_it_does_more(tiny, tmp_path):
     run = started(tiny, tmp_path, arch="resnet-18", width=0.5, resolution=64, cache="ram")
     assert pace(run, make).bound == "the network"
