@@ -48,57 +48,23 @@ def diagnose(
     kcnn diagnose mobilenet-v2 --width 0.25 --data photos/
     """
     starting.need_tensorflow()
-    from kcnn.diagnosis import diagnose as diagnosed
-    from trainers.lab.gradients import effective_field, gradients
+    from trainers.lab.measured import measured
     from trainers.lab.page import page
-    from trainers.lab.subject import remembering, subject
-    from trainers.lab.timing import timing
     from trainers.runs import files
-    from trainers.runs.folders import is_run
 
     if images < 1 or batch_size < 4:
         raise InputError(f"images {images}, batch-size {batch_size}: at least 1 and 4 are needed")
-    model, batches, what, folder = subject(
+    found, folder = measured(
         network, data=data, images=images, weights=weights, width=width, depth=depth, resolution=resolution,
         batch_size=batch_size, seed=seed,
     )  # fmt: skip
-    first, batches = remembering(batches)
-    found = diagnosed(model, batches)
-    flow, seen = gradients(model, first, seed), effective_field(model, first, found.facts.receptive_field)
-    spent = timing(model, batch_size)
-    fed = fed_by(network) if is_run(Path(network)) else None
     place = Path(out) if out else folder / "diagnosis.html"
-    files.write_text(place, page(found, what, flow, seen, spent, fed))
-    show(found, what)
-    norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
-    print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
-    print(f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory")
-    show_time(spent)
-    if fed:
-        print(
-            f"training on one device: {fed.images * 1e3:.3g} ms to make a batch of images, {fed.network * 1e3:.3g} ms "
-            f"to train on one, {fed.both * 1e3:.3g} ms for both: bound by {fed.bound}"
-        )
-    advise(found.findings)
+    files.write_text(place, page(found))
+    show(found.diagnosis, found.what)
+    show_training(found)
+    advise(found)
     print(f"\npage: {place}")
-    told = found.to_dict() | {"gradients": flow.to_dict(), "effective_field": seen.to_dict(), "timing": spent.to_dict()}
-    return told | {"pipeline": fed and fed.to_dict(), "page": str(place)}
-
-
-def fed_by(run: str) -> Any:
-    """How fast the run's images come beside its network, a Pace; None where they are not there any more."""
-    from dataclasses import replace
-
-    from trainers.lab.pipeline import pace
-    from trainers.runs.folders import open_run
-    from trainers.training import make, prepare
-
-    folder, config, _ = open_run(run)
-    try:
-        return pace(prepare(replace(config, strategy="one-device"), folder), make)
-    except InputError as error:
-        print(f"the input pipeline is not measured: {error}")
-        return None
+    return found.to_dict() | {"page": str(place)}
 
 
 def show(found: Any, what: str) -> None:
@@ -125,22 +91,33 @@ def show(found: Any, what: str) -> None:
     print("probe: the accuracy of a linear classifier there\n")
 
 
-def show_time(spent: Any) -> None:
+def show_training(found: Any) -> None:
     from trainers.lab.timing import by_kind
 
+    flow, seen, spent, fed = found.gradients, found.field, found.timing, found.pace
+    norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
+    print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
+    if seen:
+        print(
+            f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory"
+        )
     kinds = ", ".join(f"{kind} {seconds / spent.step:.0%}" for kind, seconds in by_kind(spent.layers)[:4])
     print(f"a step of {spent.batch} images takes {spent.step * 1e3:.3g} ms here, forward and backward: {kinds}")
-    words = {"": "below all roofs"}
     bounds = sorted(spent.shares().items(), key=lambda item: -item[1])
-    print(
-        "its layers are bound by: "
-        + ", ".join(f"{words.get(k, k)} {share:.0%}" for k, share in bounds if share > 0.005)
-    )
+    words = ", ".join(f"{bound or 'none of these'} {share:.0%}" for bound, share in bounds if share > 0.005)
+    print(f"its layers are bound by: {words}")
+    if fed:
+        print(
+            f"training on one device: {fed.images * 1e3:.3g} ms to make a batch of images, {fed.network * 1e3:.3g} ms "
+            f"to train on one, {fed.both * 1e3:.3g} ms for both: bound by {fed.bound}"
+        )
 
 
-def advise(findings: Any) -> None:
-    print("" if findings else "\nnothing stands out")
-    for number, f in enumerate(findings, 1):
+def advise(found: Any) -> None:
+    for note in found.notes:
+        print(f"not measured: {note}")
+    print("" if found.findings else "\nnothing stands out")
+    for number, f in enumerate(found.findings, 1):
         print(f"{number}. {f.what}: {f.evidence}\n   to try: {f.change}")
 
 
