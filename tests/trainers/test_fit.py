@@ -125,6 +125,7 @@ def test_evaluation_gives_the_run_s_own_figures(finished):
     assert (finished.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("training_only")
 def test_two_replicas_train_end_to_end(tmp_path, tiny):
     pair = tiny | {"batch_size": 256, "strategy": "mirrored", "replicas": 2, "sync_bn": True, "ema": 0.9}

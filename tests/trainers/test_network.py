@@ -118,6 +118,7 @@ def test_network_json_of_a_stranger_imports_nothing(tmp_path, monkeypatch):
             read_own(text, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("training_only")
 def test_a_command_goes_on_with_an_arch_of_one_s_own_and_repeats_it(tmp_path, capsys):
     arch = dataclasses.replace(kcnn.get("anynetx-d1x1-w64x512-g512"), name="slim")

@@ -29,6 +29,7 @@ def source(tmp_path, tiny):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_conventions_and_not_the_file(source, tmp_path, tiny, capsys):
     asked = trainers.TrainConfig(**tiny, epochs=1, weights=str(source), run_dir=str(tmp_path / "run"), resume="auto")
     trainers.fit(asked)

@@ -112,6 +112,7 @@ def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypa
     assert callable(tuning.search)
 
 
+@pytest.mark.slow
 def test_a_failing_trial_is_recorded_and_an_interrupted_one_gone_on_with(tmp_path, monkeypatch, capsys):
     """Trial 1 fails; SIGTERM comes in trial 2, which has trained one epoch of two by then."""
     fit, calls = trainers.fit, []

@@ -51,6 +51,7 @@ def test_the_shortest_way_takes_the_shortcuts():
     assert architecture(small("resnet-18")).shortest == 1 + 3 + 1  # the stem, projections, the classifier
 
 
+@pytest.mark.slow
 def test_ratios_and_groups():
     blocks = architecture(kcnn.build("resnext-50-32x4d", resolution=64)).blocks
     assert [b.groups for b in blocks[1:]] == [32] * 16

@@ -53,6 +53,7 @@ def with_activated_projections():
     return keras.models.clone_model(plain, call_function=call, clone_function=lambda layer: layer)
 
 
+@pytest.mark.slow
 def test_a_relu_on_projections_is_named_with_what_it_loses():
     found = kcnn.diagnose(with_activated_projections(), seen(96))
     assert "inverted blocks have relu6 on their projection" in found.findings[0].what

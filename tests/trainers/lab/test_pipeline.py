@@ -29,6 +29,7 @@ def started(tiny, tmp_path, **flags):
     return prepare(*new_or_resumed(TrainConfig(**flags, epochs=1)))
 
 
+@pytest.mark.slow
 def test_the_verdict_is_the_input_pipeline_where_reading_is_made_slow(tiny, tmp_path):
     run = started(tiny, tmp_path)
     slow = replace(run, source=replace(run.source, train=slept(run.source.train, 0.02)))

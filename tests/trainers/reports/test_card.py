@@ -187,6 +187,7 @@ def plain(few, tiny, **more):
     return TrainConfig(**flags | more)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_few_images_seen_often_are_overfitted(few, tiny, tmp_path):
     figures = trainers.fit(plain(few, tiny, epochs=20, lr=1e-2, run_dir=str(tmp_path / "run"))).figures
