@@ -3,6 +3,7 @@
 python -m benchmarks.auto_recipe                          # against Keras's fit: 4 kinds of data, 3 seeds
 python -m benchmarks.auto_recipe --sides auto keras timm torchvision --peers-python PYTHON
 python -m benchmarks.auto_recipe --sides auto search      # the best of 12 random recipes, too
+python -m benchmarks.auto_recipe --kinds --folders DIR    # folders of one's own, with train/ and val/
 
 All sides train the same network (a narrow resnet-18 without strides in its stem) at the same resolution for the same
 number of epochs, and the figure is the accuracy on the same validation images after the last epoch. keras is `fit` with
@@ -42,7 +43,8 @@ class Kind:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--folders", nargs="*", type=Path, default=[], help="further data, with train/ and val/")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["auto", "keras"])
     parser.add_argument("--trials", type=int, default=12, help="of the random search")
     parser.add_argument("--arch", default="resnet-18")
@@ -52,19 +54,26 @@ def main() -> None:
     parser.add_argument("--flags", type=json.loads, default={}, help="JSON of further settings of the side auto")
     args = parser.parse_args()
     found: dict[tuple[str, str], list[float]] = {}
+    folders = {path.name: path.absolute() for path in args.folders}
+    names = [*args.kinds, *folders]
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.kinds:
-            data = Path(folder, name)
-            KINDS[name].draw(data)
+        for name in names:
+            data = folders.get(name) or drawn_to(Path(folder, name), KINDS[name])
+            epochs = args.epochs or (KINDS[name].epochs if name in KINDS else Kind.epochs)
             for seed in range(args.seeds):
                 for side in args.sides:
-                    task = Task(args, data, args.epochs or KINDS[name].epochs, seed, Path(folder, "runs"))
+                    task = Task(args, data, epochs, seed, Path(folder, "runs"))
                     found.setdefault((name, side), []).append(MEASURES[side](task))
                     print(f"{name}, seed {seed}, {side}: {found[name, side][-1]:.2%}", flush=True)
     print(f"\n{'validation accuracy':<22}" + "".join(f"{side:>20}" for side in args.sides))
-    for name in args.kinds:
+    for name in names:
         cells = (summary(found[name, side]) for side in args.sides)
         print(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells))
+
+
+def drawn_to(data: Path, kind: Kind) -> Path:
+    kind.draw(data)
+    return data
 
 
 def summary(values: list[float]) -> str:

@@ -92,25 +92,33 @@ def show(found: Any, what: str) -> None:
 
 
 def show_training(found: Any) -> None:
-    from trainers.lab.timing import by_kind
-
-    flow, seen, spent, fed = found.gradients, found.field, found.timing, found.pace
-    norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
-    print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
+    flow, seen, spent, changed, fed = found.gradients, found.field, found.timing, found.updates, found.pace
+    if flow:
+        norms = ", ".join(f"{stage} {norm:.2g}" for stage, norm in flow.stages.items())
+        print(f"gradients: {flow.verdict}, first over last stage {flow.first_to_last:.2g} ({norms})")
     if seen:
         print(
             f"a place in the middle of {seen.stage} sees {seen.size:.0f} pixels in fact, {seen.theoretical} in theory"
         )
-    kinds = ", ".join(f"{kind} {seconds / spent.step:.0%}" for kind, seconds in by_kind(spent.layers)[:4])
-    print(f"a step of {spent.batch} images takes {spent.step * 1e3:.3g} ms here, forward and backward: {kinds}")
-    bounds = sorted(spent.shares().items(), key=lambda item: -item[1])
-    words = ", ".join(f"{bound or 'none of these'} {share:.0%}" for bound, share in bounds if share > 0.005)
-    print(f"its layers are bound by: {words}")
+    if changed:
+        print(f"a step at the peak of its learning rate changes weights by {changed.typical:.2g} of themselves")
+    if spent:
+        show_times(spent)
     if fed:
         print(
             f"training on one device: {fed.images * 1e3:.3g} ms to make a batch of images, {fed.network * 1e3:.3g} ms "
             f"to train on one, {fed.both * 1e3:.3g} ms for both: bound by {fed.bound}"
         )
+
+
+def show_times(spent: Any) -> None:
+    from trainers.lab.timing import by_kind
+
+    kinds = ", ".join(f"{kind} {seconds / spent.step:.0%}" for kind, seconds in by_kind(spent.layers)[:4])
+    print(f"a step of {spent.batch} images takes {spent.step * 1e3:.3g} ms here, forward and backward: {kinds}")
+    bounds = sorted(spent.shares().items(), key=lambda item: -item[1])
+    words = ", ".join(f"{bound or 'none of these'} {share:.0%}" for bound, share in bounds if share > 0.005)
+    print(f"its layers are bound by: {words}")
 
 
 def advise(found: Any) -> None:

@@ -16,6 +16,7 @@ Loss = Literal["cross-entropy", "bce", "focal"]
 Strategy = Literal["one-device", "mirrored", "multi-worker", "tpu"]
 Interpolation = Literal["bilinear", "bicubic"]
 Cache = Literal["ram", "disk"]
+Watch = Literal["gradients"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 # The help of each flag, by group. Where recipes have a value for it, the help adds that the recipe's is the default.
@@ -143,6 +144,8 @@ HELP = {
         "keep": "Keep this many checkpoints besides the best one.",
         "recover": "When the loss stops being a number, go back to the last checkpoint with half the learning rate, at "
         "most this many times; 0 stops the run.",
+        "watch": "TensorBoard shows for each stage the gradient's norm, and the share of its weights that a step "
+        "changes (default: only the norm of the whole gradient).",
         "seed": "Seed all random draws with this; equal seeds repeat a run.",
         "dry_run": "Print what would be run, and stop.",
     },
@@ -174,6 +177,7 @@ RESUMABLE = (
     "checkpoint_every",
     "keep",
     "recover",
+    "watch",
     "dry_run",
 )
 
@@ -285,6 +289,7 @@ class TrainConfig:
     checkpoint_every: int | str | None = None
     keep: int = 3
     recover: int = 0
+    watch: Watch | None = None
     seed: int = 0
     dry_run: bool = False
 

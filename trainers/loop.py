@@ -20,6 +20,7 @@ from trainers.evaluation import Evaluation, evaluator
 from trainers.evaluation_step import precise_function
 from trainers.network import networks
 from trainers.optim.optimizers import rule_of
+from trainers.optim.watched import kernels_by_stage, scalars
 from trainers.phases import phase_of, training_data, under_way
 from trainers.run import Plan, Position, Run, Scalars, means
 from trainers.runs import checkpoints
@@ -49,6 +50,7 @@ class Training:
         self.received: list[int] = []  # signals to stop
         self.measure_statistics: Callable[[], None] = lambda: None
         self.phase: RunConfig | None = None
+        self.watched: Scalars = {}  # of the last step, with --watch
         self.run_steps: Callable[[tf.Tensor], Any] | None = None
 
     def train(self) -> Scalars:
@@ -110,6 +112,7 @@ class Training:
             feed = iter(training_data(self.run, phase, self.position.step))
             self.run_steps = functools.partial(phase_function(self.run, self.state, phase), feed)
             self.measure_statistics = statistics_function(self.run, self.state, phase)
+            self.stages = stages(self.state, phase)
 
     def train_epoch(self) -> None:
         """Forward, backward, update: a few steps a call, from wherever the epoch is to its end."""
@@ -132,6 +135,8 @@ class Training:
             series = {name: values.numpy() for name, values in self.run_steps(tf.constant(steps)).items()}
         seconds = time.perf_counter() - started
         refuse_nan(series, self.position, self.run)
+        if self.config.watch:
+            self.watched = scalars(self.stages, series["watched"][-1])
         self.position.advance(series)
         running = means(self.position.epoch, self.config.global_batch)
         logs = {name: running[name] for name in ("loss", "accuracy")}
@@ -232,6 +237,12 @@ def statistics_function(run: Run, state: State, phase: RunConfig) -> Callable[[]
     with run.strategy.scope():
         function = precise_function(state, cut(state.plain, phase), run.strategy)
     return lambda: function(iter(training_data(run, run.config, 0)), tf.constant(run.config.precise_bn))
+
+
+def stages(state: State, phase: RunConfig) -> tuple[str, ...]:
+    """The stages whose norms the step tells, in its order; none without --watch."""
+    variables = cut(state.model, phase).trained.trainable_variables
+    return tuple(kernels_by_stage(state.model, variables)) if phase.watch else ()
 
 
 def set_lr_scale(state: State, position: Position) -> None:

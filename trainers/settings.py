@@ -16,7 +16,18 @@ from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.auto.table import expected
 from trainers.checks import bounded, check
-from trainers.config import Augment, Cache, Interpolation, Loss, Optimizer, Precision, Schedule, Strategy, TrainConfig
+from trainers.config import (
+    Augment,
+    Cache,
+    Interpolation,
+    Loss,
+    Optimizer,
+    Precision,
+    Schedule,
+    Strategy,
+    TrainConfig,
+    Watch,
+)
 from trainers.distribute.surroundings import strategy_name, usual_precision
 from trainers.recipes import PLAIN, RECIPES, choose, stretched
 from trainers.runs.files import read_yaml
@@ -104,6 +115,7 @@ class RunConfig:
     checkpoint_every: int | str | None
     keep: int
     recover: int
+    watch: Watch | None
     seed: int
 
     @property

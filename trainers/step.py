@@ -11,7 +11,7 @@ from trainers.data.mixing import mix
 from trainers.optim.losses import loss_function, right, smooth, targets_of
 from trainers.optim.optimizers import decays, l2, learning_rate
 from trainers.optim.recompute import chain, gradient
-from trainers.run import SERIES
+from trainers.optim.watched import kernels_by_stage, norms
 from trainers.settings import RunConfig
 from trainers.state import State
 from trainers.transfer.parts import Parts, cut
@@ -61,8 +61,10 @@ def train_function(
     class_weights: Sequence[float] | None = None,
     graph: keras.Model | None = None,
 ) -> Callable[[Any, tf.Tensor], Series]:
-    """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,)."""
+    """(iterator, n) -> the series of n steps: loss (nats an example), correct (examples), grad_norm, lr; each (n,).
+    With `config.watch` there is another one, (n, 3, stages): see `watched.scalars`."""
     step = replica_step(state, config, strategy.num_replicas_in_sync, class_weights, graph)
+    names = ("loss", "correct", "grad_norm", *(("watched",) if config.watch else ()), "lr")
 
     @tf.function(reduce_retracing=False, autograph=False)
     def train(iterator: Any, steps: tf.Tensor) -> Series:
@@ -70,9 +72,9 @@ def train_function(
             lr = learning_rate(state.optimizer)
             outputs = strategy.run(step, args=(next(iterator),))
             values = [strategy.experimental_local_results(o)[0] for o in outputs]
-            return {name: series[name].write(i, v) for name, v in zip(SERIES, [*values, lr], strict=True)}
+            return {name: series[name].write(i, v) for name, v in zip(names, [*values, lr], strict=True)}
 
-        series = repeated(steps, one, {name: tf.TensorArray(tf.float32, steps) for name in SERIES})
+        series = repeated(steps, one, {name: tf.TensorArray(tf.float32, steps) for name in names})
         return {name: values.stack() for name, values in series.items()}
 
     return train
@@ -90,9 +92,10 @@ def replica_step(
     replicas: int,
     class_weights: Sequence[float] | None = None,
     graph: keras.Model | None = None,
-) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm.
-    Where images have any number of labels, "label" is (n, classes).
+) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, ...]]:
+    """One replica's part of a step: {"image": (n, h, w, 3), "label": (n,)} -> the step's loss, correct, grad_norm,
+    and with `config.watch` the norms of `watched.kernels_by_stage`. Where images have any number of labels, "label" is
+    (n, classes).
 
     All state is in the variables of the state. `graph` is the state's network for images of another size, whose own
     variables are not used. Of what `config.freeze` leaves as it is, no gradient is computed. With `config.sam` the
@@ -100,10 +103,11 @@ def replica_step(
     """
     parts = cut(state.model, config)
     own = Variables.of(parts.trained)
+    stages = kernels_by_stage(state.model, own.weights) if config.watch else {}
     gradients_at = gradient_function(state, config, replicas, class_weights, parts, graph)
 
     @tf.autograph.experimental.do_not_convert
-    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         context = tf.distribute.get_replica_context()
         weights = [tf.convert_to_tensor(v.value) for v in own.weights]
         index, unit = tf.identity(state.step), loss_scale(state.optimizer)
@@ -123,7 +127,11 @@ def replica_step(
         if l2(state.optimizer):
             gradients = decayed(gradients, own.weights, weights, l2(state.optimizer) * unit)
         update(state, config, own, gradients, first.statistics, index)
-        return first.loss, first.correct, norm
+        if not stages:
+            return first.loss, first.correct, norm
+        changes = [v.value - w for v, w in zip(own.weights, weights, strict=True)]
+        unscaled = [g / unit for g in first.gradients]
+        return first.loss, first.correct, norm, norms(stages, unscaled, changes, weights)
 
     return step
 

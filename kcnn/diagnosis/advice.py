@@ -59,7 +59,7 @@ def thin_stages(facts: Facts, built: Architecture, seen: Representation) -> Iter
                 0.9 * (1 - s.channels / min(around)),
                 f"{s.stage} has {s.channels} channels, those beside it {' and '.join(map(str, around))}",
                 f"its features fill {s.effective:.1f} of {s.channels} directions, and all later stages start from them",
-                f"more width in {s.stage}: an Arch with a larger `width` in that row",
+                f"more width in {s.stage}: in its Arch, {min(around)} channels in the `width` of that row of `stages`",
             )
 
 

@@ -9,6 +9,7 @@ from trainers.lab.gradients import Field, Gradients
 from trainers.lab.measured import Measured
 from trainers.lab.pipeline import Pace
 from trainers.lab.timing import Timing
+from trainers.lab.updates import Updates
 from trainers.reports import html
 
 SLOWEST = 40  # layers of the table of times
@@ -32,9 +33,9 @@ def page(found: Measured) -> str:
         *(html.paragraph(f"Not measured: {note}") for note in found.notes),
         *advice(found.findings),
         *features(found.diagnosis),
-        *backwards(found.gradients),
+        *(backwards(found.gradients, found.updates) if found.gradients else []),
         *(sight(found.field) if found.field else []),
-        *times(found.timing, found.pace),
+        *(times(found.timing, found.pace) if found.timing else []),
         *units(found.diagnosis),
         *blocks(found.diagnosis),
         *likeness(found.diagnosis),
@@ -60,7 +61,12 @@ def features(found: Diagnosis) -> list[str]:
     ]
 
 
-def backwards(flow: Gradients) -> list[str]:
+def backwards(flow: Gradients, changed: Updates | None) -> list[str]:
+    steps = changed and (
+        f"At the peak of its learning rate, {changed.lr:g}, one of the first steps of this run changes the weights by "
+        f"these shares of themselves: {', '.join(f'{stage} {v:.2g}' for stage, v in changed.stages.items())}. A "
+        "thousandth to a tenth is usual."
+    )
     return [
         html.heading("What comes back"),
         html.paragraph(
@@ -68,6 +74,7 @@ def backwards(flow: Gradients) -> list[str]:
             f"the first stage it is {flow.first_to_last:.3g} times that at the last. Below 0.01 the first layers "
             "hardly learn, above 100 they are thrown about."
         ),
+        *([html.paragraph(steps)] if steps else []),
         html.picture(pictures.gradients_picture(flow), "norms of gradients"),
     ]
 

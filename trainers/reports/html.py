@@ -3,14 +3,19 @@
 import base64
 import html
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
+from xml.etree import ElementTree
 
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+TIPS = "tips "  # begins the id of a group whose points have texts
 STYLE = """
 :root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff }
 body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem }
-img { max-width: 100%; height: auto }
+img, svg { max-width: 100%; height: auto }
+svg :is(use, path):has(title):hover { stroke: #000; stroke-width: 2 }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
@@ -83,11 +88,31 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def picture(figure: Any, description: str) -> str:
-    """A matplotlib figure as an embedded SVG."""
+    """A matplotlib figure as an SVG in the page, whose points tell what `tips` gave them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(description)}">\n'
+    root = ElementTree.fromstring(buffer.getvalue())
+    for group in root.iter(f"{SVG}g"):
+        name = group.attrib.pop("id", "")  # those of several pictures in a page would be the same
+        if name.startswith(TIPS):
+            # matplotlib draws a few points as paths of their own, and many as uses of one.
+            points = [*group.iter(f"{SVG}use")] or [*group.iter(f"{SVG}path")]
+            for point, text in zip(points, json.loads(name[len(TIPS) :]), strict=False):
+                ElementTree.SubElement(point, f"{SVG}title").text = text
+    for metadata in root.findall(f"{SVG}metadata"):
+        root.remove(metadata)
+    for element in root.iter():  # within HTML there are no namespaces
+        element.tag = element.tag.removeprefix(SVG)
+        if link := element.attrib.pop(f"{XLINK}href", None):
+            element.set("href", link)
+    root.attrib |= {"role": "img", "aria-label": description}
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def tips(artist: Any, texts: Sequence[str]) -> None:
+    """Gives each point of a matplotlib artist (a scatter, or a line with markers) the text that a reader sees who
+    points at it."""
+    artist.set_gid(TIPS + json.dumps(list(texts)))
 
 
 def jpeg(data: bytes, description: str) -> str:

@@ -122,7 +122,7 @@ class Dashboards(Listener):
             self.fresh = False
         if figures := lately(training):
             rate = {"images_per_second": training.speed.recent}
-            self.dashboard.scalars(self.dashboard.train, training.position.step, figures | rate)
+            self.dashboard.scalars(self.dashboard.train, training.position.step, figures | rate | training.watched)
 
     def epoch_end(self, training: "Training", epoch: int, figures: Scalars, evaluation: Evaluation, best: bool) -> None:
         step, board = training.position.step, self.dashboard
