@@ -8,7 +8,8 @@ python -m benchmarks.auto_recipe --kinds --folders DIR    # folders of one's own
 All sides train the same network (a narrow resnet-18 without strides in its stem) at the same resolution for the same
 number of epochs, and the figure is the accuracy on the same validation images after the last epoch. keras is `fit` with
 Adam and nothing else; timm and torchvision are the defaults of timm's train.py and of torchvision's reference script;
-search is the best of so many recipes drawn at random, chosen on the images that it is measured on, which flatters it.
+search is the best of so many recipes drawn at random, chosen by one training each and measured by others with other
+seeds: among twelve figures of a few hundred images the best is higher than it deserves.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from benchmarks.recipes import picture
 
 SIDES = ("auto", "keras", "timm", "torchvision", "search")
 RESOLUTION = 32
+SEARCHED = 1000  # the seed of the trials of a search
 ROOT = Path(__file__).parents[1]
 
 
@@ -154,10 +156,16 @@ def peer(side: str, task: Task) -> float:
 
 
 def search(task: Task) -> float:
-    """The best accuracy of some recipes that are drawn at random, as a person would draw them."""
-    draws = np.random.default_rng(task.seed)
-    images = sum(1 for _ in (task.data / "train").glob("*/*"))
-    return max(ours(task, recipe="default", **drawn(draws, images)) for _ in range(task.args.trials))
+    """The accuracy of the best of some recipes that are drawn at random, as a person would draw them."""
+    kept = task.runs / f"best recipe on {task.data.name}.json"
+    if not kept.exists():
+        draws, trial = np.random.default_rng(0), replace(task, seed=SEARCHED)
+        images = sum(1 for _ in (task.data / "train").glob("*/*"))
+        recipes = [drawn(draws, images) for _ in range(task.args.trials)]
+        best = max(recipes, key=lambda recipe: ours(trial, recipe="default", **recipe))
+        print(f"{task.data.name}, best of {len(recipes)} recipes: {best}", flush=True)
+        kept.write_text(json.dumps(best))
+    return ours(task, recipe="default", **json.loads(kept.read_text()))
 
 
 def drawn(draws: np.random.Generator, images: int) -> dict[str, Any]:

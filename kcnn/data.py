@@ -24,6 +24,7 @@ def look(
     out: Annotated[
         str | None, Parameter(help="The folder for look.html and look.json (default: logs/look-DATA-TIME).")
     ] = None,
+    imports: cli.Imports = None,
     json: cli.Json = False,
     seed: Annotated[int, Parameter(help="Draws the augmentation that is shown.")] = 0,
 ) -> dict[str, Any]:
@@ -40,8 +41,10 @@ def look(
     kcnn data convert photos/ photos-converted/   # a few large files
     """
     starting.need_tensorflow()
+    from trainers.data.tfds_source import import_builders
     from trainers.look.survey import look as look_at
 
+    import_builders(imports)
     result = look_at(
         data, data_dir=data_dir, val_split=val_split, multi_label=multi_label, run=run, recipe=recipe, out=out,
         seed=seed,

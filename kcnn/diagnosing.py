@@ -31,6 +31,7 @@ def diagnose(
     out: Annotated[
         str | None, Parameter(help="The file for the page (default: diagnosis.html in the run, or here).")
     ] = None,
+    imports: cli.Imports = None,
     json: cli.Json = False,
     seed: Annotated[int, Parameter(help="Draws the weights of a named network.")] = 0,
 ) -> dict[str, Any]:
@@ -48,10 +49,12 @@ def diagnose(
     kcnn diagnose mobilenet-v2 --width 0.25 --data photos/
     """
     starting.need_tensorflow()
+    from trainers.data.tfds_source import import_builders
     from trainers.lab.measured import measured
     from trainers.lab.page import page
     from trainers.runs import files
 
+    import_builders(imports)
     if images < 1 or batch_size < 4:
         raise InputError(f"images {images}, batch-size {batch_size}: at least 1 and 4 are needed")
     found, folder = measured(

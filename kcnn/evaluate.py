@@ -35,6 +35,7 @@ def evaluate(
             "the corners, the middle and their mirror images."
         ),
     ] = "none",
+    imports: cli.Imports = None,
     json: cli.Json = False,
     seed: cli.Unused = 0,
 ) -> dict[str, Any]:
@@ -52,8 +53,10 @@ def evaluate(
     kcnn evaluate logs/resnet-50-photos-... --split test
     """
     starting.need_tensorflow()
+    from trainers.data.tfds_source import import_builders
     from trainers.evaluation import evaluate_run
 
+    import_builders(imports)
     result = evaluate_run(run, data=data, split=split, checkpoint=checkpoint, batch_size=batch_size, tta=tta)
     if "map" in result:
         figures = f"mAP {result['map']:.2%}" + (f"  F1 {result['f1']:.2%}" if result["f1"] is not None else "")

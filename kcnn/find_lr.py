@@ -18,6 +18,7 @@ def find_lr(
     config_file: Annotated[
         str | None, Parameter("--config", help="YAML of flags, such as a run's config.yaml; flags win over it.")
     ] = None,
+    imports: cli.Imports = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
     """Find the learning rate for a training, in under 100 steps.
@@ -37,8 +38,10 @@ def find_lr(
     kcnn train --lr find finds it, writes it into the run and trains with it.
     """
     starting.need_tensorflow()
+    from trainers.data.tfds_source import import_builders
     from trainers.training import find_lr as find
 
+    import_builders(imports)
     config = config or TrainConfig()
     if config_file and config.arch == TrainConfig.arch:
         config = dataclasses.replace(config, arch=own_arch(config_file) or config.arch)

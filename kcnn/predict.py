@@ -16,7 +16,9 @@ SERVER = Group.create_ordered("Server")
 def predict(
     run: cli.Run,
     /,
-    *images: Annotated[str, Parameter(help="Image files, or folders of them.")],
+    *images: Annotated[
+        str, Parameter(help="Image files, folders of them, or lists (.csv, .jsonl) with a column path.")
+    ],
     top: Annotated[int, Parameter(help="Print this many classes of each image, the likeliest first.")] = 5,
     format: Annotated[Literal["text", "csv"], Parameter(help="Print lines for a person, or CSV.")] = "text",
     checkpoint: Annotated[
@@ -70,7 +72,7 @@ def predict(
     if top < 1 or batch_size < 1:
         raise InputError(f"top {top}, batch-size {batch_size}: at least 1 of each is needed")
     if not images:
-        raise InputError("no images: name image files, or folders of them, after the run")
+        raise InputError("no images: name image files, folders or lists of them after the run")
     where = client.parse(
         "localhost" if server is None else server,
         protocol,

@@ -26,6 +26,7 @@ def train(
     show_recipe: Annotated[
         str | None, Parameter(help="Print all settings of this recipe as --config takes them, and stop.")
     ] = None,
+    imports: cli.Imports = None,
     json: cli.Json = False,
 ) -> dict[str, Any] | None:
     """Train a network. The run's folder gets its checkpoints, figures,
@@ -47,7 +48,7 @@ def train(
         return recipes(quiet=json)
     config = config or TrainConfig()
     saved = saved_file(config_file, config.resume, config.run_dir)
-    return run(completed(config, saved, resumed=config_file is None) if saved else config)
+    return run(completed(config, saved, resumed=config_file is None) if saved else config, imports)
 
 
 def saved_values(typed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
@@ -120,10 +121,14 @@ def recipes(quiet: bool) -> dict[str, Any]:
     return {"recipes": {name: {"about": r.about, "source": r.source, **r.changes} for name, r in COOKBOOK.items()}}
 
 
-def run(config: TrainConfig) -> dict[str, Any] | None:
+def run(config: TrainConfig, imports: list[str] | None = None) -> dict[str, Any] | None:
     starting.need_tensorflow()
     from trainers.training import dry_run, fit
 
+    if imports:
+        from trainers.data.tfds_source import import_builders
+
+        import_builders(imports)
     if config.dry_run:
         return dry_run(config)
     result = fit(config)

@@ -122,7 +122,11 @@ def no_pictures(monkeypatch):
 def without_pictures(patch):
     blank = io.BytesIO()
     Image.new("RGB", (1, 1)).save(blank, "PNG")
-    patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(blank.getvalue()))
+
+    def savefig(figure, file, format=None, **_):
+        file.write(b"<svg/>" if format == "svg" else blank.getvalue())
+
+    patch.setattr("matplotlib.figure.Figure.savefig", savefig)
     patch.setattr("trainers.runs.listeners.first_images", lambda run: np.zeros((8, 16, 16, 3), np.uint8))
 
 

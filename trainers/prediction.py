@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from kcnn.errors import InputError
 from trainers.data import READ_ERRORS, SUFFIXES, eval_image, reason, shown
+from trainers.data.stored.lists import images_of, is_list
 from trainers.optim.losses import probabilities
 from trainers.settings import RunConfig
 
 
 def find_images(places: Iterable[str]) -> list[str]:
-    """Files as given, and those of image types below folders, sorted. Raises InputError where there are none."""
+    """Files as given, those of image types below folders, sorted, and those of lists. Raises InputError where there are
+    none."""
     found: list[str] = []
     for place in places:
         if os.path.isdir(place):
@@ -24,6 +26,8 @@ def find_images(places: Iterable[str]) -> list[str]:
             if not below:
                 raise InputError(f"{place!r} holds no images ({', '.join(SUFFIXES)})")
             found += below
+        elif is_list(place) and os.path.isfile(place):
+            found += images_of(place)
         elif os.path.isfile(place):
             found.append(place)
         elif os.path.exists(place):

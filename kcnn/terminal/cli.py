@@ -48,6 +48,15 @@ Checkpoint = Annotated[
     Literal["last", "best"], cyclopts.Parameter(help="Use the weights of the last checkpoint, or of the best one.")
 ]
 ConfigFile = Annotated[str | None, cyclopts.Parameter("--config", help="A YAML file of flags, over which flags win.")]
+Imports = Annotated[
+    list[str] | None,
+    cyclopts.Parameter(
+        "--imports",
+        negative="",
+        help="Import this Python module, or file.py, which defines a data set of your own for --data tfds:NAME; it may "
+        "be given several times. A run does not keep it, as a stranger's could import anything: give it each time.",
+    ),
+]
 # Scripts give every command the same --seed. Where nothing is drawn at random, the help does not speak of it.
 Unused = Annotated[int, cyclopts.Parameter("--seed", show=False)]
 

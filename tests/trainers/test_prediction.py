@@ -50,6 +50,29 @@ def test_folders_are_searched_and_files_taken_as_given(album):
     assert find_images([str(album / "notes.txt")]) == [str(album / "notes.txt")]  # its reader will tell
 
 
+@pytest.mark.parametrize("name, text", [
+    ("list.csv", "path\ndeep/c.png\na.jpg\n"),
+    ("list.csv", "label,path\ncat,deep/c.png\ndog,a.jpg\n"),
+    ("list.jsonl", '{"path": "deep/c.png"}\n{"path": "a.jpg", "label": "dog"}\n'),
+])  # fmt: skip
+def test_lists_are_followed_in_their_order(album, monkeypatch, name, text):
+    (album / name).write_text(text)
+    assert find_images([str(album / name)]) == [str(album / "deep/c.png"), str(album / "a.jpg")]
+    monkeypatch.chdir(album)
+    assert find_images([name]) == ["deep/c.png", "a.jpg"]
+
+
+@pytest.mark.parametrize("text, words", [
+    ("image\na.jpg\n", "line 1: the names of the columns are needed"),
+    ("path\n../other/a.jpg\n", "line 2: '../other/a.jpg' leads out of the list's folder"),
+    ("path\na.jpg\n\n", "line 3: the line is empty"),
+])  # fmt: skip
+def test_a_list_that_is_wrong_is_named_by_its_line(album, text, words):
+    (album / "list.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        find_images([str(album / "list.csv")])
+
+
 @pytest.mark.parametrize("name, words", [("empty", "holds no images"), ("nowhere", "no image or folder")])
 def test_where_there_is_no_image_is_named(tmp_path, name, words):
     (tmp_path / "empty").mkdir()

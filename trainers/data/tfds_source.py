@@ -3,10 +3,13 @@
 import contextlib
 import difflib
 import functools
+import importlib
+import os
 import re
 import socket
+import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,24 @@ _BUFFER_BYTES = 2**29
 _CLASSES = 10**6  # more would hardly be classes
 # Two forms that TFDS knows are left out: "namespace:" fetches code and runs it, "/key=value" passes it to builders.
 _NAME = re.compile(r"\w+(/\w[\w+.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
+
+
+def import_builders(modules: Iterable[str] | None) -> None:
+    """Imports modules, found as Python finds them from the working directory, or files, whose builders TFDS then knows.
+
+    Raises InputError.
+    """
+    for name in modules or ():
+        try:
+            folder = os.path.dirname(os.path.abspath(name)) if name.endswith(".py") else os.getcwd()
+            sys.path.append(folder)  # where the module may have others
+            importlib.import_module(os.path.basename(name).removesuffix(".py"))
+        except Exception as error:  # whatever the module raises
+            what = f"{type(error).__name__}: {_line(error)}"
+            raise InputError(
+                f"imports {name!r}: it cannot be imported ({what}); give a module that Python finds from here, or a "
+                "file.py"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,10 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise InputError(f"data set {name!r} cannot be opened: give NAME, NAME/CONFIG or NAME:VERSION")
     close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
     hint = f"; close names there: {', '.join(close)}" if close else ""
-    raise InputError(f"data {name!r} is not 'digits', not an existing folder of images, not a TFDS data set{hint}")
+    raise InputError(
+        f"data {name!r} is not 'digits', not an existing folder of images, not a TFDS data set{hint}; name the "
+        "module of one of your own with --imports"
+    )
 
 
 def _keys(builder: Any, name: str) -> tuple[str, str]:
@@ -159,8 +183,9 @@ def _prepare(builder: Any, name: str, allowed: bool) -> None:
             f"data set {name!r} is not prepared in {str(root)!r}; if you trust what is there, "
             f"`kcnn train --data tfds:{name} --data-dir {root} --dry-run` prepares it"
         )
-    # TFDS itself tries for minutes. Archives already at hand, by whatever route, need no network.
-    if not (root / "downloads").exists() and not _online():
+    # TFDS itself tries for minutes. Archives already at hand, by whatever route, need no network, nor may a user's own.
+    own = not type(builder).__module__.startswith("tensorflow_datasets.")
+    if not own and not (root / "downloads").exists() and not _online():
         raise InputError(f"data set {name!r} is not there and there is no network to download it; {advice}")
     try:
         builder.download_and_prepare()

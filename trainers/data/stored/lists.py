@@ -141,13 +141,23 @@ def write_rows(path: str, home: str) -> Iterator[str]:
         yield json.dumps({"path": place} | kept) + "\n"
 
 
+def images_of(path: str) -> list[str]:
+    """The images of a list, which need no labels here, below its folder. Raises InputError for a line that is wrong."""
+    folder, home = os.path.dirname(path), os.path.dirname(os.path.abspath(path))
+    found = []
+    for number, row in _rows(path, labelled=False):
+        _place(path, home, number, row["path"])
+        found.append(os.path.normpath(os.path.join(folder, row["path"])))
+    return found
+
+
 def has_labels(path: str) -> bool:
     """Whether a list gives its images any number of labels."""
     return any("labels" in row for _, row in itertools.islice(_rows(path), 1))
 
 
-def _rows(path: str) -> Iterator[tuple[int, Row]]:
-    return _json_rows(path) if path.lower().endswith(".jsonl") else _csv_rows(path)
+def _rows(path: str, labelled: bool = True) -> Iterator[tuple[int, Row]]:
+    return (_json_rows if path.lower().endswith(".jsonl") else _csv_rows)(path, labelled)
 
 
 def _merged(files: dict[str, dict[str, list[bytes]]]) -> dict[str, dict[str, list[bytes]]]:
@@ -191,11 +201,11 @@ def _is_text(label: str) -> bool:
     return label.encode("utf-8", "ignore").decode() == label
 
 
-def _csv_rows(path: str) -> Iterator[tuple[int, Row]]:
+def _csv_rows(path: str, labelled: bool) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(_lines(path), strict=True)
     try:
         columns = [name.strip() for name in next(reader, [])]
-        _check_columns(path, columns)
+        _check_columns(path, columns, labelled)
         for row in reader:
             if len(row) != len(columns):
                 raise InputError(
@@ -210,8 +220,9 @@ def _csv_rows(path: str) -> Iterator[tuple[int, Row]]:
         raise InputError(f"{_line(path, reader.line_num)}: no CSV ({error}); mend the line") from None
 
 
-def _check_columns(path: str, columns: list[str]) -> None:
-    if "path" in columns and {"label", "labels"} & set(columns) and len(set(columns)) == len(columns):
+def _check_columns(path: str, columns: list[str], labelled: bool) -> None:
+    labels = not labelled or {"label", "labels"} & set(columns)
+    if "path" in columns and labels and len(set(columns)) == len(columns):
         return
     text = ",".join(columns)
     for separator, name in _SEPARATORS.items():
@@ -223,13 +234,14 @@ def _check_columns(path: str, columns: list[str]) -> None:
     )
 
 
-def _json_rows(path: str) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: str, labelled: bool) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(_lines(path), 1):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{_line(path, number)}: no JSON ({brief(error, 80)}); mend the line") from None
-        if not isinstance(row, dict) or "path" not in row or not {"label", "labels"} & row.keys():
+        labels = isinstance(row, dict) and (not labelled or {"label", "labels"} & row.keys())
+        if not labels or "path" not in row:
             raise InputError(f'{_line(path, number)}: an object with path and label is needed: {{"path": "cat/1.jpg", '
                              f'"label": "cat"}}; found {brief(repr(row), 60)}')  # fmt: skip
         for key in row.keys() & {"path", "label", "split"}:
