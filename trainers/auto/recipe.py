@@ -18,7 +18,6 @@ from trainers.settings import own_or_named
 LARGE = 200_000  # training images: for so many the papers' recipes were made
 FEW, ENOUGH = 1_000, 20_000  # updates: so few are to be made more of, and so many leave time for slow averages
 OFTEN = 30  # epochs: images that are seen so often are learnt by heart, where nothing changes them
-SMALL = 64  # pixels of an image that was made small, such as a character
 SIDES = (32, 48, 64, 96, 128, 160, 192)  # resolutions in pixels
 UNBALANCED = 2.0  # times as many images in one class as in another: more than chance makes of equal ones
 # The peak of the learning rate at a batch of 32, by optimizer. It grows with the batch's root (Adam and its kin) or in
@@ -65,10 +64,9 @@ class Facts:
 
     @property
     def glyphs(self) -> bool:
-        """Whether the images are characters or signs: small, grey or of two tones."""
+        """Whether the images are characters or signs: named so, or grey or of two tones on a plain ground."""
         seen = self.seen
-        grey = seen.grey > 0.9 and ((seen.side or 0) <= SMALL or seen.plain > 0.9)
-        return seen.characters or grey or seen.drawn > 0.9
+        return seen.characters or (seen.grey > 0.9 and seen.plain > 0.9) or seen.drawn > 0.9
 
     @property
     def objects(self) -> bool:

@@ -188,3 +188,15 @@ def test_the_pace_is_measured_on_the_run_s_own_steps(timed, monkeypatch):
     ticks = iter(range(10_000))
     pace = duration.measured(run, fitting.make, clock=lambda: next(ticks) / 10)
     assert pace == Pace(first=pytest.approx(0.1), step=pytest.approx(0.1))
+
+
+@pytest.mark.parametrize("seen, glyphs", [
+    ({"grey": 1.0, "plain": 1.0}, True),
+    ({"grey": 1.0, "plain": 0.1}, False),  # small photographs without colours, such as faces, which are mirrored
+    ({"grey": 0.1, "plain": 1.0}, False),
+    ({"drawn": 1.0, "plain": 1.0}, True),
+    ({"characters": True}, True),
+])  # fmt: skip
+def test_what_looks_like_characters(seen, glyphs):
+    config, lines = decided(RESNET, Glance(1000, 2, (500, 500), side=25, **seen))
+    assert (config.flip is False) == glyphs and ("like characters" in " ".join(lines)) == glyphs
