@@ -96,8 +96,10 @@ def inverted(
     se_expanded: float = 0.0,
     gate: str = "sigmoid",
     act: str | bool = True,
+    linear: bool = True,
 ) -> Tensor:
-    """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1.
+    """x + f(x) where shapes agree, else f(x), f = 1x1 to expand * channels -> depthwise -> SE -> linear 1x1, or, for
+    the paper's control, one with an activation.
 
     MobileNetV2 (https://arxiv.org/abs/1801.04381). Squeeze-and-excite narrows to `se` of the block's input, or, with
     a ReLU, to `se_expanded` of the expanded width (MobileNetV3).
@@ -109,7 +111,7 @@ def inverted(
         f = b.squeeze_excite(f, max(1, int(x.shape[-1] * se)), gate)
     if se_expanded:
         f = b.acting("relu").squeeze_excite(f, round_width(inner * se_expanded), gate)
-    f = b.linear.conv(f, b.width, 1, 1, "project")
+    f = (b.linear if linear else b.acting(act)).conv(f, b.width, 1, 1, "project")
     return b.residual(x, f) if b.stride == 1 and x.shape[-1] == b.width else f
 
 

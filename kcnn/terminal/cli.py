@@ -35,6 +35,7 @@ COMMANDS = {
     "search": ("tuning.search:app", "Search the multipliers of a network under limits on its cost."),
     "compound": ("tuning.compound:app", "Find how a network is best made larger, as EfficientNet's authors did."),
     "design-space": ("tuning.design_space:app", "Compare spaces of networks, as RegNet's authors did."),
+    "study": ("tuning.study:app", "Settle a claim of the textbook: train what it compares, and test it."),
     "launch": ("trainers.launch:launch", "Start a training on several workers, and start it again where one fails."),
 }
 Find = Callable[[Mapping[str, str]], tuple[Path, Mapping[str, Any]] | None]

@@ -17,6 +17,7 @@ import keras_tuner
 
 from kcnn.arch import number
 from kcnn.errors import InputError, shown
+from kcnn.notation import to_data
 from kcnn.terminal.tables import short
 from trainers.config import TrainConfig
 from trainers.runs import folders
@@ -46,7 +47,12 @@ class Job:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"key": self.key, "config": changed_flags(self.config), "facts": self.facts}
+        return {"key": self.key, "config": to_data(changed_flags(self.config)), "facts": self.facts}
+
+    @property
+    def name(self) -> str:
+        """The network's."""
+        return self.config.arch if isinstance(self.config.arch, str) else self.config.arch.name
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Sweep:
 
     def row(self, job: Job, message: str | None = None) -> Row:
         """The result of a job that has ended: its figures, or why there are none."""
-        row: Row = {"key": job.key, **job.facts, "arch": job.config.arch, "run_dir": f"{RUNS}/{job.key}"}
+        row: Row = {"key": job.key, **job.facts, "arch": job.name, "run_dir": f"{RUNS}/{job.key}"}
         try:
             record = read_record(self.folder / RUNS / job.key) or {}
             if record.get("score") is not None:

@@ -14,7 +14,11 @@ from trainers.optim.optimizers import decays
 from trainers.optim.watched import kernels_by_stage, scalars
 
 
-@pytest.mark.parametrize("flags", [{}, {"replicas": 2, "sam": 0.05}, {"precision": "mixed_float16", "clip_norm": 0.1}])
+@pytest.mark.parametrize("flags", [
+    {},
+    pytest.param({"replicas": 2, "sam": 0.05}, marks=pytest.mark.slow),
+    pytest.param({"precision": "mixed_float16", "clip_norm": 0.1}, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_the_change_is_that_of_the_weights(flags):
     flags = {"arch": "resnet-18", "depth": 0.5, "optimizer": "sgd", **flags}
     before, plain = run(steps=1, **flags)

@@ -1,0 +1,2 @@
+"""The textbook's claims: a study is a row of data (`rows`), its networks (`arms`), and a test fixed beforehand
+(`verdicts`)."""
