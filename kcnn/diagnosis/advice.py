@@ -40,14 +40,15 @@ def findings(facts: Facts, built: Architecture, seen: Representation) -> tuple[F
 
 
 def dead_layers(facts: Facts, built: Architecture, seen: Representation) -> Iterator[Finding]:
-    for u in seen.units:
-        if u.dead >= DEAD * u.units and u.units > 1:
-            yield Finding(
-                0.5 + 0.5 * u.dead / u.units,
-                f"{u.dead} of the {u.units} units of {u.layer} never move",
-                f"their value is the same at every place of all {seen.images:,} images",
-                "a lower --lr with --warmup-epochs, --clip-norm 1, or an activation without a dead side, such as silu",
-            )
+    dead = sorted((u for u in seen.units if u.dead >= DEAD * u.units and u.units > 1), key=lambda u: -u.dead / u.units)
+    for u in dead[:1]:
+        more = f"; {len(dead) - 1} other layers have lost half of theirs or more" if dead[1:] else ""
+        yield Finding(
+            0.5 + 0.45 * u.dead / u.units,
+            f"{u.dead} of the {u.units} units of {u.layer} never move",
+            f"their value is the same at every place of all {seen.images:,} images{more}",
+            "a lower --lr with --warmup-epochs, --clip-norm 1, or an activation without a dead side, such as silu",
+        )
 
 
 def thin_stages(facts: Facts, built: Architecture, seen: Representation) -> Iterator[Finding]:

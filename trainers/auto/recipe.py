@@ -18,6 +18,7 @@ from trainers.settings import own_or_named
 LARGE = 200_000  # training images: for so many the papers' recipes were made
 FEW, ENOUGH = 1_000, 20_000  # updates: so few are to be made more of, and so many leave time for slow averages
 OFTEN = 30  # epochs: images that are seen so often are learnt by heart, where nothing changes them
+SMALL = 64  # pixels of an image that was cut out around what it shows, where it is grey, too
 SIDES = (32, 48, 64, 96, 128, 160, 192)  # resolutions in pixels
 UNBALANCED = 2.0  # times as many images in one class as in another: more than chance makes of equal ones
 # The peak of the learning rate at a batch of 32, by optimizer. It grows with the batch's root (Adam and its kin) or in
@@ -69,6 +70,11 @@ class Facts:
         return seen.characters or (seen.grey > 0.9 and seen.plain > 0.9) or seen.drawn > 0.9
 
     @property
+    def framed(self) -> bool:
+        """Whether the images were cut out around what they show, as small grey ones are: what is at the rim counts."""
+        return self.glyphs or (self.seen.grey > 0.9 and (self.seen.side or math.inf) <= SMALL)
+
+    @property
     def objects(self) -> bool:
         """Whether most images show one thing on a plain ground."""
         return self.seen.extent is not None
@@ -108,7 +114,10 @@ RULES = (
          lambda f: {"crop_scale": crop(f)}),
     Rule("images", lambda f: f.glyphs,
          lambda f: "not mirrored, as they look like characters",
-         lambda f: {"flip": False, "eval_crop": 1.0}),
+         lambda f: {"flip": False}),
+    Rule("images", lambda f: f.framed,
+         lambda f: "evaluated whole, as they are small and grey" if not f.glyphs else "evaluated whole",
+         lambda f: {"eval_crop": 1.0}),
     Rule("images", lambda f: bool(f.seen.handed) and not f.glyphs,
          lambda f: f"not mirrored, as {f.seen.handed}",
          lambda f: {"flip": False}),
@@ -136,7 +145,7 @@ RULES = (
 
 def crop(f: Facts) -> float:
     """The least share of an image that a crop covers."""
-    if f.glyphs:
+    if f.framed:
         return 0.8
     if f.epochs < OFTEN:
         return 0.75

@@ -104,7 +104,7 @@ def of_training(found: Measured) -> Iterator[Finding]:
     if changed and changed.high:
         shares = ", ".join(f"{stage} {share:.2g}" for stage, share in changed.stages.items())
         yield Finding(
-            0.95,
+            1.0,  # what kills units and blows up gradients, too
             f"the learning rate, {changed.lr:g}, is far too high",
             f"a step at its peak changes the weights by {changed.typical:.2g} times themselves ({shares}); a "
             "thousandth to a tenth is usual",

@@ -76,9 +76,11 @@ def test_there_are_never_too_many_and_they_are_json():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.beta.assign(np.full(layer.beta.shape, -1e3))
     found = kcnn.diagnose(model, seen(96, 16))
-    assert len(found.findings) == MOST
+    assert len(found.findings) < MOST and "other layers have lost half of theirs" in found.findings[0].evidence
     told = json.loads(json.dumps(found.to_dict()))
-    assert told["findings"][0]["weight"] == 1 and len(told["architecture"]["blocks"]) == len(found.architecture.blocks)
+    assert told["findings"][0]["weight"] == 0.95 and len(told["architecture"]["blocks"]) == len(
+        found.architecture.blocks
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 32, 32, 3), (4, 64, 64, 1), (4, 64, 64)])

@@ -200,3 +200,5 @@ def test_the_pace_is_measured_on_the_run_s_own_steps(timed, monkeypatch):
 def test_what_looks_like_characters(seen, glyphs):
     config, lines = decided(RESNET, Glance(1000, 2, (500, 500), side=25, **seen))
     assert (config.flip is False) == glyphs and ("like characters" in " ".join(lines)) == glyphs
+    framed = glyphs or seen["grey"] == 1.0
+    assert (config.crop_scale, config.eval_crop) == ((0.8, 1.0) if framed else (0.75, None))
