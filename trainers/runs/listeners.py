@@ -4,6 +4,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from kcnn.terminal.tables import short
+from trainers.distribute.surroundings import visible_gpus
 from trainers.evaluation import Evaluation
 from trainers.phases import first_images
 from trainers.reports.curves import gap
@@ -12,6 +14,7 @@ from trainers.run import Run, Scalars, means
 from trainers.runs import checkpoints, folders
 from trainers.runs.dashboards import Dashboard
 from trainers.runs.progress import Reporter
+from trainers.transfer.parts import step_memory
 
 if TYPE_CHECKING:
     from trainers.loop import Training
@@ -141,6 +144,24 @@ class Dashboards(Listener):
         self.dashboard.rewind(training.position.step)
 
 
+def banner(run: Run, step: int) -> list[str]:
+    """What is about to be trained, on what, where and how long, in a few lines."""
+    config, plan, source, facts = run.config, run.plan, run.source, run.facts
+    replicas = run.strategy.num_replicas_in_sync
+    kind = "TPU" if config.strategy == "tpu" else "GPU" if visible_gpus() else "CPU"
+    memory = short(step_memory(facts, config, replicas), "B")
+    return [
+        f"{config.arch.name} at {config.resolution} pixels: {short(facts.params)} parameters, {short(facts.macs)} "
+        "multiply-adds",
+        f"{source.name}: {source.train.size:,} training and {source.val.size:,} validation images of "
+        f"{len(source.classes):,} classes",
+        f"recipe {config.recipe}: {plan.epochs} epoch{'s' if plan.epochs > 1 else ''} of {plan.steps_per_epoch:,} steps, {config.global_batch} images "
+        f"each, in {config.precision}",
+        f"{replicas} {kind} replica{'s' if replicas > 1 else ''}, about {memory} each; into {run.folder}",
+        *([f"goes on at step {step:,} of {plan.steps:,}"] if step else []),
+    ]
+
+
 class Terminal(Listener):
     """What a person sees."""
 
@@ -154,6 +175,10 @@ class Terminal(Listener):
 
     def __exit__(self, *_: Any) -> None:
         self.reporter.__exit__()
+
+    def start(self, training: "Training") -> None:
+        for line in banner(self.run, training.position.step):
+            self.reporter.say(line)
 
     def steps(self, training: "Training", epoch: int, running: Scalars, stop: int) -> None:
         self.reporter.step(

@@ -21,13 +21,12 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}"),
-            TextColumn("{task.fields[rate]:.0f} images/s"),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=steps, completed=done, loss=float("nan"), accuracy=0.0, rate=0.0)
+        self.task = self.bar.add_task("tracing the step", total=steps, completed=done, figures="")
 
     def __enter__(self) -> "Reporter":
         self.bar.start()
@@ -38,15 +37,13 @@ class Reporter:
 
     def step(self, epoch: str, step: int, loss: float, accuracy: float, rate: float) -> None:
         """Shows a step: loss and accuracy are those of the current epoch, the rate is in images a second."""
-        self.bar.update(self.task, completed=step, description=epoch, loss=loss, accuracy=accuracy, rate=rate)
+        figures = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {rate:.0f} images/s"
+        self.bar.update(self.task, completed=step, description=epoch, figures=figures)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last > PLAIN_SECONDS:
             self.last = now
             left = (now - self.started) / max(1, step - self.first) * (self.steps - step)
-            self.say(
-                f"{epoch}: step {step}/{self.steps}  loss {loss:.4f}  accuracy {accuracy:.2%}  "
-                f"{rate:.0f} images/s  {left:.0f} s left"
-            )
+            self.say(f"{epoch}: step {step}/{self.steps}  {figures}  {left:.0f} s left")
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
