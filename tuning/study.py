@@ -6,15 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import keras
 from cyclopts import Group, Parameter
 
 import kcnn
 from kcnn.errors import InputError, shown, whole
 from kcnn.terminal import cli
 from trainers.config import TrainConfig
+from trainers.data import Source
 from trainers.distribute.surroundings import visible_gpus
+from trainers.lab.gradients import gradients
+from trainers.lab.subject import built
+from trainers.lab.subject import shown as shown_images
 from trainers.runs.files import write_json, write_text
 from trainers.runs.folders import read_result
+from trainers.settings import resolve
 from tuning.pages import study as pages
 from tuning.studies.arms import facts_of
 from tuning.studies.removal import kept
@@ -86,7 +92,8 @@ def carry_out(name: str, config: TrainConfig, method: Method) -> dict[str, Any]:
     with sweep_folder(f"study-{name}", config, SETTINGS, settings, list_jobs) as (folder, jobs):
         rows = train_all(folder, jobs, method.parallel or usual_parallel())
         costs = {arm: facts_of(c, len(source.classes)) for arm, c in configs.items()}
-        return report(folder, name, method, rows, costs, source.val.size)
+        flow = {arm: at_start(c, source) for arm, c in configs.items()} if study.flow else {}
+        return report(folder, name, method, rows, costs, flow, source.val.size)
 
 
 def get(name: str) -> Study:
@@ -126,8 +133,21 @@ def usual_parallel() -> int:
     return 1 if visible_gpus() else min(4, os.cpu_count() or 1)
 
 
+def at_start(config: TrainConfig, source: Source) -> float:
+    """The norm of the loss's gradient at the end of the first stage over that at the last, with random weights."""
+    run, classes = resolve(config), len(source.classes)
+    keras.utils.set_random_seed(run.seed)
+    return gradients(built(run, classes, None), shown_images(source.val, classes, run, 64, 32)).first_to_last
+
+
 def report(
-    folder: Path, name: str, method: Method, rows: Sequence[Row], costs: dict[str, kcnn.Facts], images: int
+    folder: Path,
+    name: str,
+    method: Method,
+    rows: Sequence[Row],
+    costs: dict[str, kcnn.Facts],
+    flow: dict[str, float],
+    images: int,
 ) -> dict[str, Any]:
     """Writes page.html and summary.json, and returns the latter. Raises InputError where too few runs came to an
     end."""
@@ -152,6 +172,7 @@ def report(
                 "macs": facts.macs,
                 "params": facts.params,
                 "resolution": facts.resolution,
+                "flow": flow.get(arm),
                 "figures": listed([of[arm] for of in whole_seeds.values()]),
             }
             for arm, facts in costs.items()

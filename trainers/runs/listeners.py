@@ -155,8 +155,8 @@ def banner(run: Run, step: int) -> list[str]:
         "multiply-adds",
         f"{source.name}: {source.train.size:,} training and {source.val.size:,} validation images of "
         f"{len(source.classes):,} classes",
-        f"recipe {config.recipe}: {plan.epochs} epoch{'s' if plan.epochs > 1 else ''} of {plan.steps_per_epoch:,} steps, {config.global_batch} images "
-        f"each, in {config.precision}",
+        f"recipe {config.recipe}: {plan.epochs} epoch{'s' if plan.epochs > 1 else ''} of {plan.steps_per_epoch:,} steps, "
+        f"{config.global_batch} images each, in {config.precision}",
         f"{replicas} {kind} replica{'s' if replicas > 1 else ''}, about {memory} each; into {run.folder}",
         *([f"goes on at step {step:,} of {plan.steps:,}"] if step else []),
     ]

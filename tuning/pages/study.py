@@ -50,13 +50,15 @@ def arms_table(result: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """A row for each of what is compared: its costs, and the mean of each figure with its 95 % interval."""
     figures = figures_of(result)
     heads = ["name", "multiply-adds", "parameters", "pixels", *(NAMES[f] for f in figures)]
+    flow = all(of.get("flow") is not None for of in result["arms"].values())
+    heads += ["gradient at the start, first over last stage"] if flow else []
     rows = []
     for arm, of in result["arms"].items():
         cells: list[Any] = [arm, *((of[what], short(of[what])) for what in ("macs", "params")), str(of["resolution"])]
         for figure in figures:
             mean, half = interval(of["figures"][figure])
             cells.append((mean, f"{number(mean, figure)} +- {number(half, figure)}"))
-        rows.append(cells)
+        rows.append(cells + ([(of["flow"], f"{of['flow']:.2g}")] if flow else []))
     return heads, rows
 
 

@@ -20,7 +20,8 @@ RATE = 3e-3  # of AdamW at a batch of 32
 class Study:
     """claim: in words for a newcomer. arms: what is compared, at a resolution, with the smallest networks or not.
     equal: what all arms have the same of, to 15 %; () where the claim is about networks of different costs. flags: of
-    all runs. removal: whether blocks are removed from the trained networks."""
+    all runs. removal: whether blocks are removed from the trained networks. flow: whether the page tells how gradients
+    come back at the start."""
 
     claim: str
     paper: str
@@ -29,6 +30,7 @@ class Study:
     equal: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     removal: bool = False
+    flow: bool = False
 
 
 def difference(what: str, better: str, worse: str, figure: str = "val_accuracy", margin: float = 0.0) -> Contrast:
@@ -218,7 +220,7 @@ STUDIES: dict[str, Study] = {
     "depth": Study(
         "A plain network learns worse when it gets too deep, even on the images that it is trained on; with shortcuts "
         "around its blocks it does not.",
-        f"{HE}, figure 6", depth, deeper,
+        f"{HE}, figure 6", depth, deeper, flow=True,
     ),
     "residual-paths": Study(
         "A trained residual network still works when one of its blocks is taken out, as it is many short networks in "
