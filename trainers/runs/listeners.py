@@ -150,12 +150,13 @@ def banner(run: Run, step: int) -> list[str]:
     replicas = run.strategy.num_replicas_in_sync
     kind = "TPU" if config.strategy == "tpu" else "GPU" if visible_gpus() else "CPU"
     memory = short(step_memory(facts, config, replicas), "B")
+    epochs = f"{plan.epochs} epoch{'s' if plan.epochs > 1 else ''}"
     return [
         f"{config.arch.name} at {config.resolution} pixels: {short(facts.params)} parameters, {short(facts.macs)} "
         "multiply-adds",
         f"{source.name}: {source.train.size:,} training and {source.val.size:,} validation images of "
         f"{len(source.classes):,} classes",
-        f"recipe {config.recipe}: {plan.epochs} epoch{'s' if plan.epochs > 1 else ''} of {plan.steps_per_epoch:,} steps, "
+        f"recipe {config.recipe}: {epochs} of {plan.steps_per_epoch:,} steps, "
         f"{config.global_batch} images each, in {config.precision}",
         f"{replicas} {kind} replica{'s' if replicas > 1 else ''}, about {memory} each; into {run.folder}",
         *([f"goes on at step {step:,} of {plan.steps:,}"] if step else []),
