@@ -57,6 +57,7 @@ def arms_table(result: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
         cells: list[Any] = [arm, *((of[what], short(of[what])) for what in ("macs", "params")), str(of["resolution"])]
         for figure in figures:
             mean, half = interval(of["figures"][figure])
+            half = min(half, 1.0) if figure in SHARES else half  # of two seeds it may be anything
             cells.append((mean, f"{number(mean, figure)} +- {number(half, figure)}"))
         rows.append(cells + ([(of["flow"], f"{of['flow']:.2g}")] if flow else []))
     return heads, rows
