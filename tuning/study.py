@@ -218,8 +218,9 @@ def study_command(
     config_file: cli.ConfigFile = None,
     json: cli.Json = False,
 ) -> dict[str, Any]:
-    """Settle a claim of the textbook on your own images: what it compares is trained with several seeds, and a test
-    that was fixed beforehand tells whether the claim holds here, does not, or cannot be told from this data.
+    """Settle a claim of the textbook on your own images: what it compares is
+    trained with several seeds, and a test that was fixed beforehand tells
+    whether the claim holds here, does not, or cannot be told from this data.
 
     kcnn study --list
 
@@ -227,9 +228,11 @@ def study_command(
 
     kcnn study separable --data photos/ --resolution 64 --seeds 10
 
-    It leaves page.html with the verdict, its figures and their picture, and a run of each network in runs/. All flags
-    of `kcnn train` hold for all runs. It can be killed at any time: the same command with the same --run-dir goes on,
-    and with more --seeds adds to what is there. Other machines help with `python -m tuning.sweep RUN-DIR`.
+    It leaves page.html with the verdict, its figures and their picture, and a
+    run of each network in runs/. All flags of `kcnn train` hold for all runs.
+    It can be killed at any time: the same command with the same --run-dir goes
+    on, and with more --seeds adds to what is there. Other machines help with
+    `python -m tuning.sweep RUN-DIR`.
     """
     if list:
         pages.show_list(STUDIES)
