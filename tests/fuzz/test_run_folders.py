@@ -374,7 +374,7 @@ def test_a_changed_file_is_read_rightly_or_refused(run, request, monkeypatch, ca
     folder, started, state = run
     path = folder / name
     whole, result = path.read_bytes(), (folder / folders.RESULT).read_bytes()
-    monkeypatch.setattr(kcnn.train, "run", lambda config: None)
+    monkeypatch.setattr(kcnn.train, "run", lambda config, imports=None: None)
     draws, outcomes = random.Random(name), Counter()
     request.addfinalizer(lambda: (path.write_bytes(whole), (folder / folders.RESULT).write_bytes(result)))
     for i in range(COUNTS[name]):

@@ -16,7 +16,7 @@ from trainers.optim.watched import kernels_by_stage, scalars
 
 @pytest.mark.parametrize("flags", [
     {},
-    pytest.param({"replicas": 2, "sam": 0.05}, marks=pytest.mark.slow),
+    pytest.param({"replicas": 2}, marks=pytest.mark.slow),
     pytest.param({"precision": "mixed_float16", "clip_norm": 0.1}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_change_is_that_of_the_weights(flags):
