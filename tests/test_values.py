@@ -270,7 +270,7 @@ def test_the_help_s_examples_can_be_typed(here, capsys, monkeypatch):
     lines = [line.strip() for line in kcnn.train.train.__doc__.splitlines()]
     examples = [line.split("#")[0].split()[2:] for line in lines if line.startswith("kcnn train ")]
     assert ["--show-recipe", "a2"] in examples and len(examples) >= 4
-    monkeypatch.setattr(kcnn.train, "run", lambda config: None)
+    monkeypatch.setattr(kcnn.train, "run", lambda config, imports=None: None)
     for example in examples:
         assert train(*example) == 0, example
 

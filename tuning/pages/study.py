@@ -17,7 +17,7 @@ from trainers.reports import html
 from trainers.runs.files import write_text
 from tuning.pages.pictures import GREY, color
 from tuning.studies.rows import Study
-from tuning.studies.verdicts import LEVEL, OPEN, Outcome, advice
+from tuning.studies.verdicts import LEVEL, OPEN, advice
 
 NAMES = {
     "val_accuracy": "validation accuracy", "val_loss": "validation loss", "train_loss": "training loss",
@@ -84,7 +84,7 @@ def contrast_lines(result: dict[str, Any]) -> list[str]:
 def conclusion(result: dict[str, Any]) -> str:
     text = f"{result['verdict']}, with {result['seeds']} seeds and {result['validation_images']:,} validation images"
     if result["verdict"] == OPEN:
-        text += f": {advice([Outcome(**c) for c in result['contrasts']])}"
+        text += f": {advice(result['contrasts'])}"
     return f"{text[:1].upper()}{text[1:]}."
 
 

@@ -36,8 +36,7 @@ class Contrast:
 @dataclass(frozen=True)
 class Outcome:
     """What the seeds say of a contrast. low, high: between which its mean lies, to 95 %. p: how often chance alone
-    gives a mean as far from 0, or further, on either side. seeds: how many would tell; None where these do, or none
-    would."""
+    gives a mean as far from 0, or further, on either side."""
 
     what: str
     figure: str
@@ -46,15 +45,19 @@ class Outcome:
     low: float
     high: float
     p: float
-    seeds: int | None
 
     @property
     def side(self) -> int:
         """1 where the contrast is above 0 beyond chance, -1 where below, else 0."""
         return 0 if self.p > LEVEL else (1 if self.mean > 0 else -1)
 
+    @property
+    def seeds(self) -> int | None:
+        """How many would tell; None where these do, or none would."""
+        return needed(self.mean, float(np.std(self.values, ddof=1))) if self.p > LEVEL else None
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"values": list(self.values)}
+        return asdict(self) | {"values": list(self.values), "seeds": self.seeds}
 
 
 def outcome(contrast: Contrast, values: Sequence[float]) -> Outcome:
@@ -63,8 +66,7 @@ def outcome(contrast: Contrast, values: Sequence[float]) -> Outcome:
     half = stats.t.ppf(1 - LEVEL / 2, n - 1) * spread / math.sqrt(n)
     # Equal figures of every seed tell how coarse the figure is, not that chance has no part.
     p = float(2 * stats.t.sf(abs(mean) / (spread / math.sqrt(n)), n - 1)) if spread > 0 else 1.0
-    more = needed(mean, spread) if p > LEVEL else None
-    return Outcome(contrast.what, contrast.figure, tuple(map(float, x)), mean, mean - half, mean + half, p, more)
+    return Outcome(contrast.what, contrast.figure, tuple(map(float, x)), mean, mean - half, mean + half, p)
 
 
 def needed(mean: float, spread: float) -> int | None:
@@ -89,10 +91,9 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     return OPEN
 
 
-def advice(outcomes: Sequence[Outcome]) -> str:
-    """What would tell, where the verdict is OPEN."""
-    unclear = [o for o in outcomes if o.side == 0]
-    seeds = [o.seeds for o in unclear]
+def advice(contrasts: Sequence[Mapping[str, Any]]) -> str:
+    """What would tell, where the verdict is OPEN, of outcomes as `to_dict` gives them."""
+    seeds = [c["seeds"] for c in contrasts if c["p"] > LEVEL]
     if None in seeds:
         return f"more than {MOST_SEEDS} seeds would be needed, or data on which the networks differ more"
     return f"about {max(s for s in seeds if s)} seeds would tell, if these are typical"

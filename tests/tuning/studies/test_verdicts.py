@@ -48,7 +48,7 @@ def test_equal_figures_of_all_seeds_are_no_proof():
 
 def test_a_claim_with_one_part_that_is_open_is_open():
     clear, unclear = outcome(ONE, [0.1, 0.11, 0.12]), outcome(TWO, [0.1, -0.1, 0.05])
-    assert verdict([clear, unclear]) == OPEN and "seeds" in advice([clear, unclear])
+    assert verdict([clear, unclear]) == OPEN and "seeds" in advice([clear.to_dict(), unclear.to_dict()])
     assert verdict([clear, outcome(TWO, [-0.1, -0.11, -0.12])]) == FAILS
 
 
