@@ -13,7 +13,7 @@ import kcnn
 from kcnn.errors import InputError, shown, whole
 from kcnn.terminal import cli
 from trainers.config import TrainConfig
-from trainers.data import Source
+from trainers.data import Source, Split
 from trainers.distribute.surroundings import visible_gpus
 from trainers.lab.gradients import gradients
 from trainers.lab.subject import built
@@ -93,7 +93,7 @@ def carry_out(name: str, config: TrainConfig, method: Method) -> dict[str, Any]:
         rows = train_all(folder, jobs, method.parallel or usual_parallel())
         costs = {arm: facts_of(c, len(source.classes)) for arm, c in configs.items()}
         flow = {arm: at_start(c, source) for arm, c in configs.items()} if study.flow else {}
-        return report(folder, name, method, rows, costs, flow, source.val.size)
+        return report(folder, name, method, rows, costs, flow, source.val)
 
 
 def get(name: str) -> Study:
@@ -147,14 +147,14 @@ def report(
     rows: Sequence[Row],
     costs: dict[str, kcnn.Facts],
     flow: dict[str, float],
-    images: int,
+    val: Split,
 ) -> dict[str, Any]:
     """Writes page.html and summary.json, and returns the latter. Raises InputError where too few runs came to an
     end."""
     study, figures = STUDIES[name], dict[int, dict[str, dict[str, float]]]()
     for row in rows:
         if "error" not in row:
-            figures.setdefault(row["seed"], {})[row["arm"]] = measured(folder, row, study)
+            figures.setdefault(row["seed"], {})[row["arm"]] = measured(folder, row, study, val)
     whole_seeds = {seed: of for seed, of in figures.items() if of.keys() == costs.keys()}
     if len(whole_seeds) < 2:
         failed = next((row["error"] for row in rows if "error" in row), "they were not trained")
@@ -181,7 +181,7 @@ def report(
         "seeds": len(whole_seeds),
         "failed": [f"{row['key']}: {row['error']}" for row in rows if "error" in row],
         "quick": method.quick,
-        "validation_images": images,
+        "validation_images": val.size,
         "folder": str(folder),
         "page": str(folder / PAGE),
     }  # fmt: skip
@@ -195,13 +195,13 @@ def listed(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def measured(folder: Path, row: Row, study: Study) -> dict[str, float]:
+def measured(folder: Path, row: Row, study: Study, val: Split) -> dict[str, float]:
     """The figures of a run that contrasts are made of. gap: the loss on validation images less that on training images
     as they are."""
     run = folder / RUNS / row["key"]
     found = {name: float(row[name]) for name in ("val_accuracy", "val_loss", "train_loss")}
     found["gap"] = found["val_loss"] - float(read_result(run)["plain_train_loss"])
-    return found | ({"kept": kept(run)} if study.removal else {})
+    return found | ({"kept": kept(run, val)} if study.removal else {})
 
 
 def study_command(

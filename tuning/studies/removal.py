@@ -13,16 +13,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from trainers.data import Split
 from trainers.distribute.strategy import make_strategy
 from trainers.evaluation import evaluator
 from trainers.runs.checkpoints import load_run
-from tuning.trials.trainer import open_source
 
 
-def kept(run: Path) -> float:
-    """The accuracy without a block over that with all, in the mean over the blocks that change no shape."""
+def kept(run: Path, split: Split) -> float:
+    """The accuracy on a split without a block over that with all, in the mean over the blocks that change no shape."""
     model, config, classes = load_run(run)
-    evaluate = evaluator(model, [], open_source(config.flags).val, len(classes), config, make_strategy("one-device"))
+    evaluate = evaluator(model, [], split, len(classes), config, make_strategy("one-device"))
     whole = evaluate().accuracy
     shares = [removed(model, block, lambda: evaluate().accuracy) / whole for block in removable(model)]
     return float(np.mean(shares)) if whole else 0.0

@@ -87,6 +87,5 @@ def test_the_page_of_studies_has_a_section_for_each():
     sections = dict(re.findall(r"<!-- ([a-z-]+) -->\n(.*?)<!-- end of \1 -->", text, re.DOTALL))
     assert list(sections) == list(STUDIES)
     for name, section in sections.items():
-        if section := section.strip():
-            assert section.startswith(f"{STUDIES[name].claim} {STUDIES[name].paper}.")
-            assert any(section.lower().count(verdict) == 1 for verdict in (HOLDS, FAILS, OPEN))
+        assert section.strip().startswith(f"{STUDIES[name].claim} {STUDIES[name].paper}.")
+        assert any(section.lower().count(verdict) == 1 for verdict in (HOLDS, FAILS, OPEN))
