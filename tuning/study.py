@@ -80,6 +80,13 @@ def carry_out(name: str, config: TrainConfig, method: Method) -> dict[str, Any]:
     assert config.resolution
     arms = study.arms(config.resolution, method.quick)
     configs = {arm: replace(config, arch=a.arch, **a.flags) for arm, a in arms.items()}
+    costs = {arm: facts_of(c, len(source.classes)) for arm, c in configs.items()}
+    for what, share in apart(study, costs).items():
+        if share > CLOSE:
+            raise InputError(
+                f"resolution {config.resolution}: what {name} compares differs by {share:.0%} in {what} there, and is "
+                f"to be equal to {CLOSE:.0%}; give another --resolution"
+            )
     settings = {"study": name, "quick": method.quick, "config": changed_flags(replace(config, run_dir=None))}
 
     def list_jobs(folder: Path) -> list[Job]:
@@ -91,7 +98,6 @@ def carry_out(name: str, config: TrainConfig, method: Method) -> dict[str, Any]:
 
     with sweep_folder(f"study-{name}", config, SETTINGS, settings, list_jobs) as (folder, jobs):
         rows = train_all(folder, jobs, method.parallel or usual_parallel())
-        costs = {arm: facts_of(c, len(source.classes)) for arm, c in configs.items()}
         flow = {arm: at_start(c, source) for arm, c in configs.items()} if study.flow else {}
         return report(folder, name, method, rows, costs, flow, source.val)
 
@@ -129,6 +135,12 @@ def job(arm: str, config: TrainConfig, seed: int) -> Job:
     return Job(f"{key}-seed{seed}", replace(config, seed=config.seed + seed), {"arm": arm, "seed": seed})
 
 
+def apart(study: Study, costs: dict[str, kcnn.Facts]) -> dict[str, float]:
+    """By how much the costs differ that are to be equal, as shares of the lowest."""
+    found = {what: [getattr(facts, what) for facts in costs.values()] for what in study.equal}
+    return {what: max(values) / min(values) - 1 for what, values in found.items()}
+
+
 def usual_parallel() -> int:
     return 1 if visible_gpus() else min(4, os.cpu_count() or 1)
 
@@ -160,7 +172,6 @@ def report(
         failed = next((row["error"] for row in rows if "error" in row), "they were not trained")
         raise InputError(f"{folder}: fewer than 2 seeds came to an end, the first failed: {failed}")
     found = [outcome(c, [c.value(of) for of in whole_seeds.values()]) for c in study.contrasts(method.quick)]
-    shared = {what: [getattr(facts, what) for facts in costs.values()] for what in study.equal}
     result = {
         "study": name,
         "claim": study.claim,
@@ -177,7 +188,7 @@ def report(
             }
             for arm, facts in costs.items()
         },
-        "equal": {what: max(values) / min(values) - 1 for what, values in shared.items()},
+        "equal": apart(study, costs),
         "seeds": len(whole_seeds),
         "failed": [f"{row['key']}: {row['error']}" for row in rows if "error" in row],
         "quick": method.quick,

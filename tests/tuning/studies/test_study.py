@@ -55,6 +55,13 @@ def test_too_few_images_are_told(here, photos):
         carry_out("depth", TrainConfig(data=str(photos)), Method(quick=True))
 
 
+def test_costs_that_are_too_far_apart_are_refused_before_anything_is_trained(here, monkeypatch):
+    monkeypatch.setattr(tuning.study, "CLOSE", 0.001)
+    with pytest.raises(InputError, match=r"resolution 16: what inverted compares differs by 4% in macs there"):
+        carry_out("inverted", TrainConfig(), Method())
+    assert list(here.iterdir()) == []
+
+
 def test_a_folder_of_another_study_is_refused(here, made_up):
     carry_out("squeeze-excite", TrainConfig(run_dir="s"), Method(seeds=3))
     with pytest.raises(InputError, match=r"study is squeeze-excite there, depth here"):
