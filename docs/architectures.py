@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import kcnn
-from kcnn.analysis.graph import LayerFacts
-from kcnn.builder import abstract, build
+from kcnn.builder import draw
+from kcnn.drawing import block_of
 from kcnn.families import FAMILIES
 
 HERE = Path(__file__).parent
@@ -59,49 +59,11 @@ def drawing(arch: kcnn.Arch) -> str:
     """A block without a stride, from the first stage that has one, as a mermaid graph."""
     place = next(((i, 2) for i, s in enumerate(arch.stages, 1) if s.depth > 1), (1, 1))
     name = "stage{}_block{}".format(*place)
-    with abstract():
-        model = build(arch)
-    calls = [c for c in kcnn.facts(model).layers if c.name.startswith(f"{name}_")]
-    node: dict[int, str] = {}  # of each tensor in the block
-    labels: dict[str, list[str]] = {"input": ["from before"]}
-    edges = []
-    for call in calls:
-        sources = list(dict.fromkeys(node.get(n, "input") for n in call.inputs))
-        follows = call.kind in ("BatchNormalization", "Activation") and sources != ["input"]
-        if follows:
-            labels[sources[0]].append(words(model, call))
-        elif call.kind == "ZeroPadding2D":
-            pass
-        else:
-            labels[call.name] = [words(model, call)]
-            edges += [(source, call.name) for source in sources]
-            sources = [call.name]
-        node.update(dict.fromkeys(call.outputs, sources[0]))
-    ids = {label: f"n{k}" for k, label in enumerate(labels)}
-    lines = [f'    {ids[key]}["{", ".join(label)}"]' for key, label in labels.items()]
-    lines += [f"    {ids[a]} --> {ids[b]}" for a, b in edges]
+    block = block_of(draw(arch).tensors, f"{name}_")
+    assert block
+    lines = [f'    n{k}["{", ".join(node)}"]' for k, node in enumerate(block.nodes)]
+    lines += [f"    n{a} --> n{b}" for a, b in block.edges]
     return f"\n### {arch.family}\n\n`{name}` of {arch.name}\n\n```mermaid\ngraph TD\n" + "\n".join(lines) + "\n```\n"
-
-
-def words(model: "kcnn.builder.keras.Model", call: LayerFacts) -> str:
-    """What a layer does, in a few words."""
-    layer = model.get_layer(call.name)
-    size = "x".join(map(str, getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", ())))
-    groups = f" in {layer.groups} groups" if getattr(layer, "groups", 1) > 1 else ""
-    return {
-        "Conv2D": f"{size} conv{groups} to {call.shape[-1]}",
-        "DepthwiseConv2D": f"{size} depthwise of {call.shape[-1]}",
-        "BatchNormalization": "norm",
-        "Activation": getattr(getattr(layer, "activation", None), "__name__", "").replace("_", " "),
-        "MaxPooling2D": f"{size} max",
-        "AveragePooling2D": f"{size} mean",
-        "GlobalAveragePooling2D": "mean of all places",
-        "Add": "+",
-        "Multiply": "times",
-        "Concatenate": f"join to {call.shape[-1]}",
-        "Rescaling": f"times {getattr(layer, 'scale', 1)}",
-        "DropPath": "drop path",
-    }.get(call.kind, call.kind)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ starting.catch_ctrl_c()
 from kcnn.analysis import Facts, facts  # noqa: E402
 from kcnn.arch import Arch, Aux, Stage, Style, compound, scale  # noqa: E402
 from kcnn.builder import build  # noqa: E402
+from kcnn.drawing import draw  # noqa: E402
 from kcnn.errors import InputError  # noqa: E402
 from kcnn.families import get, names  # noqa: E402
 from kcnn.pyramid import any_size, features  # noqa: E402
@@ -26,6 +27,7 @@ __all__ = [
     "build",
     "compound",
     "diagnose",
+    "draw",
     "facts",
     "features",
     "get",

@@ -122,6 +122,24 @@ class Arch:
     aux: tuple[Aux, ...] = ()
     small: int = 64
 
+    def _repr_html_(self) -> str:
+        """The stages as a table, for notebooks."""
+        from kcnn.terminal.tables import as_html
+
+        rows = [
+            [
+                str(i),
+                s.block,
+                str(s.depth),
+                str(s.width),
+                str(s.stride),
+                ", ".join(f"{k} {v}" for k, v in s.options.items()),
+            ]
+            for i, s in enumerate(self.stages, 1)
+        ]
+        heads = ("stage", "block", "depth", "width", "stride", "options")
+        return as_html(f"{self.name} at {self.resolution} pixels", heads, rows)
+
 
 def scale(arch: Arch, width: float = 1.0, depth: float = 1.0, resolution: float = 1.0) -> Arch:
     """Multiplies the network's widths, depths and resolution by 1/16 to 8; 1 changes nothing.

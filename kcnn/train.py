@@ -141,7 +141,7 @@ validation {metric} {figures["val_accuracy"]:.2%}, loss {figures["val_loss"]:.4f
 in {figures["seconds"]:.0f} s
 {judged(figures)}run        {folder}
 card       {folder / "card.md"}
-dashboard  tensorboard --logdir {folder.parent}
+dashboard  kcnn board {folder.parent}
 next       kcnn evaluate {folder}
            kcnn predict {folder} IMAGES...
            kcnn export {folder}""")

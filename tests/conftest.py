@@ -127,7 +127,9 @@ def without_pictures(patch):
         file.write(b"<svg/>" if format == "svg" else blank.getvalue())
 
     patch.setattr("matplotlib.figure.Figure.savefig", savefig)
-    patch.setattr("trainers.runs.listeners.first_images", lambda run: np.zeros((8, 16, 16, 3), np.uint8))
+    patch.setattr(
+        "trainers.runs.listeners.first_images", lambda run, step: (np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
+    )
 
 
 @pytest.fixture

@@ -9,11 +9,26 @@ ROOT = Path(__file__).parents[1]
 # The rooms of kcnn that make and measure networks: each imports only those before it.
 ROOMS = (
     *("errors", "terminal", "arch", "families", "notation", "blocks", "layers", "weights"),
-    *("builder", "analysis", "scaling", "pyramid", "diagnosis"),
+    *("builder", "drawing", "analysis", "scaling", "pyramid", "diagnosis"),
 )
 WITH_KERAS = {"layers", "diagnosis"}
 COMMANDS = {
-    *("train", "evaluate", "predict", "export", "info", "budget", "data", "explain", "find_lr", "diagnosing"),
+    *(
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "info",
+        "budget",
+        "data",
+        "explain",
+        "find_lr",
+        "diagnosing",
+        "runs",
+        "report",
+        "board",
+        "benchmark",
+    ),
     "diagnose",  # which only starts diagnosing, as its own name is that of a public function
     "__main__",
 }

@@ -22,8 +22,8 @@ def test_help_is_there(command, capsys):
     assert cli.main([command, "--help"]) == 0
     out, err = capsys.readouterr()
     assert not err and f"kcnn {command}" in out
-    # What launch starts prints as it always does, and data has commands of its own.
-    assert "--json" in out or command in ("launch", "data")
+    # What launch starts prints as it always does, and data and runs have commands of its own.
+    assert "--json" in out or command in ("launch", "data", "runs")
 
 
 def test_help_of_train_names_every_flag(capsys):

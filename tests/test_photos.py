@@ -76,7 +76,7 @@ def test_broken_images_can_be_left_out(broken, here, capsys):
     assert result == json.loads(Path("run/result.json").read_text())
     assert Path("run/corrupt.txt").read_text().splitlines() == list(names.values())
     text = "\n".join(lines)
-    assert "run        run" in text and "tensorboard --logdir" in text
+    assert "run        run" in text and "dashboard  kcnn board" in text
     for name in ("evaluate", "predict", "export"):
         assert f"kcnn {name} run" in text
 

@@ -36,7 +36,7 @@ def bounded(config: TrainConfig) -> None:
 
 # Settings whose range depends on no other setting: their names, whether a value is in the range, and what is right.
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("epochs batch_size accumulate_steps resolution replicas keep patience", lambda v: v >= 1,
+    ("epochs batch_size accumulate_steps resolution replicas keep patience images_per_class profile", lambda v: v >= 1,
      "a whole number of 1 or more"),
     ("lr_base epsilon", lambda v: v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g},"),
     ("lr", lambda v: v == "find" or v >= SMALLEST_FLOAT, f"a number above 0, at least {SMALLEST_FLOAT:g}, or find"),

@@ -57,6 +57,8 @@ HELP = {
         " of all folders on its way. Training asks a yes or no for each (loss bce), and mAP stands for accuracy.",
         "data_dir": "tensorflow-datasets keeps its data in this folder.",
         "val_split": "Validation gets this share of the images, where the data has no split of its own.",
+        "images_per_class": "Train on this many images of each class, which the seed draws, to see what more of them "
+        "would bring (default: all).",
         "on_corrupt": "At a broken image, error stops and names it; skip decodes all images once before the run and "
         "leaves the broken ones out.",
         "data_changed": "Where the data changed since a run started, refuse stops the resumed run; accept goes on with "
@@ -146,6 +148,9 @@ HELP = {
         "most this many times; 0 stops the run.",
         "watch": "TensorBoard shows for each stage the gradient's norm, and the share of its weights that a step "
         "changes (default: only the norm of the whole gradient).",
+        "profile": "Record a profile of this many steps, after those that compile, for TensorBoard's page Profile "
+        "(pip install 'kcnn[profile]' has it; default: none).",
+        "quiet": "Print no progress, only what came of it.",
         "seed": "Seed all random draws with this; equal seeds repeat a run.",
         "dry_run": "Print what would be run, and stop.",
     },
@@ -158,6 +163,7 @@ PARSING: dict[str, dict[str, Any]] = {
     "dry_run": {"negative": ""},
     "features_only": {"negative": ""},
     "multi_label": {"negative": ""},
+    "quiet": {"negative": ""},
 }
 # What auto leaves to a measurement at the start of a run; a resumed run keeps what was chosen.
 AUTO = ("precision", "jit")
@@ -178,6 +184,8 @@ RESUMABLE = (
     "keep",
     "recover",
     "watch",
+    "profile",
+    "quiet",
     "dry_run",
 )
 
@@ -228,6 +236,7 @@ class TrainConfig:
     multi_label: bool = False
     data_dir: str | None = None
     val_split: float = 0.1
+    images_per_class: int | None = None
     on_corrupt: Literal["error", "skip"] = "error"
     data_changed: Literal["refuse", "accept"] = "refuse"
     cache: Cache | None = None
@@ -290,6 +299,8 @@ class TrainConfig:
     keep: int = 3
     recover: int = 0
     watch: Watch | None = None
+    profile: int | None = None
+    quiet: bool = False
     seed: int = 0
     dry_run: bool = False
 

@@ -108,9 +108,16 @@ def under_way(run: Run, step: int, steps: int) -> tuple[tf.data.Dataset, int]:
     return training_records(run.source.train, order(run, step)), (steps + 4) * run.config.global_batch
 
 
-def first_images(run: Run, count: int = 8) -> np.ndarray:
-    """Images of the first batch as the network sees them, uint8 (count, side, side, 3)."""
-    batches = training_data(run, phase_of(run.config, 0), 0)
-    with naming_broken(run.source.train, lambda: under_way(run, 0, 1)):
-        images = run.strategy.experimental_local_results(next(iter(batches))["image"])[0]
-    return images[:count].numpy()
+def first_images(run: Run, step: int, count: int = 8) -> tuple[np.ndarray, list[str]]:
+    """Images of the batch of a step as the network sees them, uint8 (count, side, side, 3), but not mixed yet, and the
+    names of their classes."""
+    epoch = step // run.plan.steps_per_epoch
+    batches = training_data(run, phase_of(run.config, epoch), step)
+    with naming_broken(run.source.train, lambda: under_way(run, step, 1)):
+        batch = {name: run.strategy.experimental_local_results(of)[0] for name, of in next(iter(batches)).items()}
+    labels = batch["label"][:count].numpy()
+    if labels.ndim > 1:  # images have any number of labels
+        return batch["image"][:count].numpy(), [
+            " ".join(run.source.classes[i] for i in np.flatnonzero(of)) for of in labels
+        ]
+    return batch["image"][:count].numpy(), [run.source.classes[label] for label in labels]

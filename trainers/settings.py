@@ -59,6 +59,7 @@ class RunConfig:
     multi_label: bool
     data_dir: str | None
     val_split: float
+    images_per_class: int | None
     on_corrupt: Literal["error", "skip"]
     cache: Cache | None
     crop_scale: float
@@ -116,6 +117,8 @@ class RunConfig:
     keep: int
     recover: int
     watch: Watch | None
+    profile: int | None
+    quiet: bool
     seed: int
 
     @property

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kcnn.builder import abstract, physical_memory
 from kcnn.errors import InputError
+from kcnn.terminal.tables import as_html
 from trainers.auto import duration
 from trainers.auto.trial import decided, outlook, timed
 from trainers.config import TrainConfig
@@ -48,6 +49,13 @@ class Result:
     folder: Path
     figures: dict[str, Any]
     chief: bool = True
+
+    def _repr_html_(self) -> str:
+        """The final figures as a table, for notebooks."""
+        told = {
+            name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in self.figures.items()
+        }
+        return as_html(str(self.folder), ("figure", "value"), [list(pair) for pair in told.items()])
 
 
 def fit(

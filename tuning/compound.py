@@ -17,6 +17,7 @@ from kcnn.errors import InputError, whole
 from kcnn.scaling import costs
 from kcnn.terminal import cli
 from trainers.config import TrainConfig
+from trainers.reports.chance import CHOICE, beaten
 from trainers.runs.files import write_json, write_text
 from trainers.settings import own_or_named, resolve
 from tuning.pages import compound as pages
@@ -199,9 +200,11 @@ def report(folder: Path, base: Base, rows: Sequence[Row], seeds: int) -> dict[st
     error = math.sqrt(best["val_accuracy"] * (1 - best["val_accuracy"]) / (base.images * seeds))
     origin = {name: getattr(base.config, name) for name in ("arch", "width", "depth", "resolution", "stem")}
     write_text(folder / FAMILY, yaml.safe_dump(growth | origin, sort_keys=False))
+    small_accuracy = mean(r["val_accuracy"] for r in small) if small else None
     figures = growth | {
         "product": growth["alpha"] * growth["beta"] ** 2 * growth["gamma"] ** 2,
-        "base": origin | {"val_accuracy": mean(r["val_accuracy"] for r in small) if small else None},
+        "base": origin | {"val_accuracy": small_accuracy},
+        "paid": None if small_accuracy is None else paid(small_accuracy, found, base.images * seeds),
         "best": best,
         "standard_error": error,
         "within_error": sum(row["val_accuracy"] >= best["val_accuracy"] - error for row in found),
@@ -215,6 +218,13 @@ def report(folder: Path, base: Base, rows: Sequence[Row], seeds: int) -> dict[st
     write_json(folder / SUMMARY, figures)
     write_text(folder / PAGE, pages.as_page(figures))
     return figures
+
+
+def paid(small: float, candidates: Sequence[Row], images: int) -> bool:
+    """Whether twice the cost brought more accuracy than chance would: whether the best candidate beats the small
+    network. images: validation images, times seeds."""
+    accuracies = [small, *(row["val_accuracy"] for row in candidates)]
+    return max(accuracies) > small and beaten(accuracies, images)[0] <= CHOICE
 
 
 def averaged(rows: Sequence[Row]) -> Row:

@@ -8,35 +8,62 @@ from typing import Annotated, Any, get_args
 
 from kcnn.errors import InputError, whole
 from kcnn.terminal import cli
+from kcnn.terminal.tables import as_html
 from trainers.config import TrainConfig
+from trainers.reports.html import Link
 from trainers.runs import folders
-from trainers.runs.files import write_json
+from trainers.runs.files import write_json, write_text
 from trainers.settings import own_or_named, resolve
 from tuning.pages import hparams
 from tuning.pages import search as pages
 from tuning.trials.engine import MOST_PARALLEL, carry_out, go_on, work_for_chief
 from tuning.trials.options import SEARCH, Limits, Method, Ranges, Tuner, flag
 from tuning.trials.oracles import Trial
-from tuning.trials.search import Row, Search, Settings, best_of, make_oracle, open_search, row, rows, write_settings
+from tuning.trials.search import (
+    Row,
+    Search,
+    Settings,
+    best_of,
+    cheapest,
+    equals_of,
+    make_oracle,
+    open_search,
+    row,
+    rows,
+    write_settings,
+)
 from tuning.trials.service import role
 from tuning.trials.settings import changed_flags, not_given, train_command, values_of_file
 from tuning.trials.trainer import claimed, planned_folder
 
-RESULT, PICTURE = "result.json", "pareto.png"
+RESULT, PICTURE, PAGE = "result.json", "pareto.png", "page.html"
 # Not of the network that was found: where it lies, and how long its trials were.
 PLACES = ("arch", "run_dir", "resume", "dry_run", "epochs")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished search: its folder, one row a trial, the best of them, and the command that trains it in full."""
+    """A finished search: its folder, one row a trial, and the best of them.
+
+    equals: the trials that the best one does not beat beyond chance, itself among them. choice: the cheapest of these,
+    which `command` trains in full.
+    """
 
     folder: Path
     trials: list[Row]
     best: Row
+    equals: list[str]
+    choice: Row
     command: str
     seconds: float
     lost_seconds: float
+
+    def _repr_html_(self) -> str:
+        """The trials as a table, for notebooks."""
+        heads, rows = pages.trial_table([row for row in self.trials if row["rungs"]], self.equals, self.folder)
+        plain = [[cell.text if isinstance(cell, Link) else cell[1] if isinstance(cell, tuple) else cell for cell in row]
+                 for row in rows]  # fmt: skip
+        return as_html(f"take {pages.recommendation(self.to_dict())}", heads, plain)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"folder": str(self.folder)}
@@ -64,7 +91,7 @@ def search(
         if not config.run_dir:
             raise InputError("a worker needs the chief's folder: give --run-dir, on a file system that both see")
         work_for_chief(open_search(settings, Path(config.run_dir)).run)
-        return Result(Path(config.run_dir), [], {}, "", 0.0, 0.0)
+        return Result(Path(config.run_dir), [], {}, [], {}, "", 0.0, 0.0)
     found = open_search(settings, planned_folder(f"search-{own_or_named(config.arch).name}", config))
     found = replace(found, folder=claimed(found.folder, config))
     with folders.locked(found.folder):
@@ -113,8 +140,12 @@ def close(found: Search, oracle: Any) -> Result:
             made |= timed.costs(oracle.trials[made["trial"]].hyperparameters.values) or {}
     best = best_of(trials, found.objective.direction)
     seconds, lost = (sum(made[key] for made in trials) for key in ("seconds", "lost_seconds"))
-    result = Result(found.folder, trials, best, full_command(found, best), seconds, lost)
+    equals = equals_of(found, trials, best)
+    choice = cheapest(equals)
+    names = [made["trial"] for made in equals]
+    result = Result(found.folder, trials, best, names, choice, full_command(found, choice), seconds, lost)
     write_json(found.folder / RESULT, result.to_dict())
+    write_text(found.folder / PAGE, pages.as_page(result.to_dict(), found.images))
     pages.draw_pareto([made for made in trials if made["rungs"]], best, found.folder / PICTURE)
     searched = [d.name for d in found.space.dimensions]
     values = {made["trial"]: {name: made[name] for name in searched} for made in trials}
@@ -166,9 +197,9 @@ def search_command(
             f"\ntime       {result.seconds:.0f} s in trials, of which {result.lost_seconds:.0f} s ({lost:.0%}) "
             f"went into building and compiling{advice}"
         )
-        print(f"picture    {result.folder / PICTURE}")
-        print(f"dashboard  tensorboard --logdir {result.folder}")
-        print(f"winner     {result.command}")
+        print(f"page       {result.folder / PAGE}\npicture    {result.folder / PICTURE}")
+        print(f"dashboard  kcnn board {result.folder}")
+        print(f"choice     {pages.recommendation(result.to_dict())}\nnext       {result.command}")
     return result.to_dict()
 
 

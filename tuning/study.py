@@ -21,6 +21,7 @@ from trainers.lab.subject import shown as shown_images
 from trainers.runs.files import write_json, write_text
 from trainers.runs.folders import read_result
 from trainers.settings import resolve
+from trainers.transfer.pretrained import as_expected
 from tuning.pages import study as pages
 from tuning.studies.arms import facts_of
 from tuning.studies.removal import kept
@@ -72,14 +73,14 @@ def carry_out(name: str, config: TrainConfig, method: Method) -> dict[str, Any]:
     Raises InputError.
     """
     study = get(name)
-    seeds = check(config, method)
+    seeds = check(study, config, method)
     config = settled(study, config, method.quick)
     source = open_source(config)
     if source.val.size < IMAGES:
         raise InputError(f"data {config.data!r}: {source.val.size} validation images, and a study needs {IMAGES}")
     assert config.resolution
     arms = study.arms(config.resolution, method.quick)
-    configs = {arm: replace(config, arch=a.arch, **a.flags) for arm, a in arms.items()}
+    configs = {arm: replace(config, arch=a.arch or config.arch, **a.flags) for arm, a in arms.items()}
     costs = {arm: facts_of(c, len(source.classes)) for arm, c in configs.items()}
     for what, share in apart(study, costs).items():
         if share > CLOSE:
@@ -108,13 +109,15 @@ def get(name: str) -> Study:
     return STUDIES[name]
 
 
-def check(config: TrainConfig, method: Method) -> int:
+def check(study: Study, config: TrainConfig, method: Method) -> int:
     """The number of seeds. Raises InputError."""
     seeds = method.seeds if method.seeds is not None else QUICK_SEEDS if method.quick else SEEDS
     whole("seeds", seeds, MOST_SEEDS, least=2)
     if method.parallel is not None:
         whole("parallel", method.parallel, MOST_PARALLEL)
-    for name in ("arch", "width", "depth", "phi", "resume", "weights"):
+    if study.weights and not config.weights:
+        raise InputError("weights: this study compares them with random ones; give --weights and their --arch")
+    for name in ("resume", *(() if study.weights else ("arch", "width", "depth", "phi", "weights"))):
         if getattr(config, name) != getattr(TrainConfig, name, None):
             why = "a study's networks are its own" if name != "resume" else "the same --run-dir goes on by itself"
             raise InputError(f"{name} {getattr(config, name)!r}: leave it out, {why}")
@@ -126,6 +129,9 @@ def settled(study: Study, config: TrainConfig, quick: bool) -> TrainConfig:
     usual: dict[str, Any] = (
         USUAL | {"resolution": RESOLUTIONS.get(config.data, RESOLUTION)} | dict(study.flags) | (QUICK if quick else {})
     )
+    if study.weights:  # with the pixels and the stem that the weights expect, for random ones, too
+        expected = resolve(as_expected(replace(config, recipe=config.recipe or "default"))).flags
+        usual |= {"resolution": expected.resolution, "stem": expected.stem}
     chosen = {key: value for key, value in usual.items() if getattr(config, key) in (None, "auto")}
     return with_absolute_data(replace(config, **chosen, keep=1))
 

@@ -12,6 +12,7 @@ from kcnn.analysis.segments import segments
 from kcnn.arch import Arch
 from kcnn.builder import Stem, draw
 from kcnn.errors import InputError
+from kcnn.terminal.tables import as_html, short
 
 if TYPE_CHECKING:
     import keras
@@ -92,6 +93,16 @@ class Facts:
         """Returns all but the layers, ready for JSON."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph"}
         return plain | {"stages": [asdict(s) for s in self.stages], "remarks": list(self.remarks)}
+
+    def _repr_html_(self) -> str:
+        """The costs of each stage and of all as a table, for notebooks."""
+        costs = ("params", "macs", "activations")
+        rows = [
+            [s.name, *(short(getattr(s, cost)) for cost in costs), str(s.receptive_field or "")] for s in self.stages
+        ]
+        rows.append(["all", *(short(getattr(self, cost)) for cost in costs), str(self.receptive_field or "")])
+        heads = ("stage", "parameters", "multiply-adds", "activations", "receptive field")
+        return as_html(f"{self.name} at {self.resolution} pixels", heads, rows)
 
     def layer_dicts(self) -> list[dict[str, Any]]:
         """Returns the layers, ready for JSON: counts, what they see, and the bytes kept of one image in float32."""

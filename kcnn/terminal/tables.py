@@ -1,5 +1,6 @@
 """Numbers and tables as the commands print them."""
 
+import html
 from collections.abc import Sequence
 
 # Heads of columns of text.
@@ -20,6 +21,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         drawn.add_row(*row)
     console.print(drawn)
+
+
+def as_html(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as a notebook shows it."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><caption>{html.escape(title)}</caption>{line('th', heads)}{body}</table>"
 
 
 def short(value: float, unit: str = "") -> str:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 import kcnn
 import trainers
@@ -95,18 +97,38 @@ def test_calls_stop_at_lines_checkpoints_and_ends(start, every):
 
 
 def test_the_dashboard_has_its_curves_and_pictures(finished):
-    tags = {}
-    for part in ("train", "validation"):
-        events = EventAccumulator(str(finished.folder / part)).Reload()
-        found = events.Tags()
-        tags[part] = set(found["tensors"]) | set(found["scalars"]) | set(found["images"])
-        assert [e.step for e in events.Tensors("loss")][-1] == 2 * STEPS
-    assert tags["train"] >= {"loss", "accuracy", "lr", "grad_norm", "images_per_second", "augmented"}
-    assert tags["validation"] >= {"loss", "accuracy", "top5", "confusion matrix"}
+    events = EventAccumulator(str(finished.folder)).Reload()
+    tags = set(events.Tags()["tensors"])
+    groups = {"train/": ("loss", "accuracy"), "val/": ("loss", "accuracy", "top5"), "gap/": ("accuracy", "loss"),
+              "optimizer/": ("lr", "grad_norm"), "speed/": ("images_per_second",)}  # fmt: skip
+    assert {tag for tag in tags if "/" in tag and not tag.startswith("_")} == {
+        group + name for group, names in groups.items() for name in names
+    }
+    assert tags >= {"augmented", "confusion matrix", "filters of the first layer", "card/text_summary"}
+    assert all(events.Tensors(tag)[-1].step == 2 * STEPS for tag in ("train/loss", "val/loss"))
+
+
+def test_the_dashboard_lays_training_and_validation_together_and_tells_the_settings(finished):
+    events = EventAccumulator(str(finished.folder)).Reload()
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts["loss"] == ["^train/loss$", "^val/loss$"]
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert session.hparams["optimizer"].string_value and session.hparams["batch_size"].number_value
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("training_only")
+def test_a_profile_is_recorded_and_nothing_is_printed_where_that_is_asked_for(tmp_path, tiny, capfd):
+    trainers.fit(TrainConfig(**tiny | {"run_dir": str(tmp_path / "run"), "epochs": 2, "profile": 3, "quiet": True}))
+    assert len(list((tmp_path / "run" / "plugins" / "profile").glob("*/*.xplane.pb"))) == 1
+    assert "epoch" not in capfd.readouterr().err
 
 
 def test_the_confusion_matrix_is_a_picture_an_epoch(finished):
-    events = EventAccumulator(str(finished.folder / "validation"), size_guidance={"tensors": 0}).Reload()
+    events = EventAccumulator(str(finished.folder), size_guidance={"tensors": 0}).Reload()
     pictures = events.Tensors("confusion matrix")
     assert [p.step for p in pictures] == [STEPS, 2 * STEPS]
     assert pictures[0].tensor_proto.string_val[2].startswith(b"\x89PNG")

@@ -28,7 +28,7 @@ def figures_only():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("trainers.training"), "conclude", conclude)
-        patch.setattr(Dashboard, "strip", lambda *_: None)
+        patch.setattr(Dashboard, "samples", lambda *_: None)
         patch.setattr(Dashboard, "confusion", lambda *_: None)
-        patch.setattr("trainers.runs.listeners.first_images", lambda run: None)
+        patch.setattr("trainers.runs.listeners.first_images", lambda run, step: ([], []))
         yield

@@ -185,6 +185,7 @@ def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick, monkeyp
     assert figures["best"]["val_accuracy"] == pytest.approx(accuracy) and figures["best"]["trainings"] == 2
     assert figures["standard_error"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / (2 * 355)))
     assert figures["base"]["val_accuracy"] == pytest.approx(0.7005)
+    assert figures["paid"] is False and "here twice the cost did not pay" in out  # 4 points on 355 images, twice
     saved = yaml.safe_load(Path("c/compound.yaml").read_text())
     assert {"arch": "resnet-18", "resolution": 16, "stem": "small", "gamma": best.gamma}.items() <= saved.items()
     assert "<h2>The family</h2>" in Path("c/page.html").read_text()
@@ -193,6 +194,12 @@ def test_a_search_ends_with_the_best_and_its_family(here, capsys, quick, monkeyp
     assert told(capsys, compound.main, *argv)[0] == 0 and len(quick) == 8  # it was all there
     code, _, err = told(capsys, compound.main, *(w.replace("0.5", "1") for w in argv))
     assert code == 2 and "c holds another search: depth is 0.5 there, 1.0 here" in err.replace("the default", "1.0")
+
+
+def test_whether_twice_the_cost_pays():
+    rows = [{"val_accuracy": accuracy} for accuracy in (0.93, 0.90, 0.91)]
+    assert not compound.paid(0.95, rows, 1000) and not compound.paid(0.92, rows, 1000)
+    assert compound.paid(0.80, rows, 1000) and not compound.paid(0.80, rows, 30)
 
 
 @pytest.mark.parametrize("flags, says", [

@@ -1,10 +1,12 @@
 """Whole searches, from the command line to the command that trains the winner."""
 
+import html
 import importlib
 import json
 import os
 import shlex
 import socket
+import types
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ import tuning
 from kcnn.errors import InputError, Interrupted
 from trainers import TrainConfig
 from trainers.runs import folders
-from tuning.pages.search import show_trials
+from tuning.pages.search import recommendation, show_trials
 from tuning.trials import service
+from tuning.trials.objective import Objective
 from tuning.trials.options import Limits, Ranges
+from tuning.trials.search import cheapest, equals_of
 
 ARCH = "anynetx-d2x2-w64x512-g512"
 RANGES = Ranges(width_range=(0.0625, 0.13), depth_range=(0.5, 0.75), resolution_range=(12, 18))
@@ -80,6 +84,30 @@ def test_it_ends_with_a_table_a_picture_and_hparams(done, capsys):
     assert {"score", "val_accuracy", "macs", "latency_ms"} <= set(events.Tags()["tensors"])
 
 
+def test_the_page_tells_what_to_take(done):
+    page = (done.folder / "page.html").read_text()
+    assert "<p>Take trial " in page and done.command in html.unescape(page)
+    assert all(f">trial {row['trial']}</a>" in page for row in done.trials) and page.count("<svg") == 3
+    assert done.equals == [done.best["trial"]] and done.choice == done.best  # the only one on its rung
+
+
+@pytest.mark.parametrize("accuracies, equals, choice", [
+    ([0.98, 0.97, 0.60], ["0", "1"], "1"), ([0.98, 0.60, 0.61], ["0"], "0"), ([0.9, 0.9, 0.9], ["0", "1", "2"], "2"),
+])  # fmt: skip
+def test_the_cheapest_that_the_best_does_not_beat_is_taken(accuracies, equals, choice):
+    made = [
+        {"trial": str(i), "score": a, "val_accuracy": a, "rung": 0, "macs": 100 - 10 * i}
+        for i, a in enumerate(accuracies)
+    ]
+    search = types.SimpleNamespace(objective=Objective("val_accuracy"), images=355)
+    found = equals_of(search, made, made[0])
+    assert [row["trial"] for row in found] == equals and cheapest(found)["trial"] == choice
+    told = recommendation({"best": made[0], "choice": cheapest(found), "equals": equals})
+    assert told.startswith(f"trial {choice}") and ("beyond chance" in told) == (choice != "0")
+    search.objective = Objective("val_accuracy", (("macs", -0.07),))
+    assert equals_of(search, made, made[0]) == [made[0]]
+
+
 def test_the_winners_command_trains_it_in_full(done, capsys):
     import kcnn.train
 
@@ -89,7 +117,7 @@ def test_the_winners_command_trains_it_in_full(done, capsys):
         kcnn.train.main([*flags, "--dry-run", "--json"])
     assert left.value.code == 0
     plan = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (plan["macs"], plan["params"]) == (done.best["macs"], done.best["params"])
+    assert (plan["macs"], plan["params"]) == (done.choice["macs"], done.choice["params"])
     assert plan["config"]["epochs"] == 12 and plan["config"]["batch_size"] == 128
 
 
@@ -105,7 +133,7 @@ def test_a_finished_search_is_told_again_without_training(done, capsys, monkeypa
     out = capsys.readouterr().out
     told = json.loads(out.splitlines()[-1])
     assert told["trials"] == json.loads(json.dumps(done.trials)) and told["best"] == done.best
-    assert f"winner     kcnn train --arch {ARCH}" in out
+    assert f"next       kcnn train --arch {ARCH}" in out
 
     assert main(*flags, "--max-macs", "5M", "--max-trials", 3) == 2
     assert "holds another search: max-macs is 400K there, 5M here" in capsys.readouterr().err

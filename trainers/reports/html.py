@@ -4,8 +4,9 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -17,6 +18,7 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem }
 img, svg { max-width: 100%; height: auto }
 svg :is(use, path):has(title):hover { stroke: #000; stroke-width: 2 }
 .scroll { overflow-x: auto }
+.row { display: flex; flex-wrap: wrap; gap: 1rem } .row > svg { flex: 1 1 24rem; min-width: 0; max-width: 34rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
 th { cursor: pointer; vertical-align: bottom } .text { text-align: left } td:first-child { white-space: normal }
@@ -38,6 +40,13 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
   head.dataset.up = up ? "1" : "0"; body.append(...rows);
 };
 """
+
+
+class Link(NamedTuple):
+    """A text that leads to a place relative to the page's."""
+
+    text: str
+    place: str
 
 
 def page(title: str, *parts: str) -> str:
@@ -72,9 +81,13 @@ def code(text: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A cell is a text, or a pair of a number to sort by and its text."""
+    """A cell is a text, a pair of a number to sort by and its text, or a `Link`."""
 
     def cell(tag: str, value: Any, words: bool) -> str:
+        if isinstance(value, Link):
+            return (
+                f'<{tag} class="text"><a href="{html.escape(quote(value.place))}">{html.escape(value.text)}</a></{tag}>'
+            )
         key, text = value if isinstance(value, tuple) else (None, str(value))
         how = (' class="text"' if words else "") + (f' data-value="{key:.9g}"' if key is not None else "")
         return f"<{tag}{how}>{html.escape(text)}</{tag}>"
@@ -107,6 +120,11 @@ def picture(figure: Any, description: str) -> str:
             element.set("href", link)
     root.attrib |= {"role": "img", "aria-label": description}
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def row(pictures: Iterable[str]) -> str:
+    """Pictures side by side where there is room."""
+    return f'<div class="row">{"".join(pictures)}</div>\n'
 
 
 def tips(artist: Any, texts: Sequence[str]) -> None:

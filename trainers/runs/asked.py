@@ -13,6 +13,7 @@ from trainers.auto import recipe as auto_recipe
 from trainers.auto.glance import glance
 from trainers.config import TrainConfig
 from trainers.data import Source, open_data
+from trainers.data.few import images_per_class
 from trainers.runs import folders
 from trainers.settings import RunConfig, resolve
 from trainers.transfer.pretrained import as_expected
@@ -64,7 +65,7 @@ def left_open(config: TrainConfig) -> set[str]:
 
 def source_of(config: TrainConfig | RunConfig, opening: Opening, test_is_val: bool = False) -> Source:
     """The images of a configuration. test_is_val: see `provenance.test_is_val`."""
-    return opening(
+    source = opening(
         config.data,
         data_dir=config.data_dir,
         val_split=config.val_split,
@@ -73,6 +74,9 @@ def source_of(config: TrainConfig | RunConfig, opening: Opening, test_is_val: bo
         multi_label=config.multi_label,
         test_is_val=test_is_val,
     )
+    if config.images_per_class is None:
+        return source
+    return images_per_class(source, config.images_per_class, config.seed)
 
 
 def placed(config: TrainConfig) -> TrainConfig:

@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +13,127 @@ from google.protobuf.message import DecodeError
 
 from trainers.runs.files import reading, replacing
 
-PARTS = ("train", "validation")
-
+PARTS = ("", "train", "validation")  # where event files lie; runs of earlier versions had one in each of two folders
+# What a figure of a run is called there: the part before the slash is its group.
+TAGS = {
+    "loss": "train/loss", "accuracy": "train/accuracy", "lr": "optimizer/lr", "grad_norm": "optimizer/grad_norm",
+    "images_per_second": "speed/images_per_second", "val_loss": "val/loss", "val_accuracy": "val/accuracy",
+    "val_top5": "val/top5", "val_map": "val/mAP", "gap": "gap/accuracy", "loss_gap": "gap/loss",
+}  # fmt: skip
+# The charts of the tab "Custom Scalars": training and validation in one.
+CHARTS = {
+    "loss": ("train/loss", "val/loss"), "accuracy": ("train/accuracy", "val/accuracy", "val/mAP"),
+    "gap": ("gap/accuracy", "gap/loss"), "learning rate": ("optimizer/lr",),
+}  # fmt: skip
 LONGEST = 24  # characters of a class's name in a picture
 
 
 class Dashboard:
-    """Two event files as Keras names them, train and validation, so that TensorBoard lays their curves together."""
+    """The event file in a run's folder, so that TensorBoard calls the run by the folder's name."""
 
     def __init__(self, folder: Path | None, step: int = 0):
-        """Opens the event files of a run that stands at this step. Without a folder nothing is written."""
+        """Opens the event file of a run that stands at this step. Without a folder nothing is written."""
         self.folder = folder
         self.open(step or -1)  # a run that starts anew shows its first images once more
 
     def open(self, last: int) -> None:
         if self.folder:
             rewind_events(self.folder, last)
-        self.train, self.validation = (
-            tf.summary.create_file_writer(str(self.folder / part)) if self.folder else tf.summary.create_noop_writer()
-            for part in PARTS
-        )
+            self.writer = tf.summary.create_file_writer(str(self.folder))
+        else:
+            self.writer = tf.summary.create_noop_writer()
 
     def rewind(self, step: int) -> None:
         """Removes what was written after a step."""
         self.close()
         self.open(step)
 
-    def scalars(self, writer: Any, step: int, values: dict[str, float]) -> None:
-        with writer.as_default(step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+    def begin(self, settings: Mapping[str, Any] | None) -> None:
+        """Writes the layout of the custom scalars and, where there are any, the settings for the page HParams."""
+        from tensorboard.plugins.custom_scalar import layout_pb2, summary
+        from tensorboard.plugins.hparams import api
 
-    def strip(self, images: np.ndarray, step: int) -> None:
-        """Training images (n, height, width, 3), uint8, side by side as the network sees them."""
-        times = max(1, 96 // images.shape[1])  # small ones could hardly be seen
-        images = images.repeat(times, 1).repeat(times, 2)
-        with self.train.as_default(step):
-            tf.summary.image("augmented", np.concatenate(list(images), axis=1)[None])
+        charts = [
+            layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{t}$" for t in tags]))
+            for title, tags in CHARTS.items()
+        ]
+        layout = layout_pb2.Layout(category=[layout_pb2.Category(title="training and validation", chart=charts)])
+        with self.writer.as_default(0):
+            tf.summary.experimental.write_raw_pb(summary.pb(layout).SerializeToString())
+            if settings and self.folder:
+                api.hparams(dict(settings), trial_id=str(self.folder.absolute()))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures by their names in a run, or by tags of their own."""
+        with self.writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(TAGS.get(name, name), value)
+
+    def samples(self, images: np.ndarray, labels: Sequence[str], step: int) -> None:
+        """Training images (n, height, width, 3), uint8, as the network sees them, with their labels."""
+        self.picture("augmented", samples_png(images, labels), step)
 
     def confusion(self, counts: np.ndarray, classes: tuple[str, ...], step: int) -> None:
-        with self.validation.as_default(step):
-            png = tf.io.decode_png(confusion_png(counts, classes), channels=3)
-            tf.summary.image("confusion matrix", png[None])
+        self.picture("confusion matrix", confusion_png(counts, classes), step)
+
+    def filters(self, kernel: np.ndarray, step: int) -> None:
+        """The kernels of the first convolution (height, width, 3, n) as small pictures, each with its own contrast."""
+        with self.writer.as_default(step):
+            tf.summary.image("filters of the first layer", filters_image(kernel)[None])
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        with self.writer.as_default(step):
+            tf.summary.image(name, tf.io.decode_png(png, channels=3)[None])
 
     def flush(self) -> None:
-        self.train.flush()
-        self.validation.flush()
+        self.writer.flush()
 
     def close(self) -> None:
-        self.train.close()
-        self.validation.close()
+        self.writer.close()
+
+
+def show_card(folder: Path, card: str, step: int) -> None:
+    """Shows a finished run's card as a text."""
+    dashboard = Dashboard(folder, step)
+    with dashboard.writer.as_default(step):
+        tf.summary.text("card", card)
+    dashboard.close()
+
+
+def samples_png(images: np.ndarray, labels: Sequence[str]) -> bytes:
+    """Images side by side as a PNG, each under its label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.3 * len(images), 1.6), dpi=100, layout="constrained")
+    for axes, image, label in zip(figure.subplots(1, len(images), squeeze=False)[0], images, labels, strict=True):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(cut(label, 16), fontsize=8, parse_math=False)
+        axes.set_axis_off()
+    return png_of(figure)
+
+
+def filters_image(kernel: np.ndarray) -> np.ndarray:
+    """uint8 (rows, columns, 3): each kernel between its least and its largest weight, in a grid with a rim."""
+    low, high = kernel.min((0, 1, 2)), kernel.max((0, 1, 2))
+    shown = (255 * (kernel - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+    scale, count = max(1, 24 // kernel.shape[0]), kernel.shape[-1]
+    across = int(np.ceil(np.sqrt(count)))
+    cells = [np.pad(shown[..., i].repeat(scale, 0).repeat(scale, 1), ((1, 1), (1, 1), (0, 0))) for i in range(count)]
+    cells += [np.zeros_like(cells[0])] * (-count % across)
+    rows = [np.concatenate(cells[i : i + across], 1) for i in range(0, len(cells), across)]
+    return np.concatenate(rows)
+
+
+def cut(name: str, longest: int = LONGEST) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def png_of(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # names may be in letters that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
@@ -70,7 +141,7 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
     from matplotlib.figure import Figure
 
     n = len(classes)
-    names = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in classes]
+    names = [cut(name) for name in classes]
     longest = max(map(len, names))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(0.42 * n + 1.5 + 0.2 * max(0, longest - 12), 4, 18))
@@ -90,11 +161,7 @@ def confusion_png(counts: np.ndarray, classes: tuple[str, ...]) -> bytes:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # names may be in letters that the font lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def rewind_events(folder: Path, last: int) -> None:

@@ -46,6 +46,8 @@ class Reporter:
             self.say(f"{epoch}: step {step}/{self.steps}  {figures}  {left:.0f} s left")
 
     def say(self, line: str) -> None:
+        if not self.console.is_terminal:  # a log is read later
+            line = f"{time.strftime('%H:%M:%S')}  {line}"
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

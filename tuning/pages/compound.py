@@ -4,7 +4,7 @@ from typing import Any
 
 from kcnn.terminal.tables import short, table
 from trainers.reports import html
-from tuning.pages.pictures import COSTS, pareto
+from trainers.reports.fronts import COSTS, side_by_side
 
 FAMILY = ("phi", "pixels", "depth", "width", "parameters", "multiply-adds", "times", "2^phi", "activations", "memory")
 CANDIDATES = ("alpha (depth)", "beta (width)", "gamma (resolution)", "accuracy", "multiply-adds", "parameters",
@@ -39,6 +39,11 @@ def verdict(figures: dict[str, Any]) -> str:
     )
     if (base := figures["base"]["val_accuracy"]) is not None:
         text += f"; the small network has {base:.2%}"
+        if not figures["paid"]:
+            text += (
+                ", which none of them beats beyond chance: here twice the cost did not pay, so stay with the small "
+                "network, or give the candidates more epochs, images or --seeds before the family below is worth it"
+            )
     if figures["within_error"] > 1:
         text += (
             f". {figures['within_error']} of them are within one standard error ({figures['standard_error']:.2%}) "
@@ -62,5 +67,5 @@ def as_page(figures: dict[str, Any]) -> str:
         html.heading("Candidates"),
         html.paragraph("Versions of the small network that cost twice as much, to the rounding of widths and depths."),
         html.table(CANDIDATES, [candidate_row(row) for row in candidates]),
-        html.picture(pareto({"candidates": candidates}, COSTS), "accuracy against costs"),
+        side_by_side({"candidates": candidates}, COSTS, name="candidate"),
     )

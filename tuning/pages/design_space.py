@@ -9,13 +9,18 @@ from typing import Any
 from kcnn.errors import InputError
 from kcnn.terminal.tables import short, table
 from trainers.reports import html
-from tuning.pages.pictures import COSTS, against_parameters, color, distributions, pareto
-from tuning.spaces.statistics import best_range, compare
+from trainers.reports.chance import LEVEL
+from trainers.reports.fronts import COSTS, color, side_by_side
+from tuning.pages.pictures import against_parameters, distributions
+from tuning.spaces.statistics import best_range, compare, narrows
 
 SYMBOLS = {"d": "depth", "w": "w0", "a": "wa", "m": "wm", "g": "group width", "b": "bottleneck ratio"}
 COLUMNS = ("macs", "params", "activations", "latency_ms", "epochs", "seconds")  # of the table of networks
 ERRORS = {"least_error": "least error", "smallest_errors": "mean of {k} least", "median_error": "median",
           "mean_error": "mean"}  # fmt: skip
+NARROWS_NOTHING = (
+    "no parameter's likely best range is narrower than chance makes one: more networks would narrow a space"
+)
 Row = Mapping[str, Any]
 
 
@@ -57,9 +62,13 @@ def figures_of(results: Results) -> dict[str, Any]:
 
 
 def summary(name: str, results: Results) -> dict[str, Any]:
-    """A space in figures. ranges: (low, median, high) of each parameter in the best network, to 95 %."""
+    """A space in figures. ranges: (low, median, high) of each parameter in the best network, to 95 %. narrowed: the
+    parameters whose range is narrower than chance makes one, each at 5 % over their number."""
     errors, k = results.errors[name], results.k
-    ranges = {what: best_range(values, errors) for what, values in parameters(results.groups[name]).items()}
+    found = parameters(results.groups[name])
+    ranges = {what: best_range(values, errors) for what, values in found.items()}
+    varied = [what for what, values in found.items() if len(set(values)) > 1]
+    narrowed = [what for what in varied if narrows(found[what], errors) <= LEVEL / len(varied)]
     return {
         "space": name,
         "networks": len(errors),
@@ -70,6 +79,7 @@ def summary(name: str, results: Results) -> dict[str, Any]:
         "median_error": median(errors),
         "mean_error": mean(errors),
         "ranges": ranges,
+        "narrowed": narrowed,
     }
 
 
@@ -92,15 +102,20 @@ def of_network(s: Mapping[str, Any]) -> dict[str, float]:
 
 
 def narrowed(spaces: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The best RegNet space and the part of it that its likely best ranges leave."""
+    """The best RegNet space and the part of it that its likely best ranges leave, where they narrow any parameter
+    beyond chance; what a space fixes stays fixed."""
     regnets = [s for s in spaces if s["space"].startswith("regnet") and s["ranges"]]
     if not regnets:
         return []
     least = min(regnets, key=lambda s: s["smallest_errors"])
+    kept = {what for what, (low, _, high) in least["ranges"].items() if low == high} | set(least["narrowed"])
+    if not least["narrowed"]:
+        return []
     limits = ",".join(
         f"{symbol}={low:g}" + (f"..{high:g}" if high > low else "")
         for symbol, what in SYMBOLS.items()
         for low, _, high in [least["ranges"][what]]
+        if what in kept
     )
     return [least["space"], f"{least['space'].partition(':')[0]}:{limits}"]
 
@@ -121,6 +136,8 @@ def show(figures: Mapping[str, Any]) -> None:
     if figures["failed"]:
         notes.append(f"{figures['failed']} networks failed and are left out; the page tells why")
     best = figures["best"]
+    if "next" not in figures and any(s["ranges"] for s in figures["spaces"]):
+        notes.append(NARROWS_NOTHING)
     places = [f"best  {best['arch']}, validation accuracy {best['val_accuracy']:.2%}", f"page  {figures['page']}"]
     places += [f"next  {figures['command']}", *([f"      {figures['next']}"] if "next" in figures else [])]
     print("", *notes, *([""] if notes else []), *places, sep="\n")
@@ -211,14 +228,7 @@ def parameter_section(results: Results) -> list[str]:
 
 
 def cost_section(results: Results) -> list[str]:
-    rows = [row for found in results.groups.values() for row in found]
-    costs = {key: label for key, label in COSTS.items() if all(key in row for row in rows)}
-    if not costs:
-        return []
-    return [
-        html.heading("Accuracy against cost"),
-        html.picture(pareto(results.groups, costs), "accuracy against costs"),
-    ]
+    return [html.heading("Accuracy against cost"), side_by_side(results.groups, COSTS)]
 
 
 def next_section(figures: Mapping[str, Any]) -> list[str]:
@@ -227,6 +237,8 @@ def next_section(figures: Mapping[str, Any]) -> list[str]:
         html.paragraph("Train the best network in full:"),
         html.code(figures["command"]),
     ]
+    if "next" not in figures and any(s["ranges"] for s in figures["spaces"]):
+        parts.append(html.paragraph(f"{NARROWS_NOTHING[:1].upper()}{NARROWS_NOTHING[1:]}."))
     if "next" in figures:
         parts += [html.paragraph("See whether the likely best ranges make a better space:"), html.code(figures["next"])]
     return parts

@@ -1,13 +1,15 @@
-"""What a search shows: a line as a trial ends, a table, a Pareto picture."""
+"""What a search shows: a line as a trial ends, a table, a Pareto picture, a page."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kcnn.terminal.tables import short, table
+from trainers.reports import html
+from trainers.reports.fronts import COSTS, front, pareto, side_by_side
 from trainers.runs.files import write_bytes
-from tuning.pages.pictures import COSTS, front, pareto
 
 Row = Mapping[str, Any]
 NAMES = ("trial", "width", "depth", "resolution", "lr", "weight_decay", "drop_path", "recipe")
@@ -56,8 +58,22 @@ def pareto_front(rows: Sequence[Row], cost: str, rung: int) -> list[Row]:
     return [there[i][0] for i in front([row[cost] for row, _ in there], [accuracy for _, accuracy in there])]
 
 
-def draw_pareto(rows: Sequence[Row], best: Row, path: Path) -> None:
-    """Accuracy against each cost, with a front for each rung on its own, as only its runs are comparable."""
+def recommendation(result: Mapping[str, Any]) -> str:
+    """Which network to take, and why, in a sentence."""
+    best, choice, equals = result["best"], result["choice"], result["equals"]
+    if len(equals) == 1:
+        return f"trial {best['trial']}: the validation images tell it apart from all others"
+    others = len(equals) - 1
+    text = f"trial {best['trial']} is no better than {others} other{'s' * (others > 1)} beyond chance "
+    text += f"({', '.join(name for name in equals if name != best['trial'])})"
+    if choice["trial"] == best["trial"]:
+        return f"trial {best['trial']}, the cheapest of {len(equals)} that the validation images do not tell apart"
+    share = choice["macs"] / best["macs"]
+    return f"trial {choice['trial']}, the cheapest ({share:.0%} of the multiply-adds): {text}"
+
+
+def by_rung(rows: Sequence[Row], best: Row) -> dict[str, list[Row]]:
+    """The rows that came to each rung, with their accuracies there; only those of one rung are comparable."""
     groups: dict[str, list[Row]] = {}
     for rung in reversed(range(best["rung"] + 1)):
         there = [(row, accuracy) for row in rows if (accuracy := reached(row, rung)) is not None]
@@ -67,6 +83,52 @@ def draw_pareto(rows: Sequence[Row], best: Row, path: Path) -> None:
             groups[f"{len(there)} trials of {span} epochs"] = [
                 {**row, "val_accuracy": accuracy} for row, accuracy in there
             ]
+    return groups
+
+
+def draw_pareto(rows: Sequence[Row], best: Row, path: Path) -> None:
+    """Accuracy against each cost, with a front for each rung."""
     buffer = io.BytesIO()
-    pareto(groups, COSTS, apart=True, log=True, best=best).savefig(buffer, format="png", dpi=DPI)
+    figure = pareto(by_rung(rows, best), COSTS, apart=True, log=True, best=best, name="trial")
+    figure.savefig(buffer, format="png", dpi=DPI)
     write_bytes(path, buffer.getvalue())
+
+
+def as_page(result: Mapping[str, Any], images: int) -> str:
+    """The outcome as HTML, in the search's folder. images: of validation."""
+    best, rows = result["best"], result["trials"]
+    told = recommendation(result)
+    done = [row for row in rows if row["rungs"]]
+    named = [{**row, "trial": f"trial {row['trial']}"} for row in done]
+    failed = [f"trial {row['trial']}: {row['error']}" for row in rows if row["error"]]
+    return html.page(
+        "Search",
+        html.paragraph(f"Take {told}."),
+        html.paragraph(
+            f"The best of {len(done)} trials has {best['val_accuracy']:.2%} on {images:,} validation images. Which "
+            "others it does not beat is told by Tukey's test of the range at 1 %, which counts in that it was looked "
+            "for among all; the images tell nothing of how training varies from seed to seed."
+        ),
+        html.paragraph("To train the choice in full:"),
+        html.code(result["command"]),
+        html.heading("Accuracy against cost"),
+        side_by_side(by_rung(named, best), COSTS, apart=True, log=True, best=best, name="trial"),
+        html.heading("Trials"),
+        html.table(*trial_table(done, result["equals"], Path(result["folder"]))),
+        *([html.heading("Failed"), html.lines(failed)] if failed else []),
+    )
+
+
+def trial_table(rows: Sequence[Row], equals: Sequence[str], folder: Path) -> tuple[list[str], list[list[Any]]]:
+    """Heads and rows, the most accurate first, each with a link to its run's card."""
+    names = [name for name in NAMES if name in rows[0]][1:]
+    costs = [name for name in COLUMNS if all(row.get(name) for row in rows)]
+    heads = ["trial", *names, *(COSTS.get(c, c) for c in costs), "epochs", "accuracy", "score", "seconds", "not beaten"]
+    lines = []
+    for r in sorted(rows, key=lambda r: (-r["rung"], -r["val_accuracy"])):
+        card = html.Link(f"trial {r['trial']}", os.path.relpath(Path(r["run_dir"]) / "card.md", folder))
+        values = [(r[n], f"{r[n]:g}") if isinstance(r[n], int | float) else str(r[n]) for n in names]
+        figures = [(r["val_accuracy"], f"{r['val_accuracy']:.2%}"), (r["score"] or 0.0, f"{r['score'] or 0.0:.4f}")]
+        lines.append([card, *values, *((r[c], short(r[c])) for c in costs), (r["epochs"], str(r["epochs"])), *figures,
+                      (r["seconds"], f"{r['seconds']:.0f}"), "yes" if r["trial"] in equals else ""])  # fmt: skip
+    return heads, lines

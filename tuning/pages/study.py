@@ -14,8 +14,8 @@ from kcnn.errors import InputError
 from kcnn.terminal import tables
 from kcnn.terminal.tables import short
 from trainers.reports import html
+from trainers.reports.fronts import GREY, color
 from trainers.runs.files import write_text
-from tuning.pages.pictures import GREY, color
 from tuning.studies.rows import Study
 from tuning.studies.verdicts import LEVEL, OPEN, advice
 

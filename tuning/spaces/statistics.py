@@ -16,6 +16,7 @@ Array = np.ndarray
 Numbers = Sequence[float] | np.ndarray
 RESAMPLES = 10_000
 LEVEL = 0.95
+PERMUTATIONS = 999
 SHARE = 0.25  # of the networks in each resample that asks for the best value
 
 
@@ -49,13 +50,37 @@ def best_range(values: Numbers, errors: Numbers, seed: int = 0) -> tuple[float, 
     Each resample takes a quarter of the networks, with replacement, and of these the value of the best one. RegNet,
     Section 3.1.
     """
-    rng, n = np.random.default_rng(seed), len(errors)
-    picks = rng.integers(0, n, (RESAMPLES, max(1, round(SHARE * n))))
-    best = np.take_along_axis(picks, np.asarray(errors)[picks].argmin(1)[:, None], 1)[:, 0]
-    low, median, high = np.quantile(
-        np.asarray(values, float)[best], [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], method="nearest"
-    )
+    low, median, high = likely(np.asarray(values, float), best_picks(errors, np.random.default_rng(seed)))
     return float(low), float(median), float(high)
+
+
+def best_picks(errors: Numbers, rng: np.random.Generator, resamples: int = RESAMPLES) -> Array:
+    """The place of the best network in each resample of a quarter of them."""
+    n = len(errors)
+    picks = rng.integers(0, n, (resamples, max(1, round(SHARE * n))))
+    return np.take_along_axis(picks, np.asarray(errors)[picks].argmin(1)[:, None], 1)[:, 0]
+
+
+def likely(values: Array, best: Array) -> Array:
+    """The 95 % range, with its median, of the values of the best networks."""
+    return np.quantile(values[best], [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], method="nearest")
+
+
+def narrows(values: Numbers, errors: Numbers, seed: int = 0) -> float:
+    """How often chance alone makes the likely best range of a parameter as narrow: a permutation test.
+
+    How narrow it is is told by the share of the networks within it. The errors are dealt anew to the values.
+    """
+    rng, values = np.random.default_rng(seed), np.asarray(values, float)
+    best = best_picks(errors, rng, RESAMPLES // 10)
+
+    def within(values: Array) -> float:
+        low, _, high = likely(values, best)
+        return float(np.mean((values >= low) & (values <= high)))
+
+    seen = within(values)
+    dealt = [within(rng.permutation(values)) for _ in range(PERMUTATIONS)]
+    return (1 + sum(share <= seen for share in dealt)) / (1 + PERMUTATIONS)
 
 
 def smallest(errors: Array, k: int) -> Array:

@@ -16,9 +16,10 @@ SHAPE = (1, 2, 4)  # the widths of the stages, in those of the first
 
 @dataclass(frozen=True)
 class Arm:
-    """One of what a study compares: a network, and the flags of `kcnn train` that are its own."""
+    """One of what a study compares: a network, the user's where it is None, and the flags of `kcnn train` that are its
+    own."""
 
-    arch: Arch
+    arch: Arch | None
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 

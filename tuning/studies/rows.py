@@ -21,7 +21,7 @@ class Study:
     """claim: in words for a newcomer. arms: what is compared, at a resolution, with the smallest networks or not.
     equal: what all arms have the same of, to 15 %; () where the claim is about networks of different costs. flags: of
     all runs. removal: whether blocks are removed from the trained networks. flow: whether the page tells how gradients
-    come back at the start."""
+    come back at the start. weights: whether it is about the network and the weights that the user names."""
 
     claim: str
     paper: str
@@ -31,6 +31,7 @@ class Study:
     flags: Mapping[str, Any] = field(default_factory=dict)
     removal: bool = False
     flow: bool = False
+    weights: bool = False
 
 
 def difference(what: str, better: str, worse: str, figure: str = "val_accuracy", margin: float = 0.0) -> Contrast:
@@ -212,6 +213,30 @@ def regularized(usual: Mapping[str, Any], more: Mapping[str, Any]) -> Callable[[
     return arms
 
 
+def images_a_class(quick: bool) -> tuple[int, ...]:
+    return (4, 16) if quick else (4, 16, 64)
+
+
+def transfer(resolution: int, quick: bool) -> Arms:
+    """All see as many images in all, so that all take as many steps."""
+    seen = 256 if quick else 512
+    return {
+        f"{name}, {count}": Arm(None, {"images_per_class": count, "epochs": seen // count, **flags})
+        for count in images_a_class(quick)
+        for name, flags in (("weights", {"lr": RATE / 3}), ("random", {"weights": None, "lr": RATE}))
+    }
+
+
+def fewer(quick: bool) -> tuple[Contrast, ...]:
+    few, *_, many = images_a_class(quick)
+    gain = {f"weights, {few}": 1.0, f"random, {few}": -1.0}
+    return (
+        Contrast(f"with {few} images a class a network that starts from the weights is better", gain),
+        Contrast(f"the weights help more with {few} images a class than with {many}",
+                 gain | {f"weights, {many}": -1.0, f"random, {many}": 1.0}),
+    )  # fmt: skip
+
+
 HE = "He et al., 2015 (https://arxiv.org/abs/1512.03385)"
 HOWARD = "Howard et al., 2017 (https://arxiv.org/abs/1704.04861)"
 SANDLER = "Sandler et al., 2018 (https://arxiv.org/abs/1801.04381)"
@@ -326,5 +351,10 @@ STUDIES: dict[str, Study] = {
         regularized({}, {"ema": 0.99}),
         always(difference("averaged weights have a higher validation accuracy", "with", "without")),
         flags={"schedule": "constant"},
+    ),
+    "transfer": Study(
+        "Weights that were learned on other images make a network better, and the more so the fewer images it has.",
+        "Kornblith et al., 2019 (https://arxiv.org/abs/1805.08974)",
+        transfer, fewer, weights=True,
     ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ import yaml
 from kcnn.builder import smallest, which_stem
 from kcnn.errors import InputError
 from trainers.config import RESUMABLE, TrainConfig
+from trainers.reports.chance import not_beaten
 from trainers.runs.files import read_yaml, write_text
 from trainers.settings import own_or_named, plain, resolve
 from tuning.trials.halving import HalvingOracle, plan, rung_of
@@ -47,13 +48,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Search:
-    """An open search. reference: what the costs of its objective are measured against."""
+    """An open search. reference: what the costs of its objective are measured against. images: of validation."""
 
     settings: Settings
     folder: Path
     space: Space
     objective: Objective
     reference: Mapping[str, float]
+    images: int
     isolated: ClassVar[bool] = False
 
     def place(self, trial: Trial) -> Path:
@@ -109,7 +111,7 @@ def open_search(settings: Settings, folder: Path) -> Search:
     space.check()
     unscaled = replace(space, config=config, dimensions=())
     reference = {cost: bounds.get(cost) or (unscaled.costs({}) or {})[cost] for cost, _ in objective.exponents}
-    return Search(settings, folder, space, objective, reference)
+    return Search(settings, folder, space, objective, reference, source.val.size)
 
 
 def check_folder(folder: Path, settings: Settings) -> None:
@@ -231,3 +233,20 @@ def best_of(found: Sequence[Row], direction: str) -> Row:
     last = max(r["rung"] for r in done)
     sign = 1 if direction == "max" else -1
     return max((r for r in done if r["rung"] == last), key=lambda r: sign * r["score"])
+
+
+def equals_of(search: Search, found: Sequence[Row], best: Row) -> list[Row]:
+    """The networks that came as far as the best one and that it does not beat beyond chance, itself among them.
+
+    Where the objective is more than the accuracy, it is the best one alone: what it weighs is the user's will.
+    """
+    if (search.objective.metric, search.objective.exponents) != ("val_accuracy", ()):
+        return [best]
+    same = [r for r in found if r["score"] is not None and r["rung"] == best["rung"]]
+    places = not_beaten([r["val_accuracy"] for r in same], search.images)
+    return [same[i] for i in places]
+
+
+def cheapest(equals: Sequence[Row]) -> Row:
+    """The one of the fewest multiply-adds, and of these the most accurate."""
+    return min(equals, key=lambda r: (r["macs"], -r["val_accuracy"]))

@@ -7,21 +7,14 @@ from trainers.config import TrainConfig
 from trainers.data import Source, open_data
 from trainers.distribute.strategy import visible_gpus
 from trainers.runs import checkpoints, folders
-from trainers.runs.asked import writable
+from trainers.runs.asked import source_of, writable
 from trainers.settings import resolve
 from trainers.training import prepare
 
 
 def open_source(config: TrainConfig) -> Source:
     """The images of a configuration. Raises InputError where there are none."""
-    return open_data(
-        config.data,
-        data_dir=config.data_dir,
-        val_split=config.val_split,
-        seed=config.seed,
-        on_corrupt=config.on_corrupt,
-        multi_label=config.multi_label,
-    )
+    return source_of(config, open_data)
 
 
 def check_run(config: TrainConfig) -> Source:

@@ -85,8 +85,8 @@ def test_every_epoch_tells_its_gap(finished):
 
 
 def test_the_dashboard_has_the_gap(finished):
-    events = EventAccumulator(str(finished.folder / "validation")).Reload()
-    assert {"gap", "loss_gap"} <= set(events.Tags()["tensors"])
+    events = EventAccumulator(str(finished.folder)).Reload()
+    assert {"gap/accuracy", "gap/loss"} <= set(events.Tags()["tensors"])
 
 
 def test_the_command_says_the_verdict(finished, capsys):

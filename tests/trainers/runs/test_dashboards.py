@@ -1,23 +1,25 @@
 """TensorBoard's files after kills: every point once."""
 
+import io
 import itertools
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainers.runs.dashboards import Dashboard, events, rewind_events
+from trainers.runs.dashboards import Dashboard, events, filters_image, rewind_events, samples_png
 from trainers.runs.listeners import pictured
 
 
 def show(dashboard, steps, value):
     for step in steps:
-        dashboard.scalars(dashboard.train, step, {"loss": value})
-        dashboard.scalars(dashboard.validation, step, {"loss": value, "accuracy": value})
+        dashboard.scalars(step, {"loss": value, "val_loss": value})
     dashboard.flush()
 
 
-def points(folder, part="train", tag="loss"):
-    found = EventAccumulator(str(folder / part), size_guidance={"tensors": 0}).Reload()
+def points(folder, tag="train/loss"):
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in found.Tensors(tag)]
 
 
@@ -26,8 +28,8 @@ def test_what_a_killed_run_showed_after_its_checkpoint_is_taken_back(tmp_path):
     show(Dashboard(tmp_path, 4), range(5, 9), 2.0)
     show(Dashboard(tmp_path, 6), range(7, 10), 3.0)
     right = [*((step, 1.0) for step in range(1, 5)), (5, 2.0), (6, 2.0), *((step, 3.0) for step in range(7, 10))]
-    for part, tag in (("train", "loss"), ("validation", "loss"), ("validation", "accuracy")):
-        assert points(tmp_path, part, tag) == right
+    for tag in ("train/loss", "val/loss"):
+        assert points(tmp_path, tag) == right
 
 
 def test_a_run_that_begins_anew_shows_nothing_of_before(tmp_path):
@@ -46,9 +48,8 @@ def test_a_run_that_recovers_takes_back_what_it_showed(tmp_path):
 
 def test_a_file_that_was_cut_off_keeps_what_was_whole(tmp_path):
     show(Dashboard(tmp_path), range(1, 7), 1.0)
-    for part in ("train", "validation"):
-        [path] = (tmp_path / part).iterdir()
-        path.write_bytes(path.read_bytes()[:-5])
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
     show(Dashboard(tmp_path, 5), range(6, 9), 2.0)
     assert [step for step, _ in points(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -64,14 +65,14 @@ def test_lengths_in_a_file_are_not_believed(tmp_path):
 
 def test_what_has_nothing_to_take_back_is_left_as_it_is(tmp_path):
     show(Dashboard(tmp_path), range(1, 4), 1.0)
-    before = {path: path.stat().st_ino for path in tmp_path.glob("*/*")}
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*")}
     rewind_events(tmp_path, 3)
-    assert {path: path.stat().st_ino for path in tmp_path.glob("*/*")} == before
+    assert {path: path.stat().st_ino for path in tmp_path.glob("*")} == before
 
 
 def test_links_are_left_alone(tmp_path):
     show(Dashboard(tmp_path), range(1, 4), 1.0)
-    [path] = (tmp_path / "train").iterdir()
+    [path] = tmp_path.iterdir()
     path.rename(tmp_path / "precious")
     path.symlink_to(tmp_path / "precious")
     before = (tmp_path / "precious").read_bytes()
@@ -85,3 +86,17 @@ def test_at_most_ten_epochs_have_a_picture():
         drawn = [epoch for epoch in range(epochs) if pictured(epoch, epochs)]
         assert drawn[-1] == epochs - 1 and len(drawn) <= 10 and (epochs > 10 or len(drawn) == epochs)
         assert len({b - a for a, b in itertools.pairwise(drawn)}) <= 1
+
+
+def test_filters_are_shown_each_with_its_own_contrast():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 5)).astype("float32")
+    image = filters_image(kernel)
+    assert image.shape == (2 * 26, 3 * 26, 3) and image.dtype == np.uint8
+    cell = image[1:25, 27:51]  # of the second one
+    assert cell.min() == 0 and cell.max() == 255
+    np.testing.assert_array_equal(cell[::8, ::8], cell[7::8, 7::8])
+
+
+def test_samples_bear_their_labels():
+    png = samples_png(np.zeros((3, 8, 8, 3), np.uint8), ["ant", "$x_{", "a name that is much too long to be shown"])
+    assert Image.open(io.BytesIO(png)).width == 390

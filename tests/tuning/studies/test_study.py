@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 
+import trainers
 import tuning.study
 from kcnn.errors import InputError
 from trainers.config import TrainConfig
@@ -43,6 +45,8 @@ def made_up(monkeypatch):
     ("depth", {}, {"seeds": 1}, "seeds 1: .*2"),
     ("depth", {"arch": "resnet-50"}, {}, "arch 'resnet-50': leave it out, a study's networks are its own"),
     ("depth", {"resume": "x"}, {}, "resume 'x': leave it out"),
+    ("depth", {"weights": "imagenet"}, {}, "weights 'imagenet': leave it out"),
+    ("transfer", {}, {}, "weights: this study compares them with random ones; give --weights"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(here, name, config, method, words):
     with pytest.raises(InputError, match=words):
@@ -110,3 +114,18 @@ def test_blocks_are_removed_from_what_was_trained(here):
     for arm in result["arms"].values():
         assert len(arm["figures"]["kept"]) == 2 and all(0 <= share < 3 for share in arm["figures"]["kept"])
     assert result["verdict"] in ("it holds here", "it does not hold here", "this data cannot tell")
+
+
+@pytest.mark.slow
+def test_weights_are_compared_with_random_ones(here):
+    first = TrainConfig(arch="mobilenet-v1", width=0.25, run_dir="first", epochs=1, resolution=16, batch_size=128)
+    trainers.fit(first)
+    config = TrainConfig(arch="mobilenet-v1", width=0.25, weights="first", run_dir="s", batch_size=32)
+    result = carry_out("transfer", config, Method(quick=True, parallel=2))
+    assert result["seeds"] == 2 and result["failed"] == []
+    assert list(result["arms"]) == ["weights, 4", "random, 4", "weights, 16", "random, 16"]
+    assert {of["resolution"] for of in result["arms"].values()} == {16}
+    configs = {p.parent.name: yaml.safe_load(p.read_text()) for p in (here / "s" / "runs").glob("*/config.yaml")}
+    few = configs["weights--4-seed1"]
+    assert (few["images_per_class"], few["seed"], few["epochs"]) == (4, 1, 64) and few["weights"].endswith("first")
+    assert configs["random--4-seed1"]["weights"] is None and configs["random--4-seed1"]["stem"] == few["stem"]

@@ -1,0 +1,103 @@
+"""README and docs: their commands are ones that kcnn takes as they stand, and their programs run."""
+
+import ast
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import cyclopts
+import pytest
+
+from kcnn.errors import InputError
+from kcnn.terminal import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    """The command lines of kcnn in a page, as words."""
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # NAME=value before a command
+                del words[0]
+            if words[:1] == ["kcnn"]:
+                yield words[1:]
+            elif words[:2] == ["python", "-m"] and words[2].startswith("kcnn."):
+                yield [words[2].removeprefix("kcnn.").replace("_", "-"), *words[3:]]
+
+
+COMMANDS = [pytest.param(words, id=f"{p.name}: {shlex.join(words)}"[:100]) for p in PAGES for words in commands(p)]
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 80
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_is_one_that_kcnn_takes(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if words and words[0] not in cli.COMMANDS:
+        assert words[0].startswith("--"), words
+    app = cli.kcnn(words[0] if words else "--help")
+    try:
+        app.parse_args(words, exit_on_error=False, print_error=False)
+    except (InputError, cyclopts.CycloptsError) as error:  # a file that the page speaks of, and that is not here
+        assert re.search(r"no such file|cannot be read", str(error), re.IGNORECASE), error
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http", "mailto")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_is_python(page):
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_runs(path, tmp_path, monkeypatch):
+    """Its cells one after the other, and what each shows: a notebook takes what `_repr_html_` gives."""
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            *lines, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(lines, []), str(path), "exec"), space)
+            if not isinstance(last, ast.Expr):
+                exec(compile(ast.Module([last], []), str(path), "exec"), space)
+                continue
+            shown = eval(compile(ast.Expression(last.value), str(path), "eval"), space)
+            for name in ("_repr_html_", "_repr_svg_"):
+                assert not hasattr(shown, name) or getattr(shown, name)().startswith("<")
+
+
+@pytest.mark.slow
+def test_who_follows_the_first_guide_gets_to_a_prediction(tmp_path, monkeypatch, photos):
+    """Its commands as they stand, but for the time and what needs Docker, then its program."""
+    monkeypatch.chdir(tmp_path)
+    os.symlink(photos, tmp_path / "photos")
+    page = ROOT / "docs" / "first.md"
+    ran = []
+    for words in commands(page):
+        if "--server" not in words and words != ["train", "--resume", "logs/first"]:
+            words = ["10s" if word == "2m" else word for word in words]
+            words += ["--width", "0.25", "--resolution", "32"] if words[0] == "train" else []
+            assert cli.main(words) == 0, words
+            ran.append(words[0])
+    assert ran == ["data", "train", "evaluate", "predict", "export"]
+    [program] = blocks(page, "python")
+    exec(compile(program, str(page), "exec"), {})
