@@ -52,7 +52,7 @@ def space() -> Figure:
         widths = [s.width for s in kcnn.get(name).stages for _ in range(s.depth)]
         axes.step(range(1, len(widths) + 1), widths, where="mid", label=name)
     axes.set_yscale("log", base=2)
-    axes.legend()
+    axes.legend(loc="lower right")
     return figure
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cyclopts
@@ -101,3 +102,49 @@ def test_who_follows_the_first_guide_gets_to_a_prediction(tmp_path, monkeypatch,
     assert ran == ["data", "train", "evaluate", "predict", "export"]
     [program] = blocks(page, "python")
     exec(compile(program, str(page), "exec"), {})
+
+
+# What a command of the README gets besides, so that it takes seconds, and what is left out, with the reason.
+TINY = ["--width", "0.25", "--resolution", "32"]
+TRAINED = [*TINY, "--epochs", "1", "--batch-size", "8"]
+SHORT = {
+    "train": TRAINED, "diagnose": [*TINY, "--images", "16"], "find-lr": [*TINY, "--batch-size", "8"],
+    "benchmark": [*TRAINED[:4], "--batch-size", "2", "--seconds", "0.1"],
+    "search": ["--max-trials", "2", "--data", "digits", "--epochs", "1", "--resolution", "16", "--width", "0.25"],
+    "study": ["--quick", "--epochs", "1", "--resolution", "8"],
+}  # fmt: skip
+LEFT_OUT = {
+    "--weights imagenet": "it downloads", "--server": "it asks a server: tests/trainers/serving has one",
+    "board": "it runs until Ctrl-C: tests/kcnn/test_board.py", "--time": "tests/trainers/auto has it",
+    "litert": "tests/trainers/serving has it",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, photos, capsys):
+    """As they stand, in a folder that has what they speak of: photos/, a list of some, few/, cat.jpg and logs/RUN."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, tmp_path / "photos")
+    for name in ("few", "holiday"):
+        shutil.copytree(photos / "train", tmp_path / name)
+    shutil.copy(photos / "val" / "china" / "0.jpg", tmp_path / "cat.jpg")
+    lines = [
+        f"{p.relative_to(tmp_path / 'photos')},{p.parent.name}\n" for p in (tmp_path / "photos/train").rglob("*.jpg")
+    ]
+    (tmp_path / "photos" / "list.csv").write_text("path,label\n" + "".join(lines))
+    run = ["train", "--arch", "resnet-50", "--data", "photos/", "--run-dir", "logs/RUN", *TRAINED]
+    assert cli.main(run) == 0
+    ran = 0
+    for words in commands(ROOT / "README.md"):
+        line = " ".join(words)
+        if any(part in line for part in LEFT_OUT):
+            continue
+        short = SHORT.get(words[0], [])
+        if words[0] == "train" and {"--resume", "--list-recipes", "--show-recipe"} & {*words}:
+            short = []
+        given = {word for word in words if word.startswith("--")}
+        pairs = zip(short[::2], short[1::2], strict=False) if words[0] != "study" else [(word,) for word in short]
+        words += [word for pair in pairs if pair[0] not in given for word in pair]
+        assert cli.main(words) == 0, (line, capsys.readouterr().err)
+        ran += 1
+    assert ran >= 25

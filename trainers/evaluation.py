@@ -26,7 +26,7 @@ from trainers.distribute.feed import distribute, naming_broken
 from trainers.distribute.signals import leaving
 from trainers.distribute.strategy import make_strategy
 from trainers.evaluation_step import answer_function, eval_function
-from trainers.reports import mistakes
+from trainers.reports import evaluation_board, mistakes
 from trainers.reports.calibration import LARGEST, calibration, f1_interval, interval
 from trainers.reports.mistakes import confused
 from trainers.runs import files
@@ -270,6 +270,7 @@ def evaluate_run(
             for place in (folder, Path(run)):
                 files.write_bytes(place / PICTURE, picture)
                 files.write_text(place / PAGE, page)
+            evaluation_board.show(folder, 0, figures, said, held_out.split, classes)
         for place in (folder, Path(run)):
             files.write_json(place / FIGURES, figures)
     return figures

@@ -100,15 +100,18 @@ def show_card(folder: Path, card: str, step: int) -> None:
     dashboard.close()
 
 
-def samples_png(images: np.ndarray, labels: Sequence[str]) -> bytes:
-    """Images side by side as a PNG, each under its label."""
+def samples_png(images: np.ndarray, labels: Sequence[str], across: int = 8) -> bytes:
+    """Images in rows as a PNG, each under its label."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.3 * len(images), 1.6), dpi=100, layout="constrained")
-    for axes, image, label in zip(figure.subplots(1, len(images), squeeze=False)[0], images, labels, strict=True):
-        axes.imshow(image, interpolation="nearest")
-        axes.set_title(cut(label, 16), fontsize=8, parse_math=False)
+    rows, columns = -(-len(images) // across), min(across, len(images))
+    figure = Figure(figsize=(1.3 * columns, 1.7 * rows), dpi=100, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
         axes.set_axis_off()
+    for axes, image, label in zip(panels, images, labels, strict=False):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title("\n".join(cut(line, 16) for line in label.split("\n")), fontsize=8, parse_math=False)
     return png_of(figure)
 
 

@@ -129,7 +129,7 @@ def first_kernel(model: keras.Model) -> np.ndarray | None:
     for layer in model.layers:
         for weight in layer.weights:
             if weight.name == "kernel" and len(weight.shape) == 4 and weight.shape[2] in (1, 3):
-                return np.asarray(weight) if weight.shape[0] > 1 else None
+                return weight.numpy() if weight.shape[0] > 1 else None
     return None
 
 
@@ -231,7 +231,7 @@ class Terminal(Listener):
         self.reporter.say(
             f"epoch {epoch + 1}/{self.run.plan.epochs}: loss {figures['loss']:.4f}  "
             f"{names[0]} {figures['accuracy']:.2%}  val_loss {figures['val_loss']:.4f}  "
-            f"{names[1]} {figures['val_accuracy']:.2%}  {training.speed.recent:.0f} images/s"
+            f"{names[1]} {figures['val_accuracy']:.2%}{' (best)' if best else ''}  {training.speed.recent:.0f} images/s"
         )
         labels = evaluation.confusion.sum(1)
         if not labels.size:  # images have any number of labels, and no chance to compare with

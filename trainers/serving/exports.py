@@ -1,6 +1,7 @@
 """Exports of a run: each is one new version in one format, checked and described."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def export_run(
     refuse_impossible(format, dtype, images, options | {"temperature": temperature})
     folder = versions_folder(run, out, format)
     about = about_run(Path(run))
+    tell(f"reading the network of {run}")
     model, config, classes = load_network(run, checkpoint)
     if temperature != 1:
         if config.multi_label:
@@ -82,12 +84,18 @@ def export_run(
         if dtype == "int8":
             train = open_held_out(config, classes, run, data, "train").split
             calibration = eval_pixels(samples(train, CALIBRATION, len(classes))[0], config)
+    tell(f"asking it about {len(pictures)} pictures")
     reference = make_reference(model, config, pictures, labels)
     need_finite(reference.probabilities, "a probability that the network gives", checkpoint)
     if config.multi_label:
         options["thresholds"] = read_thresholds(Path(run), checkpoint, len(classes))
     request = ExportRequest(model, config, classes, reference, dtype=dtype, calibration=calibration, **options)
     return export(request, folder, format, {"checkpoint": checkpoint} | about)
+
+
+def tell(stage: str) -> None:
+    """Says what an export is about to do, which may take a minute."""
+    print(f"{time.strftime('%H:%M:%S')}  {stage}", file=sys.stderr, flush=True)
 
 
 def refuse_impossible(format: str, dtype: str, images: int, options: dict[str, Any]) -> None:
@@ -135,6 +143,7 @@ def export(
     with workplace(folder) as place:
         content = place / "model"
         content.mkdir()
+        tell(f"writing it as {format} in {request.dtype}, and asking that about the same pictures")
         figures = {"format": format, "dtype": request.dtype} | WRITERS[format](request, place)
         if request.thresholds:
             figures["thresholds"] = dict(zip(request.classes, request.thresholds, strict=True))
