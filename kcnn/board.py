@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from kcnn.errors import InputError, whole
 from kcnn.terminal import cli
+from kcnn.terminal.quiet import quiet
 
 
 def board(
@@ -41,9 +42,10 @@ def board(
 
 def launched(folder: str, port: int) -> str:
     """Starts TensorBoard in a thread of this process and returns its address. Raises InputError."""
-    from tensorboard import default, program
+    with quiet():  # what TensorFlow's libraries print when they are loaded
+        from tensorboard import default, program
 
-    server = program.TensorBoard(plugins=default.get_plugins())
+        server = program.TensorBoard(plugins=default.get_plugins())
     server.configure(logdir=folder, host="127.0.0.1", port=port, load_fast="false")
     try:
         return str(server.launch())

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainers.evaluation import evaluate_train_sample
 from trainers.multilabel.outcome import conclude_multi_label
-from trainers.reports.card import CARD, findings, write_card
+from trainers.reports.card import CARD, CURVES, findings, write_card
 from trainers.run import Position, Run
 from trainers.runs import checkpoints, folders, provenance
 from trainers.runs.dashboards import show_card
@@ -46,6 +46,6 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
     write_card(folder, config, source, position.history, result | found)
-    show_card(folder, read_text(folder / CARD), position.step)
+    show_card(folder, read_text(folder / CARD), (folder / CURVES).read_bytes(), position.step)
     write_json(folder / folders.RESULT, result | found)
     return found

@@ -11,7 +11,7 @@ from trainers.runs.listing import Entry
 
 # What makes no difference to a run's figures, or is told elsewhere.
 PLACES = {"run_dir", "resume", "dry_run", "built_as", "keep", "checkpoint_every", "watch", "profile", "quiet",
-          "worker_timeout", "data_dir", "data_changed", "arch", "data", "cache"}  # fmt: skip
+          "worker_timeout", "data_dir", "data_changed", "cache"}  # fmt: skip
 FIGURES = {"val_accuracy": "accuracy", "macs": "multiply-adds", "params": "parameters",
            "images_per_second": "images/s", "seconds": "seconds"}  # fmt: skip
 
@@ -34,7 +34,7 @@ class Group:
 
 def differing(runs: Sequence[Entry]) -> list[str]:
     """The settings in which the runs differ, the seed last."""
-    names = dict.fromkeys(name for run in runs for name in run.settings if name not in PLACES)
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in {*PLACES, "arch", "data"})
     if not any(run.settings.get("schedule") in ("step", "exponential") for run in runs):
         names.pop("step_epochs", None)  # which no other schedule reads
     found = [name for name in names if len({value_of(run, name) for run in runs}) > 1]
@@ -54,7 +54,7 @@ def groups(runs: Sequence[Entry]) -> list[Group]:
     several = {which: len({getattr(run, which) for run in finished}) > 1 for which in ("arch", "data")}
     found: dict[str, list[Entry]] = {}
     for run in finished:
-        asked = {name: value for name, value in run.settings.items() if name not in PLACES - {"arch", "data"}}
+        asked = {name: value for name, value in run.settings.items() if name not in PLACES}
         found.setdefault(json.dumps(asked | {"seed": None}, sort_keys=True, default=str), []).append(run)
     told = {}
     for key, of in found.items():

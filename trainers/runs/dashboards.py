@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class Dashboard:
 
     def samples(self, images: np.ndarray, labels: Sequence[str], step: int) -> None:
         """Training images (n, height, width, 3), uint8, as the network sees them, with their labels."""
-        self.picture("augmented", samples_png(images, labels), step)
+        self.picture("augmented", samples_png(images, labels, across=4), step)
 
     def confusion(self, counts: np.ndarray, classes: tuple[str, ...], step: int) -> None:
         self.picture("confusion matrix", confusion_png(counts, classes), step)
@@ -92,11 +93,12 @@ class Dashboard:
         self.writer.close()
 
 
-def show_card(folder: Path, card: str, step: int) -> None:
-    """Shows a finished run's card as a text."""
+def show_card(folder: Path, card: str, curves: bytes, step: int) -> None:
+    """Shows a finished run's card as a text, and the picture that it has, a PNG, among the images."""
     dashboard = Dashboard(folder, step)
     with dashboard.writer.as_default(step):
-        tf.summary.text("card", card)
+        tf.summary.text("card", re.sub(r"!\[[^]]*\]\([^)]*\)\n*", "", card))
+    dashboard.picture("curves", curves, step)
     dashboard.close()
 
 

@@ -15,6 +15,7 @@ from trainers.evaluation import Evaluation
 from trainers.phases import first_images
 from trainers.reports.curves import gap
 from trainers.reports.early import warning
+from trainers.reports.many import PLACES
 from trainers.run import Run, Scalars, means
 from trainers.runs import checkpoints, folders
 from trainers.runs.dashboards import Dashboard
@@ -121,7 +122,8 @@ def within_search(folder: Path) -> bool:
 def shown_settings(run: Run) -> dict[str, bool | int | float | str]:
     """The settings of a run as TensorBoard's page HParams can tell runs apart by them."""
     flags = plain(run.config.flags) | {"arch": run.config.name}
-    return {name: value for name, value in flags.items() if isinstance(value, bool | int | float | str)}
+    told = {name: value for name, value in flags.items() if isinstance(value, bool | int | float | str)}
+    return {name: value for name, value in told.items() if name not in PLACES}
 
 
 def first_kernel(model: keras.Model) -> np.ndarray | None:
