@@ -66,6 +66,7 @@ def test_a_broken_image_of_validation_is_named(broken, here, capsys):
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.slow
 def test_broken_images_can_be_left_out(broken, here, capsys):
     data, names = broken
     flags = [*PHOTO_FLAGS, "--batch-size=16", "--data", data, "--run-dir", "run"]

@@ -50,6 +50,7 @@ def known(shot, tmp_path_factory):
 def uncomputed(known, monkeypatch):
     """For tests of the files that an evaluation leaves: its figures are known."""
     monkeypatch.setattr(evaluation, "answers", lambda *args: known)
+    monkeypatch.setattr(evaluation.evaluation_board, "show", lambda *args: None)
 
 
 def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
@@ -60,7 +61,8 @@ def test_each_evaluation_has_a_folder_of_its_own(run, photos, monkeypatch):
         run / "evaluations" / name for name in ("val-20261121-120000", "val-20261121-120000-1", "train-20261121-120000")
     ]
     for folder, figures in zip(folders, (first, second, third), strict=True):
-        assert {p.name for p in folder.iterdir()} == {"evaluation.json", "confusion.png", "mistakes.html"}
+        names = {p.name.partition(".")[0] for p in folder.iterdir()}
+        assert names == {"evaluation", "confusion", "mistakes", "events", "logits", "images", "projector_config"}
         assert json.loads((folder / "evaluation.json").read_text()) == figures
         assert figures["picture"] == str(folder / "confusion.png")
         assert figures["page"] == str(folder / "mistakes.html")

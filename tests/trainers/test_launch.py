@@ -54,6 +54,7 @@ def test_each_worker_gets_its_task_and_its_output_its_number(tmp_path, outcome):
         assert tasks[f"[{i}]"] == {"cluster": cluster, "task": {"type": "worker", "index": i}}
 
 
+@pytest.mark.slow
 def test_when_one_fails_all_are_stopped(tmp_path, outcome):
     """Those that do not hear SIGTERM too."""
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3 if number == 1 else 999)\nsys.exit(7)"

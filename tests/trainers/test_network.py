@@ -43,6 +43,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("training_only")
+@pytest.mark.slow
 def test_an_arch_of_one_s_own_trains_resumes_and_is_evaluated(tmp_path):
     arch = kcnn.scale(kcnn.get("resnet-18"), width=0.125, depth=0.25)
     arch = dataclasses.replace(arch, name="slim", stages=arch.stages[:1])
@@ -67,6 +68,7 @@ def test_a_network_of_one_s_own_starts_from_its_weights(tmp_path):
 
 
 @pytest.mark.usefixtures("training_only")
+@pytest.mark.slow
 def test_a_network_of_one_s_own_is_evaluated_and_goes_on(trained):
     assert trained.figures["arch"] == "mine" and trained.figures["params"] == own().count_params()
     assert json.loads((trained.folder / folders.NETWORK).read_text())["config"]["name"] == "mine"

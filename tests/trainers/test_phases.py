@@ -101,6 +101,7 @@ def test_patience_comes_to_an_end(tmp_path, tiny):
 
 
 @pytest.mark.usefixtures("training_only")
+@pytest.mark.slow
 def test_a_blow_up_goes_back_and_halves_the_learning_rate(tmp_path, tiny, monkeypatch):
     """Once, at step 30: a gradient that is no number. Recorded, and remembered by a resumed run."""
     refuse, blown = trainers.loop.refuse_nan, []

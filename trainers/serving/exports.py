@@ -63,7 +63,6 @@ def export_run(
     refuse_impossible(format, dtype, images, options | {"temperature": temperature})
     folder = versions_folder(run, out, format)
     about = about_run(Path(run))
-    tell(f"reading the network of {run}")
     model, config, classes = load_network(run, checkpoint)
     if temperature != 1:
         if config.multi_label:

@@ -126,7 +126,9 @@ def trial_table(rows: Sequence[Row], equals: Sequence[str], folder: Path) -> tup
     heads = ["trial", *names, *(COSTS.get(c, c) for c in costs), "epochs", "accuracy", "score", "seconds", "not beaten"]
     lines = []
     for r in sorted(rows, key=lambda r: (-r["rung"], -r["val_accuracy"])):
-        card = html.Link(f"trial {r['trial']}", os.path.relpath(Path(r["run_dir"]) / "card.md", folder))
+        name = f"trial {r['trial']}"
+        place = r["run_dir"] and os.path.relpath(Path(r["run_dir"]) / "card.md", folder)
+        card = html.Link(name, place) if place else name
         values = [(r[n], f"{r[n]:g}") if isinstance(r[n], int | float) else str(r[n]) for n in names]
         figures = [(r["val_accuracy"], f"{r['val_accuracy']:.2%}"), (r["score"] or 0.0, f"{r['score'] or 0.0:.4f}")]
         lines.append([card, *values, *((r[c], short(r[c])) for c in costs), (r["epochs"], str(r["epochs"])), *figures,

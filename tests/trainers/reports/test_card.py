@@ -98,6 +98,7 @@ def test_the_command_says_the_verdict(finished, capsys):
     assert kcnn.train.judged({}) == ""  # a run of an earlier version
 
 
+@pytest.mark.slow
 def test_training_images_are_judged_as_validation_s_are(finished):
     whole = evaluate_run(str(finished.folder), data=None, split="train", checkpoint="last", batch_size=100)
     assert finished.figures["plain_train_accuracy"] == pytest.approx(whole["accuracy"])
@@ -111,6 +112,7 @@ def test_training_images_are_judged_as_validation_s_are(finished):
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.slow
 def test_a_run_resumed_for_longer_says_so(tmp_path, finished):
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     assert "To the bit they are the same only in runs with `--deterministic`" in read(folder)

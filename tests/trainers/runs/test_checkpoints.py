@@ -109,6 +109,7 @@ def test_a_run_stopped_again_and_again_is_the_run_that_never_stopped(tmp_path, s
     same_run(trainers.fit(config), whole)
 
 
+@pytest.mark.slow
 def test_resume_auto_starts_goes_on_and_ends(tmp_path, short, whole, monkeypatch, capsys, same_run):
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in short.items()]
     flags += ["--run-dir", str(tmp_path / "run"), "--resume", "auto", "--json"]
@@ -139,6 +140,7 @@ def crash_after(function, times, error=InputError):
     return limited
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_to_more_epochs(tmp_path, whole):
     folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
     with pytest.raises(Crash):
@@ -250,6 +252,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, state, monkeypatch):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_a_full_disk_is_found_and_goes_on(tmp_path, short, whole, monkeypatch, same_run):
     """--resume auto without a folder: the newest unfinished run of the same configuration."""
     monkeypatch.chdir(tmp_path)

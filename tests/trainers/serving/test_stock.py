@@ -30,6 +30,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_its_file_opens_without_kcnn(tmp_path, finished):
     """Networks with all layers of ours, and what a run leaves, in one fresh process."""
     draws = np.random.default_rng(0)

@@ -69,6 +69,7 @@ def test_the_run_is_like_any_other(done, finished):
 
 
 @pytest.mark.usefixtures("training_only")
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path, done, flags):
     class Crash(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -99,6 +99,7 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.usefixtures("training_only")
+@pytest.mark.slow
 def test_a_resumed_run_needs_its_source_no_more(tiny, copied, tmp_path, capsys):
     flags = tiny | {"weights": str(copied), "epochs": 2, "run_dir": str(tmp_path / "run")}
     with pytest.raises(KeyboardInterrupt):

@@ -68,7 +68,7 @@ def test_a_sweep_does_not_follow_a_link(folder, link):
 
 def search_in(folder):
     settings = Settings(TrainConfig(), Ranges(), Limits(), Method())
-    return Search(settings, folder, Space(TrainConfig(), ()), Objective("val_accuracy"), {})
+    return Search(settings, folder, Space(TrainConfig(), ()), Objective("val_accuracy"), {}, 355)
 
 
 def trial(name, **values):
