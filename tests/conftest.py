@@ -129,7 +129,7 @@ def without_pictures(patch):
     patch.setattr("matplotlib.figure.Figure.savefig", savefig)
     patch.setattr("trainers.reports.evaluation_board.show", lambda *_: None)
     patch.setattr(
-        "trainers.runs.listeners.first_images", lambda run, step: (np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
+        "trainers.runs.showing.first_images", lambda run, step: (np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
     )
 
 

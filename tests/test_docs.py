@@ -11,6 +11,7 @@ from pathlib import Path
 import cyclopts
 import pytest
 
+import kcnn
 from kcnn.errors import InputError
 from kcnn.terminal import cli
 
@@ -104,46 +105,79 @@ def test_who_follows_the_first_guide_gets_to_a_prediction(tmp_path, monkeypatch,
     exec(compile(program, str(page), "exec"), {})
 
 
-# What a command of the README gets besides, so that it takes seconds, and what is left out, with the reason.
-TINY = ["--width", "0.25", "--resolution", "32"]
-TRAINED = [*TINY, "--epochs", "1", "--batch-size", "8"]
+# So that a command takes seconds, these flags have these values in the place of their own, and it gets those that it
+# lacks; and what is left out, with the reason.
+TINY = {"--width": "0.25", "--resolution": "32"}
+TRAINED = {**TINY, "--epochs": "2", "--batch-size": "8"}
 SHORT = {
-    "train": TRAINED, "diagnose": [*TINY, "--images", "16"], "find-lr": [*TINY, "--batch-size", "8"],
-    "benchmark": [*TRAINED[:4], "--batch-size", "2", "--seconds", "0.1"],
-    "search": ["--max-trials", "2", "--data", "digits", "--epochs", "1", "--resolution", "16", "--width", "0.25"],
+    "train": TRAINED, "diagnose": {**TINY, "--images": "16"}, "find-lr": {**TINY, "--batch-size": "8"},
+    "benchmark": {**TINY, "--batch-size": "2", "--seconds": "0.1"},
+    "search": {**TRAINED, "--max-trials": "2", "--max-macs": "100M"},
+    "compound": {**TRAINED, "--trials": "2", "--tolerance": "0.9"},
 }  # fmt: skip
+ALSO = {"--unfreeze-epoch": "2", "--phi": "1"}  # these have these values where they are given
 LEFT_OUT = {
     "--weights imagenet": "it downloads", "--server": "it asks a server: tests/trainers/serving has one",
     "board": "it runs until Ctrl-C: tests/kcnn/test_board.py", "--time": "tests/trainers/auto has it",
     "litert": "tests/trainers/serving has it", "study": "tests/tuning/studies has it",
+    "design-space": "tests/tuning/test_design_space.py", "gs://": "it reads a bucket",
+    "launch": "it starts processes: tests/trainers/test_launch.py", "--replicas": "tests/trainers/distribute has it",
+    "--multi-label": "tests/trainers/multilabel has it", "localhost:8500": "it asks a server: tests/trainers/serving",
 }  # fmt: skip
+SHORTER = {"epochs=30": "epochs=1, width=0.25, resolution=32, batch_size=8", "max_trials=20": "max_trials=2",
+           'run_dir="logs/mine"': 'run_dir="logs/mine", epochs=1, width=0.25, resolution=32, batch_size=8'}  # fmt: skip
+
+
+def shortened(words):
+    """A command as it is run here; none of what stands for the name of a run is left."""
+    words = ["logs/RUN" if word.endswith("...") else word for word in words]
+    short = {} if {"--resume", "--list-recipes", "--show-recipe"} & {*words} else SHORT.get(words[0], {})
+    if words[:2] == ["diagnose", "logs/RUN"]:
+        short = {"--images": "16"}
+    given = {i: short | ALSO for i, word in enumerate(words) if word in (short | ALSO)}
+    for i, values in given.items():
+        words[i + 1] = values[words[i]]
+    return [*words, *(word for pair in short.items() if pair[0] not in words for word in pair)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, photos):
+    """A folder with what the pages speak of: photos/ with a list of some, few/, holiday/, cat.jpg and logs/RUN."""
+    root = tmp_path_factory.mktemp("place")
+    shutil.copytree(photos, root / "photos")
+    for name in ("few", "holiday"):
+        shutil.copytree(photos / "train", root / name)
+    for name in ("cat.jpg", "beach.jpg"):
+        shutil.copy(photos / "val" / "china" / "0.jpg", root / name)
+    paths = sorted((root / "photos" / "train").rglob("*.jpg"))
+    lines = [f"{path.relative_to(root / 'photos')},{path.parent.name}\n" for path in paths]
+    (root / "photos" / "list.csv").write_text("path,label\n" + "".join(lines))
+    run = f"train --arch resnet-18 --data {root}/photos --run-dir {root}/logs/RUN --epochs 1 --width 0.25".split()
+    assert cli.main([*run, "--resolution", "32", "--batch-size", "8"]) == 0
+    return root
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, photos, capsys):
-    """As they stand, in a folder that has what they speak of: photos/, a list of some, few/, cat.jpg and logs/RUN."""
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.stem not in ("first", "CONTRIBUTING") and [*commands(p)]], ids=lambda p: p.stem
+)
+def test_the_commands_of_a_page_run_one_after_the_other(page, place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(photos, tmp_path / "photos")
-    for name in ("few", "holiday"):
-        shutil.copytree(photos / "train", tmp_path / name)
-    shutil.copy(photos / "val" / "china" / "0.jpg", tmp_path / "cat.jpg")
-    lines = [
-        f"{p.relative_to(tmp_path / 'photos')},{p.parent.name}\n" for p in (tmp_path / "photos/train").rglob("*.jpg")
-    ]
-    (tmp_path / "photos" / "list.csv").write_text("path,label\n" + "".join(lines))
-    run = ["train", "--arch", "resnet-50", "--data", "photos/", "--run-dir", "logs/RUN", *TRAINED]
-    assert cli.main(run) == 0
-    ran = 0
-    for words in commands(ROOT / "README.md"):
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    for words in commands(page):
         line = " ".join(words)
-        if any(part in line for part in LEFT_OUT):
-            continue
-        short = SHORT.get(words[0], [])
-        if words[0] == "train" and {"--resume", "--list-recipes", "--show-recipe"} & {*words}:
-            short = []
-        given = {word for word in words if word.startswith("--")}
-        pairs = zip(short[::2], short[1::2], strict=True)
-        words += [word for pair in pairs if pair[0] not in given for word in pair]
-        assert cli.main(words) == 0, (line, capsys.readouterr().err)
-        ran += 1
-    assert ran >= 20
+        if not any(part in line for part in LEFT_OUT):
+            assert cli.main(shortened(words)) == 0, (line, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if [*blocks(p, "python")]], ids=lambda p: p.stem)
+def test_the_programs_of_a_page_run(page, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    space = {"kcnn": kcnn}
+    for program in blocks(page, "python"):
+        for long, short in SHORTER.items():
+            program = program.replace(long, short)
+        if page.stem != "first" and not any(part in program for part in LEFT_OUT):
+            exec(compile(program, str(page), "exec"), space)

@@ -24,7 +24,8 @@ from trainers.optim.watched import kernels_by_stage, scalars
 from trainers.phases import phase_of, training_data, under_way
 from trainers.run import Plan, Position, Run, Scalars, means
 from trainers.runs import checkpoints
-from trainers.runs.listeners import Listener, listeners
+from trainers.runs.listener import Listener
+from trainers.runs.listeners import listeners
 from trainers.runs.progress import Speed
 from trainers.settings import RunConfig
 from trainers.state import State, precision

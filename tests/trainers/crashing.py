@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import TrainConfig, fit, loop, phases
-from trainers.runs import checkpoints, files, listeners
+from trainers.runs import checkpoints, files, listeners, showing
 
 
 def main(spec):
@@ -67,7 +67,7 @@ def watch(log):
     loop.training_data = phases.training_data = training_data
     phases.train_batches, listeners.Metrics.steps = train_batches, steps
     # The pictures of a run come from a pipeline of their own, whose examples train nothing.
-    listeners.first_images = lambda run, step: (np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
+    showing.first_images = lambda run, step: (np.zeros((2, 16, 16, 3), np.uint8), ["a", "b"])
 
 
 def die():

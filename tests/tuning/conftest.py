@@ -30,5 +30,5 @@ def figures_only():
         patch.setattr(importlib.import_module("trainers.training"), "conclude", conclude)
         patch.setattr(Dashboard, "samples", lambda *_: None)
         patch.setattr(Dashboard, "confusion", lambda *_: None)
-        patch.setattr("trainers.runs.listeners.first_images", lambda run, step: ([], []))
+        patch.setattr("trainers.runs.showing.first_images", lambda run, step: ([], []))
         yield

@@ -9,7 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainers.runs.dashboards import Dashboard, events, filters_image, rewind_events, samples_png
-from trainers.runs.listeners import pictured
+from trainers.runs.showing import pictured
 
 
 def show(dashboard, steps, value):
