@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,8 +40,7 @@ class Dashboard:
     def open(self, last: int) -> None:
         if self.folder:
             rewind_events(self.folder, last)
-            # TensorBoard reads the files of a folder in the order of their names, and never goes back to an earlier one.
-            self.writer = tf.summary.create_file_writer(str(self.folder), filename_suffix=f".{time.time_ns()}.v2")
+            self.writer = tf.summary.create_file_writer(str(self.folder))
         else:
             self.writer = tf.summary.create_noop_writer()
 
