@@ -33,7 +33,9 @@ def predict(
     ] = None,
     protocol: Annotated[
         Literal["rest", "grpc"],
-        Parameter(group=SERVER, help="Ask through this API of the server; grpc needs kcnn[serving]."),
+        Parameter(
+            group=SERVER, help="Ask through this API of the server; grpc needs the package tensorflow-serving-api."
+        ),
     ] = "rest",
     model: Annotated[
         str, Parameter(group=SERVER, help="The server serves the run's network under this name.")

@@ -149,7 +149,7 @@ HELP = {
         "watch": "TensorBoard shows for each stage the gradient's norm, and the share of its weights that a step "
         "changes (default: only the norm of the whole gradient).",
         "profile": "Record a profile of this many steps, after those that compile, for TensorBoard's page Profile "
-        "(pip install 'kcnn[profile]' has it; default: none).",
+        "(of the package tensorboard-plugin-profile; default: none).",
         "quiet": "Print no progress, only what came of it.",
         "seed": "Seed all random draws with this; equal seeds repeat a run.",
         "dry_run": "Print what would be run, and stop.",

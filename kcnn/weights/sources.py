@@ -252,7 +252,7 @@ def download(source: str, repository: str, file: str) -> Path:
         import huggingface_hub
         from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError:
-        raise InputError(f"weights {source!r} need huggingface_hub: pip install 'kcnn[weights]'") from None
+        raise InputError(f"weights {source!r} need huggingface_hub: pip install huggingface_hub") from None
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells of every try

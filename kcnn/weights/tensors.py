@@ -115,7 +115,7 @@ def safetensors() -> tuple[Any, Any]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise InputError("safetensors files need the package safetensors: pip install 'kcnn[weights]'") from None
+        raise InputError("safetensors files need the package safetensors: pip install safetensors") from None
     return safe_open, SafetensorError
 
 

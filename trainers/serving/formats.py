@@ -35,7 +35,7 @@ def need(format: str) -> None:
     """Raises InputError where the packages of a format are not installed."""
     missing = [name for name in NEEDS.get(format, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"format {format} needs {', '.join(missing)}: pip install 'kcnn[{format}]'")
+        raise InputError(f"format {format} needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def save_litert(request: ExportRequest, place: Path) -> dict[str, Any]:

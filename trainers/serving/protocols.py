@@ -171,7 +171,9 @@ def grpc(server: Server) -> tuple[Callable[[], dict[str, str]], Ask]:
 def need_grpc() -> None:
     """Raises InputError where the package of the official messages is not installed."""
     if importlib.util.find_spec("tensorflow_serving") is None:
-        raise InputError("protocol grpc needs tensorflow-serving-api: pip install 'kcnn[serving]', or --protocol rest")
+        raise InputError(
+            "protocol grpc needs tensorflow-serving-api: pip install tensorflow-serving-api, or --protocol rest"
+        )
 
 
 def grpc_answer(server: Server, method: Callable[..., Any], message: Any) -> Any:

@@ -75,7 +75,7 @@ def test_what_the_hub_refuses_is_one_line(error, cache, monkeypatch):
 
 def test_without_the_hub_s_client_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(kcnn.InputError, match=r"pip install 'kcnn\[weights\]'"):
+    with pytest.raises(kcnn.InputError, match=r"pip install huggingface_hub"):
         find("timm/efficientnet_b0", kcnn.get("efficientnet-b0"))
 
 

@@ -33,7 +33,7 @@ def load_in_this_process(patch):
 @pytest.fixture(scope="session")
 def standin():
     """The module of the server that stands in for TensorFlow Serving."""
-    pytest.importorskip("tensorflow_serving", reason="pip install 'kcnn[serving]'")
+    pytest.importorskip("tensorflow_serving", reason="pip install '.[serving]'")
     spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -52,8 +52,8 @@ def test_a_family_leaves_in_the_other_formats(name, tmp_path):
 
 def leaves(name, formats, tmp_path):
     """Exports a small network of the family, with statistics as of a long training, in each of the formats."""
-    pytest.importorskip("ai_edge_litert", reason="pip install 'kcnn[litert]'")
-    pytest.importorskip("onnxruntime", reason="pip install 'kcnn[onnx]'")
+    pytest.importorskip("ai_edge_litert", reason="pip install '.[litert]'")
+    pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
     keras.utils.set_random_seed(0)
     config = resolve(TrainConfig(arch=name, width=0.125, depth=0.2, resolution=FAMILIES[name]))
     model, draws = network(config, len(CLASSES)), np.random.default_rng(0)

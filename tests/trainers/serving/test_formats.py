@@ -31,7 +31,7 @@ def expected(shot, photos):
 
 @pytest.mark.parametrize("dtype, atol", [("float32", 1e-5), ("float16", 5e-3), ("int8", 0.1)])
 def test_litert(shot, photos, tmp_path, dtype, atol):
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install 'kcnn[litert]'")
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="pip install '.[litert]'")
     report = export_run(
         str(shot.folder), out=str(tmp_path), format="litert", dtype=dtype, images=16, tolerance=0.2, seconds=0.0
     )
@@ -55,8 +55,8 @@ def test_litert(shot, photos, tmp_path, dtype, atol):
 
 
 def test_onnx(shot, photos, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'kcnn[onnx]'")
-    onnx = pytest.importorskip("onnx", reason="pip install 'kcnn[onnx]'")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
+    onnx = pytest.importorskip("onnx", reason="pip install '.[onnx]'")
     assert command(shot.folder, "--out", tmp_path, "--format", "onnx", "--images", "16", "--json") == 0
     path = tmp_path / "1" / "model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
@@ -70,7 +70,7 @@ def test_onnx(shot, photos, tmp_path):
 
 
 def test_a_loss_beyond_the_tolerance_is_refused(shot, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("ai_edge_litert", reason="pip install 'kcnn[litert]'")
+    pytest.importorskip("ai_edge_litert", reason="pip install '.[litert]'")
     runner = formats.litert_runner
 
     def exchanged(path):
@@ -87,7 +87,7 @@ def test_a_loss_beyond_the_tolerance_is_refused(shot, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_operators_that_a_format_lacks_are_named(shot, tmp_path, monkeypatch, format):
-    pytest.importorskip(NEEDS[format], reason=f"pip install 'kcnn[{format}]'")
+    pytest.importorskip(NEEDS[format], reason=f"pip install '.[{format}]'")
     plain = formats.pixels_in
 
     def odd(model, job, batch):
@@ -109,4 +109,4 @@ def test_missing_packages_are_named(shot, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(formats.NEEDS, "onnx", ("no_such_package",))
     assert command(shot.folder, "--out", tmp_path / "x", "--format", "onnx") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "format onnx needs no_such_package: pip install 'kcnn[onnx]'" in line
+    assert "format onnx needs no_such_package: pip install no_such_package" in line

@@ -183,7 +183,7 @@ def test_any_error_of_a_server_s_version_is_one_line():
 @contextmanager
 def predicting(response):
     """The address of a gRPC server whose model is ready and predicts `response`."""
-    grpc = pytest.importorskip("grpc", reason="pip install 'kcnn[serving]'")
+    grpc = pytest.importorskip("grpc", reason="pip install '.[serving]'")
     from tensorflow_serving.apis import (
         get_model_status_pb2,
         model_service_pb2_grpc,
@@ -212,7 +212,7 @@ def predicting(response):
 
 
 def tensors(probabilities=None, labels=None):
-    pytest.importorskip("tensorflow_serving", reason="pip install 'kcnn[serving]'")
+    pytest.importorskip("tensorflow_serving", reason="pip install '.[serving]'")
     from tensorflow_serving.apis import predict_pb2
 
     given = {"probabilities": probabilities, "labels": labels}
