@@ -16,7 +16,7 @@ Loss = Literal["cross-entropy", "bce", "focal"]
 Strategy = Literal["one-device", "mirrored", "multi-worker", "tpu"]
 Interpolation = Literal["bilinear", "bicubic"]
 Cache = Literal["ram", "disk"]
-Watch = Literal["gradients"]
+Watch = Literal["gradients", "weights"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 # The help of each flag, by group. Where recipes have a value for it, the help adds that the recipe's is the default.
@@ -147,7 +147,7 @@ HELP = {
         "recover": "When the loss stops being a number, go back to the last checkpoint with half the learning rate, at "
         "most this many times; 0 stops the run.",
         "watch": "TensorBoard shows for each stage the gradient's norm, and the share of its weights that a step "
-        "changes (default: only the norm of the whole gradient).",
+        "changes; weights adds histograms of all kernels (default: only the norm of the whole gradient).",
         "profile": "Record a profile of this many steps, after those that compile, for TensorBoard's page Profile "
         "(of the package tensorboard-plugin-profile; default: none).",
         "quiet": "Print no progress, only what came of it.",

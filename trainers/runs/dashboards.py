@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kcnn.analysis.graph import LayerFacts
 from trainers.runs.files import reading, replacing
 
 PARTS = ("", "train", "validation")  # where event files lie; runs of earlier versions had one in each of two folders
@@ -49,8 +50,9 @@ class Dashboard:
         self.close()
         self.open(step)
 
-    def begin(self, settings: Mapping[str, Any] | None) -> None:
-        """Writes the layout of the custom scalars and, where there are any, the settings for the page HParams."""
+    def begin(self, layers: Sequence[LayerFacts], settings: Mapping[str, Any] | None) -> None:
+        """Writes the layout of the custom scalars, the network's graph and, where there are any, the settings for the
+        page HParams."""
         from tensorboard.plugins.custom_scalar import layout_pb2, summary
         from tensorboard.plugins.hparams import api
 
@@ -61,6 +63,7 @@ class Dashboard:
         layout = layout_pb2.Layout(category=[layout_pb2.Category(title="training and validation", chart=charts)])
         with self.writer.as_default(0):
             tf.summary.experimental.write_raw_pb(summary.pb(layout).SerializeToString())
+            tf.summary.graph(graph_of(layers))
             if settings and self.folder:
                 api.hparams(dict(settings), trial_id=str(self.folder.absolute()))
 
@@ -82,6 +85,11 @@ class Dashboard:
         with self.writer.as_default(step):
             tf.summary.image("filters of the first layer", filters_image(kernel)[None])
 
+    def histograms(self, weights: Mapping[str, np.ndarray], step: int) -> None:
+        with self.writer.as_default(step):
+            for path, values in weights.items():
+                tf.summary.histogram(f"weights/{path}", values)
+
     def picture(self, name: str, png: bytes, step: int) -> None:
         with self.writer.as_default(step):
             tf.summary.image(name, tf.io.decode_png(png, channels=3)[None])
@@ -91,6 +99,22 @@ class Dashboard:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def graph_of(layers: Sequence[LayerFacts]) -> Any:
+    """The layers as a GraphDef, blocks within stages, with the shapes of what they make."""
+    graph, makers = tf.compat.v1.GraphDef(), dict[int, str]()
+    for call in layers:
+        node = graph.node.add(name=re.sub(r"^(stage\d+)_(block\d+)_", r"\1/\2/", call.name), op=call.kind)
+        for tensor in call.inputs:
+            if tensor not in makers:  # that is what goes in
+                makers[tensor] = graph.node.add(name="image", op="Placeholder").name
+            node.input.append(makers[tensor])
+        shape = node.attr["_output_shapes"].list.shape.add()
+        for size in (-1, *call.shape):
+            shape.dim.add(size=size)
+        makers |= dict.fromkeys(call.outputs, node.name)
+    return graph
 
 
 def show_card(folder: Path, card: str, curves: bytes, step: int) -> None:

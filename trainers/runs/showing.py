@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.evaluation import Evaluation
+from trainers.optim.optimizers import decays
 from trainers.phases import first_images
 from trainers.reports.curves import gap
 from trainers.reports.many import PLACES
@@ -35,7 +36,8 @@ class Dashboards(Listener):
 
     def start(self, training: "Training") -> None:
         if training.position.step == 0:
-            self.dashboard.begin(None if within_search(training.run.folder) else shown_settings(training.run))
+            run = training.run
+            self.dashboard.begin(run.facts.layers, None if within_search(run.folder) else shown_settings(run))
 
     def epoch_start(self, training: "Training") -> None:
         # Features are no pictures. A step that is repeated shows its images once.
@@ -64,6 +66,8 @@ class Dashboards(Listener):
                 board.confusion(evaluation.confusion, training.run.source.classes, step)
             if (kernel := first_kernel(training.state.model)) is not None:
                 board.filters(kernel, step)
+            if training.config.watch == "weights":
+                board.histograms({v.path: v.numpy() for v in training.state.model.weights if decays(v)}, step)
         board.flush()
 
     def recovered(self, training: "Training", reason: str) -> None:

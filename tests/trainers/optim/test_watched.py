@@ -42,12 +42,13 @@ def test_the_change_is_that_of_the_weights(flags):
 
 @pytest.mark.slow
 def test_tensorboard_shows_them_for_what_is_trained(tiny, tmp_path):
-    flags = tiny | {"run_dir": str(tmp_path / "run"), "epochs": 1, "watch": "gradients", "freeze": "backbone"}
+    flags = tiny | {"run_dir": str(tmp_path / "run"), "epochs": 1, "watch": "weights", "freeze": "backbone"}
     own = kcnn.build(kcnn.scale(kcnn.get(flags.pop("arch")), width=flags.pop("width")), 10, resolution=32)
     trainers.fit(trainers.TrainConfig(**flags), own)
     found = EventAccumulator(str(tmp_path / "run"), size_guidance={"tensors": 0}).Reload()
     tags = {tag for tag in found.Tags()["tensors"] if tag.startswith(("gradient/", "update/"))}
     assert tags == {"gradient/head", "update/head"}
+    assert {"weights/logits/kernel", "weights/stage1_block1_conv/kernel"} & {*found.Tags()["tensors"]}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "lr" in line]
     assert [e.step for e in found.Tensors("update/head")] == steps

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainers.runs.dashboards import Dashboard, events, filters_image, rewind_events, samples_png
+import kcnn
+from trainers.runs.dashboards import Dashboard, events, filters_image, graph_of, rewind_events, samples_png
 from trainers.runs.showing import pictured
 
 
@@ -105,3 +106,13 @@ def test_filters_are_shown_each_with_its_own_contrast():
 def test_samples_bear_their_labels():
     png = samples_png(np.zeros((3, 8, 8, 3), np.uint8), ["ant", "$x_{", "a name that is much too long to be shown"])
     assert Image.open(io.BytesIO(png)).width == 390
+
+
+def test_the_graph_has_the_network_s_layers_and_wires():
+    layers = kcnn.facts("resnet-18").layers
+    nodes = {node.name: node for node in graph_of(layers).node}
+    assert len(nodes) == len(layers) + 1 and nodes["image"].op == "Placeholder"
+    add = next(name for name in nodes if name.startswith("stage1/block2/") and nodes[name].op == "Add")
+    assert set(nodes[add].input) <= nodes.keys() and len(nodes[add].input) == 2
+    sizes = [dim.size for dim in nodes[add].attr["_output_shapes"].list.shape[0].dim]
+    assert sizes == [-1, 56, 56, 64]
