@@ -5,6 +5,7 @@ python docs/concepts.py STUDY-DIR...  those of finished studies, too: the folder
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,21 +76,13 @@ def roof() -> Figure:
         facts = kcnn.facts(name)
         layers = [layer for layer in facts.layers if layer.macs]
         shapes = facts.graph.shapes
-        moved = [
-            4 * (16 * sum(_size(shapes[i]) for i in layer.inputs + layer.outputs) + layer.params) for layer in layers
-        ]
+        tensors = [sum(math.prod(shapes[i]) for i in layer.inputs + layer.outputs) for layer in layers]
+        moved = [4 * (16 * numbers + layer.params) for numbers, layer in zip(tensors, layers, strict=True)]
         axes.scatter(moved, [16 * layer.macs for layer in layers], s=14, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.legend()
     return figure
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def gradient() -> Figure:

@@ -270,7 +270,7 @@ def evaluate_run(
             for place in (folder, Path(run)):
                 files.write_bytes(place / PICTURE, picture)
                 files.write_text(place / PAGE, page)
-            evaluation_board.show(folder, 0, figures, said, held_out.split, classes)
+            evaluation_board.show(folder, figures, said, held_out.split, classes)
         for place in (folder, Path(run)):
             files.write_json(place / FIGURES, figures)
     return figures

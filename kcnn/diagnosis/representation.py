@@ -143,29 +143,34 @@ def representation(
         images += len(pixels)
     if not images:
         raise InputError("no images: some are needed to see what a network makes of them")
-    for place in places:
-        if not np.isfinite(place.moments.xx).all():
-            raise InputError(
-                f"model {model.name}: what its layer {place.layer} makes of the images is no finite number"
-            )
+    refuse_infinite(model, places)
     known = np.concatenate(labels) if labels else None
     return Representation(
         images,
         tuple(span(place, known) for place in places),
         tuple(
-            Units(
-                name,
-                len(high),
-                int(np.sum(high - low <= 1e-6 * max(1e-6, float(np.abs(high).max())))),
-                over[k] / images,
-            )
-            for k, ((name, _), high, low) in enumerate(zip(acts, most, least, strict=True))
+            units(name, high, low, n / images) for (name, _), high, low, n in zip(acts, most, least, over, strict=True)
         ),
         tuple(
             Likeness(before, after, alignment.value())
             for before, after, alignment in zip(compared, [*compared][1:], likeness, strict=False)
         ),
     )
+
+
+def refuse_infinite(model: "keras.Model", places: Iterable[Place]) -> None:
+    """Raises InputError where a layer makes numbers that are not finite."""
+    for place in places:
+        if not np.isfinite(place.moments.xx).all():
+            raise InputError(
+                f"model {model.name}: what its layer {place.layer} makes of the images is no finite number"
+            )
+
+
+def units(name: str, most: np.ndarray, least: np.ndarray, over: float) -> Units:
+    """The units of an activation by the highest and lowest value of each; those that never change are dead."""
+    still = most - least <= 1e-6 * max(1e-6, float(np.abs(most).max()))
+    return Units(name, len(most), int(np.sum(still)), over)
 
 
 def span(place: Place, labels: np.ndarray | None) -> Span:

@@ -4,6 +4,7 @@ import os
 from typing import Literal
 
 from kcnn.errors import InputError
+from trainers.data import few
 from trainers.data.digits import open_digits
 from trainers.data.folder import open_folder
 from trainers.data.label_sets import open_multi_label
@@ -25,6 +26,7 @@ def open_data(
     prepare: bool = True,
     test_is_val: bool = False,
     multi_label: bool = False,
+    images_per_class: int | None = None,
 ) -> Source:
     """Opens "digits", a folder of class folders, a list of images, what either was converted to, or a TFDS data set
     such as "imagenette/320px-v2".
@@ -33,8 +35,15 @@ def open_data(
     no validation part. `seed` has no part in which examples those are: results stay comparable between seeds.
     `on_corrupt="skip"` decodes every file of a folder once and leaves out what fails. `prepare` allows TFDS to
     download and prepare what is not there yet. `test_is_val` is for runs of earlier versions (see `open_folder`).
-    With `multi_label` images have any number of labels (see `open_multi_label`). Raises InputError.
+    With `multi_label` images have any number of labels (see `open_multi_label`). `images_per_class` keeps so many
+    training images of each class, which `seed` draws. Raises InputError.
     """
+    if images_per_class is not None:
+        whole = open_data(
+            name, data_dir=data_dir, val_split=val_split, seed=seed, on_corrupt=on_corrupt, prepare=prepare,
+            test_is_val=test_is_val, multi_label=multi_label,
+        )  # fmt: skip
+        return few.images_per_class(whole, images_per_class, seed)
     if not 0 < val_split < 1:
         raise InputError(f"val_split is {val_split!r}; give a fraction between 0 and 1, such as 0.1")
     if on_corrupt not in ("error", "skip"):

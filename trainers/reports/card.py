@@ -60,11 +60,15 @@ def findings(config: RunConfig, source: Source, history: History, sample: Evalua
     }
 
 
-def write_card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> None:
-    """Writes card.md and its picture into the run's folder. result: the run's figures and findings."""
+def write_card(
+    folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]
+) -> tuple[str, bytes]:
+    """Writes card.md and its picture into the run's folder, and returns both. result: the figures and findings."""
+    text = card(folder, config, source, history, result)
     picture = curves_png(history, source.val.size, result["plain_train_accuracy"])
     write_bytes(folder / CURVES, picture)
-    write_text(folder / CARD, card(folder, config, source, history, result))
+    write_text(folder / CARD, text)
+    return text, picture
 
 
 def card(folder: Path, config: RunConfig, source: Source, history: History, result: Mapping[str, Any]) -> str:

@@ -4,11 +4,11 @@ from typing import Any
 
 from trainers.evaluation import evaluate_train_sample
 from trainers.multilabel.outcome import conclude_multi_label
-from trainers.reports.card import CARD, CURVES, findings, write_card
+from trainers.reports.card import findings, write_card
 from trainers.run import Position, Run
 from trainers.runs import checkpoints, folders, provenance
 from trainers.runs.dashboards import show_card
-from trainers.runs.files import read_text, replacing, write_json
+from trainers.runs.files import replacing, write_json
 from trainers.serving.stock import stock
 
 
@@ -45,7 +45,6 @@ def conclude(run: Run, position: Position, result: dict[str, Any]) -> dict[str, 
         return found
     sample = evaluate_train_sample(model, source.train, len(source.classes), config)
     found = findings(config, source, position.history, sample)
-    write_card(folder, config, source, position.history, result | found)
-    show_card(folder, read_text(folder / CARD), (folder / CURVES).read_bytes(), position.step)
+    show_card(folder, *write_card(folder, config, source, position.history, result | found), position.step)
     write_json(folder / folders.RESULT, result | found)
     return found

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from trainers.data import Split
+from trainers.reports.mistakes import surest
 from trainers.reports.pictures import thumbnails
 from trainers.runs.dashboards import Dashboard, samples_png
 from trainers.runs.files import write_text
@@ -16,25 +17,24 @@ from trainers.runs.files import write_text
 CURVES, MISTAKES, PLACED, SPRITE = 10, 16, 1000, 32  # classes, images, images, pixels
 
 
-def show(folder: Path, step: int, figures: dict[str, Any], said: Any, split: Split, classes: tuple[str, ...]) -> None:
+def show(folder: Path, figures: dict[str, Any], said: Any, split: Split, classes: tuple[str, ...]) -> None:
     """Writes the event file of an evaluation into its folder. said: an `evaluation.Answers`."""
     board = Dashboard(folder)
     names = ("loss", "accuracy", "top5")
-    board.scalars(step, {f"evaluation/{name}": figures[name] for name in names})
-    board.confusion(np.array(figures["confusion"]), classes, step)
-    wrong = np.flatnonzero(said.likely[:, 0] != said.labels)
-    wrong = wrong[np.argsort(-said.shares[wrong, 0], kind="stable")][:MISTAKES]
+    board.scalars(0, {f"evaluation/{name}": figures[name] for name in names})
+    board.confusion(np.array(figures["confusion"]), classes, 0)
+    wrong = surest(said)[:MISTAKES]
     small = thumbnails(split, wrong)
     if found := [i for i in wrong if int(i) in small]:
         labels = [f"{classes[said.labels[i]]}, not\n{classes[said.likely[i, 0]]}" for i in found]
         png = samples_png(np.stack([small[int(i)] for i in found]), labels)
-        board.picture("the most confident mistakes", png, step)
-    precision_and_recall(board, said, figures["per_class"], step)
+        board.picture("the most confident mistakes", png, 0)
+    precision_and_recall(board, said, figures["per_class"])
     board.close()
     place(folder, said, split, classes)
 
 
-def precision_and_recall(board: Dashboard, said: Any, per_class: list[dict[str, Any]], step: int) -> None:
+def precision_and_recall(board: Dashboard, said: Any, per_class: list[dict[str, Any]]) -> None:
     """Curves of the classes with the lowest recall: precision over recall as the bound on a class's probability
     moves."""
     from tensorboard.plugins.pr_curve import summary
@@ -43,7 +43,7 @@ def precision_and_recall(board: Dashboard, said: Any, per_class: list[dict[str, 
     scores /= scores.sum(1, keepdims=True)
     labels = said.labels[said.at]
     seen = [i for i, row in enumerate(per_class) if row["count"]]
-    with board.writer.as_default(step):
+    with board.writer.as_default(0):
         for i in sorted(seen, key=lambda i: per_class[i]["recall"])[:CURVES]:
             curve = summary.pb(per_class[i]["class"], labels == i, scores[:, i].astype(np.float32))
             tf.summary.experimental.write_raw_pb(curve.SerializeToString())

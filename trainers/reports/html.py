@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -85,9 +86,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
     def cell(tag: str, value: Any, words: bool) -> str:
         if isinstance(value, Link):
-            return (
-                f'<{tag} class="text"><a href="{html.escape(quote(value.place))}">{html.escape(value.text)}</a></{tag}>'
-            )
+            place = html.escape(quote(os.fsencode(value.place)))
+            return f'<{tag} class="text"><a href="{place}">{html.escape(value.text)}</a></{tag}>'
         key, text = value if isinstance(value, tuple) else (None, str(value))
         how = (' class="text"' if words else "") + (f' data-value="{key:.9g}"' if key is not None else "")
         return f"<{tag}{how}>{html.escape(text)}</{tag}>"

@@ -44,7 +44,7 @@ def differing(runs: Sequence[Entry]) -> list[str]:
 def value_of(run: Entry, name: str) -> str:
     """A setting as a table shows it."""
     value = run.settings.get(name)
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def groups(runs: Sequence[Entry]) -> list[Group]:

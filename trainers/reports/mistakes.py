@@ -26,11 +26,16 @@ def confused(confusion: np.ndarray, classes: tuple[str, ...]) -> list[dict[str, 
     ]  # fmt: skip
 
 
+def surest(answers: Any) -> np.ndarray:
+    """The indices of the mistakes, those first of which the network is surest; answers: an `evaluation.Answers`."""
+    wrong = np.flatnonzero(answers.likely[:, 0] != answers.labels)
+    return wrong[np.argsort(-answers.shares[wrong, 0], kind="stable")]
+
+
 def page(figures: dict[str, Any], split: Split, answers: Any, classes: tuple[str, ...]) -> str:
     """The page of an evaluation; answers: an `evaluation.Answers`."""
     wrong = answers.likely[:, 0] != answers.labels
-    mistakes, hits = np.flatnonzero(wrong), np.flatnonzero(~wrong)
-    mistakes = mistakes[np.argsort(-answers.shares[mistakes, 0], kind="stable")][:SHOWN]
+    mistakes, hits = surest(answers)[:SHOWN], np.flatnonzero(~wrong)
     hits = hits[np.argsort(answers.own[hits], kind="stable")][:SHOWN]
     small = thumbnails(split, [*mistakes, *hits])
     accuracy = f"{figures['accuracy']:.2%} ({spread(figures['accuracy_interval'])})"

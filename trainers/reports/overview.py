@@ -1,6 +1,7 @@
 """One page over any number of runs: a table, their curves, what each costs, and which differences chance explains."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,11 @@ from trainers.reports.many import comparisons, differing, groups, value_of
 from trainers.runs.listing import Entry
 
 MOST_CURVES = 40  # that can be told apart by pointing at them
+TEST = (
+    "Runs that differ in their seed alone count together: where both sides have two seeds or more, Welch's test "
+    "compares their means. Else the accuracies are compared as shares of the validation images, by Tukey's test of the "
+    "range, which counts in that the best run was looked for among all. Up to 0.05 is called beyond chance."
+)
 
 
 def as_page(runs: Sequence[Entry], page: Path) -> str:
@@ -39,13 +45,6 @@ def as_page(runs: Sequence[Entry], page: Path) -> str:
     return html.page("Runs", *parts)
 
 
-TEST = (
-    "Runs that differ in their seed alone count together: where both sides have two seeds or more, Welch's test "
-    "compares their means. Else the accuracies are compared as shares of the validation images, by Tukey's test of the "
-    "range, which counts in that the best run was looked for among all. Up to 0.05 is called beyond chance."
-)
-
-
 def summary(runs: Sequence[Entry]) -> str:
     counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
     told = ", ".join(f"{count:,} {state}" for state, count in counts.items())
@@ -63,10 +62,14 @@ def table(runs: Sequence[Entry], place: Path) -> tuple[list[str], list[list[Any]
 
 def names(runs: Sequence[Entry]) -> list[str]:
     """What tells the runs apart of where they lie."""
-    if len(runs) < 2:
-        return [run.folder.name for run in runs]
-    above = os.path.commonpath([run.folder.absolute() for run in runs])
-    return [os.path.relpath(run.folder.absolute(), above) for run in runs]
+    places = [run.folder.absolute() for run in runs]
+    above = os.path.commonpath(places) if len(places) > 1 else places[0].parent
+    return [printable(os.path.relpath(place, above)) for place in places]
+
+
+def printable(path: Path | str) -> str:
+    """A path as text: names of files may be bytes that are none."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def figures(name: str, run: Entry, place: Path) -> list[Any]:
@@ -136,11 +139,16 @@ def curves(runs: Sequence[Entry]) -> list[str]:
 def commands(runs: Sequence[Entry]) -> list[str]:
     """What one would do next with these runs."""
     finished = [run for run in runs if run.state == "finished"]
-    lines = [f"kcnn train --resume {run.folder}" for run in runs if run.state == "stopped"][:5]
+    lines = [f"kcnn train --resume {quoted(run)}" for run in runs if run.state == "stopped"][:5]
     if finished:
-        best = max(finished, key=lambda run: run.result["val_accuracy"]).folder
+        best = quoted(max(finished, key=lambda run: run.result["val_accuracy"]))
         lines += [f"kcnn evaluate {best}", f"kcnn export {best}"]
     return lines
+
+
+def quoted(run: Entry) -> str:
+    """A run's folder as a shell takes it."""
+    return shlex.quote(printable(run.folder))
 
 
 def ago(then: float) -> str:

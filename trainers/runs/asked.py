@@ -13,7 +13,6 @@ from trainers.auto import recipe as auto_recipe
 from trainers.auto.glance import glance
 from trainers.config import TrainConfig
 from trainers.data import Source, open_data
-from trainers.data.few import images_per_class
 from trainers.runs import folders
 from trainers.settings import RunConfig, resolve
 from trainers.transfer.pretrained import as_expected
@@ -65,7 +64,7 @@ def left_open(config: TrainConfig) -> set[str]:
 
 def source_of(config: TrainConfig | RunConfig, opening: Opening, test_is_val: bool = False) -> Source:
     """The images of a configuration. test_is_val: see `provenance.test_is_val`."""
-    source = opening(
+    return opening(
         config.data,
         data_dir=config.data_dir,
         val_split=config.val_split,
@@ -73,10 +72,8 @@ def source_of(config: TrainConfig | RunConfig, opening: Opening, test_is_val: bo
         on_corrupt=config.on_corrupt,
         multi_label=config.multi_label,
         test_is_val=test_is_val,
+        images_per_class=config.images_per_class,
     )
-    if config.images_per_class is None:
-        return source
-    return images_per_class(source, config.images_per_class, config.seed)
 
 
 def placed(config: TrainConfig) -> TrainConfig:

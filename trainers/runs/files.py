@@ -19,6 +19,9 @@ import yaml
 from kcnn.errors import InputError
 from trainers.runs.typed import brief
 
+# The files of a run.
+CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
+
 LARGEST = 2**25  # bytes of a file that is read at once
 LARGEST_YAML = 2**20  # bytes: PyYAML takes seconds for as many
 LONGEST_LINE = 2**20  # bytes of a line of JSON

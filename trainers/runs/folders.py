@@ -18,11 +18,23 @@ from kcnn.errors import InputError
 from trainers.config import AUTO, RESUMABLE, TrainConfig
 from trainers.data.names import check_classes
 from trainers.recipes import RECIPES
-from trainers.runs.files import append_line, read_json, read_json_lines, read_text, replacing, write_json, write_text
+from trainers.runs.files import (
+    CLASSES,
+    CONFIG,
+    FACTS,
+    METRICS,
+    RESULT,
+    append_line,
+    read_json,
+    read_json_lines,
+    read_text,
+    replacing,
+    write_json,
+    write_text,
+)
 from trainers.runs.typed import brief, checked
 from trainers.settings import RunConfig, read, resolve, text
 
-CONFIG, FACTS, METRICS, RESULT, CLASSES = "config.yaml", "facts.json", "metrics.jsonl", "result.json", "classes.json"
 NETWORK = "network.json"  # the JSON of the user's own network
 RANGE_TEST = "range_test.json"  # of `kcnn find-lr`, and of a run with --lr find
 # The types of config.yaml's values. Recipes have filled in all but these, which the network or the devices may decide.

@@ -15,12 +15,9 @@ from typing import Any
 import filelock
 
 from kcnn.errors import InputError
-from trainers.runs.files import read_json, read_json_lines, read_yaml
+from trainers.runs.files import CONFIG, FACTS, METRICS, RESULT, read_json, read_json_lines, read_yaml
 from trainers.runs.typed import checked
 
-CONFIG, RESULT, METRICS, FACTS = "config.yaml", "result.json", "metrics.jsonl", "facts.json"
-STATES = ("running", "stopped", "finished", "damaged")
-MOST = 10_000  # runs that are listed
 # Folders inside a run's, which hold none, and of searches, which hold many.
 INSIDE = {"checkpoints", "train", "validation", "saved_model", "evaluations"}
 
@@ -29,9 +26,10 @@ INSIDE = {"checkpoints", "train", "validation", "saved_model", "evaluations"}
 class Entry:
     """A run as a list shows it.
 
-    state: one of STATES; a stopped one can go on. epoch: the last that ended, of `epochs`. best: its highest validation
-    accuracy so far. changed: when it last wrote, in seconds since 1970. size: bytes. settings: of config.yaml. history:
-    the figures of each epoch. result: of result.json, with params and macs before that, too. problem: what is damaged.
+    state: running, stopped (it can go on), finished or damaged. epoch: the last that ended, of `epochs`. best: its
+    highest validation accuracy so far. changed: when it last wrote, in seconds since 1970. size: bytes. settings: of
+    config.yaml. history: the figures of each epoch. result: of result.json, with params and macs before that, too.
+    problem: what is damaged.
     """
 
     folder: Path
@@ -100,6 +98,8 @@ def entry(folder: Path) -> Entry:
         if finished:
             result |= read_json(folder / RESULT, dict)
             checked(result, {"val_accuracy": float, "seconds": float, "epochs": int}, str(folder / RESULT))
+            told = ("params", "macs", "images_per_second", "latency_ms")
+            checked(result, {name: float for name in told if name in result}, str(folder / RESULT))
     except (InputError, OSError) as error:
         return Entry(folder, "damaged", changed, size, problem=str(error))
     state = "finished" if finished else "running" if in_use(folder) else "stopped"

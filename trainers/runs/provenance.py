@@ -12,10 +12,10 @@ from typing import Any
 
 from kcnn.errors import InputError
 from trainers.data import Source, Split
-from trainers.runs.files import LONGEST_LINE, parse_json, read_json, reading, replacing, write_json
+from trainers.runs.files import CONFIG, LONGEST_LINE, parse_json, read_json, reading, replacing, write_json
 from trainers.runs.typed import checked
 
-CONFIG, DATA, FILES = "config.yaml", "data.json", "files.jsonl.gz"
+DATA, FILES = "data.json", "files.jsonl.gz"
 PARTS = ("train", "val")
 SHOWN = 3  # names that a message shows
 MOST_BYTES = 2**30  # of the list of files, unpacked

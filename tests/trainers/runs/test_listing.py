@@ -157,3 +157,27 @@ def test_a_damaged_last_checkpoint_saves_those_before_it(logs):
 ])  # fmt: skip
 def test_durations(seconds, told):
     assert duration(seconds) == told
+
+
+@pytest.mark.parametrize("changes", [
+    {"macs": "many"}, {"images_per_second": [1]}, {"val_accuracy_interval": "wide"}, {"fingerprint": 3},
+    {"val_images": "x"}, {"seconds": None},
+])  # fmt: skip
+def test_a_stranger_s_figures_break_no_page(tmp_path, capsys, changes):
+    made(tmp_path / "runs" / "good")
+    path = made(tmp_path / "runs" / "evil", lr=0.3) / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    kcnn.runs.compare(str(tmp_path / "runs"))
+    kcnn.report.report(str(tmp_path / "runs"), out=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "good" in page and ("evil" in page or "damaged" in page)
+
+
+def test_names_that_are_no_text_and_dates_among_the_settings_are_shown(tmp_path):
+    name = os.fsdecode(b"run \xff; <b>")
+    config = made(tmp_path / "runs" / name, result=False, done=1) / "config.yaml"
+    config.write_text(config.read_text() + "seed_day: 2026-11-27\n")
+    made(tmp_path / "runs" / "other")
+    kcnn.report.report(str(tmp_path / "runs"), out=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert 'href="runs/run%20%FF%3B%20%3Cb%3E"' in page and "run \\xff; &lt;b&gt;" in page and "2026-11-27" in page
