@@ -89,15 +89,15 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_who_follows_the_first_guide_gets_to_a_prediction(tmp_path, monkeypatch, photos):
-    """Its commands as they stand, but for the time and what needs Docker, then its program."""
+    """Its commands as they stand, but for the time, the size and what needs Docker, then its program."""
     monkeypatch.chdir(tmp_path)
     os.symlink(photos, tmp_path / "photos")
     page = ROOT / "docs" / "first.md"
     ran = []
     for words in commands(page):
         if "--server" not in words and words != ["train", "--resume", "logs/first"]:
-            words = [{"--time": "--epochs", "2m": "2"}.get(word, word) for word in words]
-            words += ["--width", "0.25", "--resolution", "32"] if words[0] == "train" else []
+            words = [{"--time": "--epochs", "2m": "2", "128": "32"}.get(word, word) for word in words]
+            words += ["--width", "0.25"] if words[0] == "train" else []
             assert cli.main(words) == 0, words
             ran.append(words[0])
     assert ran == ["data", "train", "evaluate", "predict", "export"]
