@@ -31,17 +31,19 @@ class Style:
 
     padding: where a strided window starts: "same" as TensorFlow pads (the odd pixel goes to the bottom
         right), "symmetric" as Torch and Caffe do. Sizes and counts are the same, outputs are not. "end" pads at the
-        bottom right alone, by half the window, as Keras's MobileNet and Torch's ceil mode do.
-    norm: whether batch normalization follows convolutions.
+        bottom right alone, by half the window, as Keras's MobileNet and Torch's ceil mode do. A number pads every side
+        by so many pixels, and "valid" none.
+    norm: which normalization follows convolutions, if any.
     bias: whether convolutions have biases although a norm follows them; without a norm they always do.
     bare_bias: whether convolutions have biases whose readers normalize, as in Keras's ResNet V2.
     count_zeros: whether a mean pool counts the zeros that pad it, as Torch's does unless told otherwise.
-    bn_momentum: the share of the old value that a moving statistic keeps in a step.
+    bn_epsilon: what either normalization adds to a variance. bn_momentum: the share of the old value that a moving
+        statistic keeps in a step.
     mean, std: the mean and the deviation of the input's channels, in pixel values from 0 to 255.
     """
 
-    padding: Literal["same", "symmetric", "end"] = "symmetric"
-    norm: bool = True
+    padding: Literal["same", "symmetric", "end", "valid"] | int = "symmetric"
+    norm: Literal["batch", "layer"] | None = "batch"
     bias: bool = False
     bare_bias: bool = False
     count_zeros: bool = False

@@ -153,16 +153,24 @@ def assemble(layers: Any, arch: Arch, ends: Ends) -> Any:
         raise InputError(
             f"resolution {arch.resolution} is too small for {arch.name}: {least} pixels at least"
         ) from error
-    logits = classify(layers, x, ends.classes, "logits") if ends.classes else x
+    logits = classify(layers, x, ends.classes, "logits")
     if ends.aux:
         logits = [logits, *(classify(layers, x, ends.classes, f"aux{k}") for k, x in enumerate(others, 1))]
     return layers.Model(inputs, logits, name=arch.name)
 
 
 def classify(layers: Any, x: Tensor, classes: int, name: str) -> Tensor:
-    """x W + b in float32."""
-    start = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
-    return layers.Dense(classes, kernel_initializer=start, dtype="float32", name=name)(x)
+    """x W + b in float32, or x itself for no classes. Of a map, where no average ends the head, the mean over its
+    places: of relu(x W + b), as SqueezeNet classifies, or of x."""
+    if classes:
+        start = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
+        x = layers.Dense(classes, kernel_initializer=start, dtype="float32", name=name)(x)
+    if len(x.shape) == 2:
+        return x
+    if not classes:
+        return layers.GlobalAveragePooling2D(name="head_average")(x)
+    x = layers.Activation("relu", dtype="float32", name=f"{name}_act")(x)
+    return layers.GlobalAveragePooling2D(dtype="float32", name=f"{name}_average")(x)
 
 
 def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
@@ -170,23 +178,28 @@ def grow(layers: Any, arch: Arch, ends: Ends) -> list[Tensor]:
     style = replace(arch.style, bias=arch.style.bias or not arch.style.norm)
     network = Scope(layers, style)
     x = inputs = layers.Input((arch.resolution, arch.resolution, ends.channels), name="image")
-    x = in_a_row(network, arch.stem, normalize(network, x), "stem")
+    x, *past = in_a_row(network, arch.stem, normalize(network, x), "stem")
     total, done, others = sum(s.depth for s in arch.stages), 0, []
     for i, s in enumerate(arch.stages, 1):
         for j in range(s.depth):
             done += 1
-            x = block(network, s, x, j, f"stage{i}_block{j + 1}", ends.drop_path * done / total)
+            here = replace(network, past=tuple(past))
+            past = [x, *past[:1]]
+            x = block(here, s, x, j, f"stage{i}_block{j + 1}", ends.drop_path * done / total)
             for k, a in enumerate(arch.aux if ends.aux else (), 1):
                 if (i, j + 1) == (a.stage, max(1, round(a.share * s.depth))):
-                    others.append(in_a_row(network, a.head, x, f"aux{k}_", ends.dropout))
-    return [inputs, in_a_row(network, arch.head, x, "head", ends.dropout), *others]
+                    others.append(in_a_row(network, a.head, x, f"aux{k}_", ends.dropout)[0])
+    return [inputs, in_a_row(network, arch.head, x, "head", ends.dropout)[0], *others]
 
 
-def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> Tensor:
-    """Returns what the blocks of a stem or a head make of x."""
+def in_a_row(network: Scope, rows: tuple[Stage, ...], x: Tensor, name: str, drop: float = 0.0) -> list[Tensor]:
+    """Returns what the blocks of a stem or a head make of x, and before it what the last two of them have read."""
+    past: list[Tensor] = []
     for i, s in enumerate(rows, 1):
-        x = block(network, s, x, 0, f"{name}{i}_{s.block}", drop)
-    return x
+        here = replace(network, past=tuple(past))
+        past = [x, *past[:1]]
+        x = block(here, s, x, 0, f"{name}{i}_{s.block}", drop)
+    return [x, *past]
 
 
 def resolve(
@@ -275,7 +288,7 @@ def takes(arch: Arch, resolution: int, channels: int) -> bool:
 
 def smallest(arch: Arch, channels: int = 3) -> int:
     """Finds the smallest resolution in pixels that the network can take."""
-    arch = scale(arch, width=LEAST, depth=LEAST)  # neither matters to it, and less is sooner tried
+    arch = scale(arch, width=LEAST)  # which does not matter to it, and less is sooner tried
     return bisect.bisect_left(range(1, 1024), True, key=lambda r: takes(arch, r, channels)) + 1
 
 

@@ -72,7 +72,7 @@ def transposed(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
 
 
 def dense(layer: Any, x: Shape, y: Shape) -> tuple[int, int]:
-    return math.prod(y) * x[-1], 0
+    return math.prod(y) * x[-1], math.prod(y) if len(y) == 3 else 0  # on places it is a 1x1 convolution
 
 
 # What layers see: (layer, fields of the inputs, shape of the first input, shape of the output) -> field
@@ -193,6 +193,8 @@ RULES: Mapping[str, Rule] = {
     "LayerNormalization": INPUT,
     "GroupNormalization": INPUT,
     "UnitNormalization": INPUT,
+    "GlobalResponseNormalization": INPUT,
+    "LayerScale": INPUT,
     "Normalization": SAME,
     "Rescaling": SAME,
     "MaxPooling2D": Rule(see=windowed, keeps=always("xy")),
@@ -215,6 +217,8 @@ RULES: Mapping[str, Rule] = {
     "Maximum": INPUT,
     "Minimum": INPUT,
     "Concatenate": SAME,
+    "Slice": SAME,
+    "Shuffle": SAME,
     "Flatten": RESHAPED,
     "Reshape": RESHAPED,
     "Permute": GLOBAL,

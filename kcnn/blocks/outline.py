@@ -208,6 +208,17 @@ class ZeroPadding2D(Layer):
         return (rows + sum(self.padding[0]), columns + sum(self.padding[1]), x[-1])
 
 
+@dataclass(eq=False)
+class Cropping2D(Layer):
+    cropping: Any
+
+    def shape(self, x: Shape, *others: Shape) -> Shape:
+        rows, columns = (n - sum(by) for n, by in zip(image(x), self.cropping, strict=True))
+        if min(rows, columns) <= 0:
+            raise ValueError(f"a cropping of {self.cropping} leaves nothing of an image of {x}")
+        return (rows, columns, x[-1])
+
+
 # Layers without
 
 
@@ -233,6 +244,46 @@ class BatchNormalization(Layer):
         self.weigh(x[-1])
         self.non_trainable_weights = [Weight(x[-1:]), Weight(x[-1:])]
         return x
+
+
+@dataclass(eq=False)
+class LayerNormalization(Layer):
+    epsilon: float = field(kw_only=True)
+
+    def shape(self, x: Shape, *others: Shape) -> Shape:
+        self.weigh(x[-1])
+        self.weigh(x[-1])
+        return x
+
+
+class GlobalResponseNormalization(Layer):
+    def shape(self, x: Shape, *others: Shape) -> Shape:
+        self.weigh(x[-1])
+        self.weigh(x[-1])
+        return x
+
+
+@dataclass(eq=False)
+class LayerScale(Layer):
+    start: float
+
+    def shape(self, x: Shape, *others: Shape) -> Shape:
+        self.weigh(x[-1])
+        return x
+
+
+@dataclass(eq=False)
+class Slice(Layer):
+    start: int
+    size: int
+
+    def shape(self, x: Shape, *others: Shape) -> Shape:
+        return (*x[:-1], self.size)
+
+
+@dataclass(eq=False)
+class Shuffle(Layer):
+    groups: int
 
 
 @dataclass(eq=False)

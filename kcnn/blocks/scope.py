@@ -25,7 +25,8 @@ class Scope:
 
     layers: the module that the layers come from, kcnn.layers or kcnn.blocks.outline. name: the block's own, with which
     those of its layers begin. width, stride: the block's. drop: the rate of the block's regularizer, which is
-    stochastic depth of a residual branch, or dropout in a head.
+    stochastic depth of a residual branch, or dropout in a head. past: what the block before has read, and what the one
+    before that.
     Where a method takes a label, NAME_LABEL is the layer's name, and without one it is NAME.
     """
 
@@ -35,6 +36,7 @@ class Scope:
     width: Width = None
     stride: int = 1
     drop: float = 0.0
+    past: tuple[Tensor, ...] = ()
 
     def but(self, **style: Any) -> "Scope":
         """Returns the scope with these fields of its style replaced."""
@@ -52,7 +54,7 @@ class Scope:
     @property
     def bare(self) -> "Scope":
         """The scope whose convolutions have no norm or activation, and mostly no bias: what reads them has the norm."""
-        return self.but(norm=False, bias=self.style.bare_bias, activation="")
+        return self.but(norm=None, bias=self.style.bare_bias, activation="")
 
     def inner(self, label: str, width: Width) -> "Scope":
         """Returns the scope of a block inside this one, without a stride."""
@@ -93,10 +95,12 @@ class Scope:
     def norm_act(self, x: Tensor, label: str = "") -> Tensor:
         """act(norm(x)), both as the style has them."""
         style = self.style
-        if style.norm:
+        if style.norm == "batch":
             x = self.layers.BatchNormalization(
                 momentum=style.bn_momentum, epsilon=style.bn_epsilon, name=f"{self.at(label)}_bn"
             )(x)
+        elif style.norm == "layer":
+            x = self.layers.LayerNormalization(epsilon=style.bn_epsilon, name=f"{self.at(label)}_ln")(x)
         return self.act(x, label)
 
     def act(self, x: Tensor, label: str = "") -> Tensor:
@@ -107,6 +111,8 @@ class Scope:
 
     def pad(self, x: Tensor, kernel: Kernel, stride: int, label: str = "") -> tuple[Tensor, str]:
         """Pads, and returns the padding left to do as well: symmetric differs from TensorFlow's only with a stride."""
+        if isinstance(self.style.padding, int):
+            return self.layers.ZeroPadding2D(self.style.padding, name=f"{self.at(label)}_pad")(x), "valid"
         if self.style.padding not in ("symmetric", "end"):
             return x, self.style.padding
         if stride == 1 or kernel == 1:
@@ -128,7 +134,7 @@ class Scope:
 
     def squeeze_excite(self, x: Tensor, squeezed: int, gate: str = "sigmoid") -> Tensor:
         """x * gate(expand(act(squeeze(mean of x)))). Hu et al., 2018 (https://arxiv.org/abs/1709.01507)."""
-        biased = self.but(norm=False, bias=True)
+        biased = self.but(norm=None, bias=True)
         s = self.layers.GlobalAveragePooling2D(keepdims=True, name=self.at("se_mean"))(x)
         s = biased.conv(s, squeezed, label="se_squeeze")
         s = biased.but(activation=gate).conv(s, x.shape[-1], label="se_excite")
@@ -140,12 +146,17 @@ class Scope:
             f = self.layers.DropPath(self.drop, name=self.at("drop"))(f)
         return self.layers.Add(name=self.at("add"))([x, f])
 
-    def shortcut(self, x: Tensor, width: int, stride: int) -> Tensor:
-        """x, projected by a 1x1 convolution without activation where its shape would not fit."""
+    def shortcut(self, x: Tensor, width: int, stride: int, mean: bool = False) -> Tensor:
+        """x, projected by a 1x1 convolution without activation where its shape would not fit.
+
+        mean: whether it takes the mean of the places that a stride leaves out, instead of leaving them out.
+        """
         if x.shape[-1] == width and stride == 1:
             return x
+        if mean and stride > 1:
+            x, stride = self.mean_pool(x, stride, stride, "same", "shortcut_pool"), 1
         return self.linear.conv(x, width, 1, stride, "shortcut")
 
-    def join(self, tensors: list[Tensor]) -> Tensor:
+    def join(self, tensors: list[Tensor], label: str = "join") -> Tensor:
         """Puts the tensors side by side, along their channels."""
-        return self.layers.Concatenate(name=self.at("join"))(tensors)
+        return self.layers.Concatenate(name=self.at(label))(tensors)

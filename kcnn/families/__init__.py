@@ -7,20 +7,33 @@ import re
 from kcnn.arch import Arch
 from kcnn.errors import InputError, shown
 from kcnn.families import (
+    alexnet,
     aliases,
+    convnext,
     densenet,
     efficientnet,
+    efficientnet_v2,
+    ghostnet,
     googlenet,
     inception,
+    lenet,
     mnasnet,
     mobilenet,
+    mobilenet_v4,
+    nasnet,
     regnet,
+    repvgg,
     resnet,
+    shufflenet,
+    squeezenet,
     vgg,
     xception,
 )
 
-FAMILIES = (vgg, googlenet, inception, resnet, densenet, xception, mobilenet, mnasnet, efficientnet, regnet)
+FAMILIES = (
+    *(lenet, alexnet, vgg, googlenet, inception, resnet, densenet, squeezenet, xception, mobilenet, mobilenet_v4),
+    *(shufflenet, mnasnet, ghostnet, efficientnet, efficientnet_v2, regnet, repvgg, convnext, nasnet),
+)
 ARCHS: dict[str, Arch] = {arch.name: arch for family in FAMILIES for arch in family.ARCHS}
 
 

@@ -10,6 +10,10 @@ OTHERS |= {"regnetx_004_tv": "regnetx-400mf", "regnety_008_tv": "regnety-800mf",
 SPELLINGS = (
     (r"(?:tf|legacy)_(.+)", r"\1"),  # timm: weights from TensorFlow, of an older form
     (r"(mobilenetv\d(?:_small|_large)?|mnasnet)_100", r"\1"),  # timm: the width in percent
+    (r"ghostnet_(\d)(\d)0", r"ghostnet-\1.\2"),
+    (r"squeezenet(\d)_(\d)", r"squeezenet-\1.\2"),  # torchvision
+    (r"nasnetalarge", "nasnet-large"),
+    (r"shufflenet_v2_x(\d)_(\d)", r"shufflenet-v2-\1.\2"),
     (r"mnasnet|mnasnet1_0", "mnasnet-1.0"),
     (r"mobilenetv1|mobilenet", "mobilenet-v1"),
     (r"resnetv2_(\d+)", r"resnet-\1-v2"),

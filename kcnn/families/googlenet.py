@@ -6,7 +6,7 @@ Caffe does not divide by a deviation; without batch norm, He's initialization ne
 
 from kcnn.arch import Arch, Aux, Each, Style, block, stage
 
-STYLE = Style(norm=False, mean=(123.0, 117.0, 104.0), std=(58.0, 57.0, 57.0))
+STYLE = Style(norm=None, mean=(123.0, 117.0, 104.0), std=(58.0, 57.0, 57.0))
 PATHS = ("1x1", "1x1 3x3", "1x1 5x5", "max 1x1")
 STEM = (
     block("conv", 64, 2, kernel=7),

@@ -19,7 +19,7 @@ def vgg(layers: int, norm: bool) -> Arch:
         stage("plain", d, w, min(i, 1) + 1) for i, (d, w) in enumerate(zip(DEPTHS[layers], WIDTHS, strict=True))
     )
     name = f"vgg-{layers}{'-bn' if norm else ''}"
-    return Arch(name, "vgg", 224, (), stages, HEAD, Style(norm=norm, bias=True), dropout=0.5)
+    return Arch(name, "vgg", 224, (), stages, HEAD, Style(norm="batch" if norm else None, bias=True), dropout=0.5)
 
 
 ARCHS = tuple(vgg(layers, norm) for layers in DEPTHS for norm in (False, True))

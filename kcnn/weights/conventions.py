@@ -47,9 +47,10 @@ def conventions(library: Library, family: str, name: str = "", config: Mapping[s
     ours = TORCHVISION if library == "torchvision" else TIMM
     found = ours.get(family, Conventions(TORCH | IMAGENET, crop=0.875, interpolation="bilinear"))
     if library == "timm" and name.startswith("tf_"):
-        found = replace(found, style={**found.style, **TENSORFLOW, **TF_INPUT.get(family, {})})
-    if library == "torchvision" and name in ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"):
-        found = replace(found, style={**found.style, "bn_epsilon": 1e-3})
+        found = replace(found, style={**found.style, **TENSORFLOW, **(HALF if name.startswith(TF_HALF) else {})})
+    if library == "torchvision":
+        others = next((style for names, style in TORCHVISION_SIZES.items() if name in names), {})
+        found = replace(found, style={**found.style, **others})
     return published(found, config or {})
 
 
@@ -105,6 +106,19 @@ def torch_googlenet(arch: Arch) -> Arch:
     return replace(arch, stem=stem, stages=stages)
 
 
+def zero_padded(*pools: str) -> Callable[[Arch], Arch]:
+    """Returns what makes strided pools of NASNet's cells see zeros around the image: both pools in keras.applications,
+    the mean in timm. The authors' see the image alone."""
+
+    def change(arch: Arch) -> Arch:
+        def cells(rows: tuple[Stage, ...]) -> tuple[Stage, ...]:
+            return tuple(replace(s, options={**s.options, "zeros": pools}) if s.block == "cell" else s for s in rows)
+
+        return replace(arch, stem=cells(arch.stem), stages=cells(arch.stages))
+
+    return change
+
+
 KERAS_TF = Conventions(TENSORFLOW | HALF, crop=0.875, interpolation="bilinear")
 KERAS_CAFFE = Conventions(TORCH | CAFFE, crop=0.875, interpolation="bilinear", blue_first=True)
 KERAS_RESNET = {"padding": "symmetric", "bn_epsilon": 1.001e-5}
@@ -115,26 +129,44 @@ KERAS = {
     "densenet": replace(KERAS_TF, style=KERAS_RESNET | IMAGENET),
     "mobilenet-v1": replace(KERAS_TF, rows=padded_at_end),
     "efficientnet": replace(KERAS_TF, style=TENSORFLOW | IMAGENET),
+    "efficientnet-v2": replace(KERAS_TF, style=TENSORFLOW | IMAGENET),
+    "convnext": replace(KERAS_TF, style=TORCH | IMAGENET | {"bn_epsilon": 1e-6}),
+    "nasnet": replace(KERAS_TF, rows=zero_padded("avg", "max")),
     **dict.fromkeys(("mobilenet-v2", "mobilenet-v3", "xception", "inception-v3", "inception-resnet-v2"), KERAS_TF),
 }
 INCEPTION = {"padding": "same", "bn_epsilon": 1e-3}
+CONVNEXT = Conventions(TORCH | IMAGENET | {"bn_epsilon": 1e-6}, crop=0.875, interpolation="bicubic")
 TIMM = {
     "inception-v3": Conventions(INCEPTION | HALF | {"count_zeros": True}, crop=0.875, interpolation="bicubic"),
     "inception-v4": Conventions(INCEPTION | HALF, crop=0.875, interpolation="bicubic"),
     "inception-resnet-v2": Conventions(INCEPTION | HALF, crop=0.8975, interpolation="bicubic"),
     "xception": Conventions(TORCH | HALF, crop=0.8975, interpolation="bicubic"),
     "resnet-v2": Conventions(TORCH | HALF, crop=0.95, interpolation="bicubic"),
+    **dict.fromkeys(("convnext", "convnext-v2"), CONVNEXT),
+    "nasnet": Conventions(INCEPTION | HALF, zero_padded("avg"), crop=0.911, interpolation="bicubic"),
+    **dict.fromkeys(
+        ("se-resnet", "resnet-d", "ghostnet", "mobilenet-v4", "efficientnet-v2"),
+        Conventions(TORCH | IMAGENET, crop=0.95, interpolation="bicubic"),
+    ),
     **dict.fromkeys(
         ("mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "mnasnet", "efficientnet", "efficientnet-lite"),
         Conventions(TORCH | IMAGENET, crop=0.875, interpolation="bicubic"),
     ),
 }
-TF_INPUT = {"mobilenet-v3": HALF, "efficientnet-lite": HALF}
+# TensorFlow's weights in timm that expect an input of -1 to 1.
+TF_HALF = ("tf_mobilenetv3", "tf_efficientnet_lite", *(f"tf_efficientnetv2_{size}" for size in ("s", "m", "l", "xl")))
+# Sizes with other conventions than their family's.
+TORCHVISION_SIZES = {
+    ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"): {"bn_epsilon": 1e-3},
+    ("efficientnet_v2_l",): HALF,
+}
 TORCHVISION = {
     "mobilenet-v3": Conventions(TORCH | IMAGENET | {"bn_epsilon": 1e-3}, crop=0.875, interpolation="bilinear"),
     "efficientnet": Conventions(TORCH | IMAGENET, crop=0.875, interpolation="bicubic"),
+    "efficientnet-v2": Conventions(TORCH | IMAGENET | {"bn_epsilon": 1e-3}, crop=1.0, interpolation="bilinear"),
+    "convnext": replace(CONVNEXT, crop=0.97, interpolation="bilinear"),
     "inception-v3": Conventions(INCEPTION | HALF | {"count_zeros": True}, crop=0.875, interpolation="bilinear"),
     "googlenet": Conventions(
-        TORCH | HALF | {"norm": True, "bn_epsilon": 1e-3}, torch_googlenet, crop=0.875, interpolation="bilinear"
+        TORCH | HALF | {"norm": "batch", "bn_epsilon": 1e-3}, torch_googlenet, crop=0.875, interpolation="bilinear"
     ),
 }

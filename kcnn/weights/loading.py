@@ -20,6 +20,7 @@ TORCH = {
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
+    "scale": "",
 }
 # Tensors that no network of ours needs: counters, heads for training alone, the input's statistics.
 SPARE = ("AuxLogits.", "aux1.", "aux2.", "aux1", "aux2", "normalization:")
@@ -85,7 +86,9 @@ class Match:
     def tensor(self, layer: str, leaf: str) -> str:
         """Returns the name of a tensor, whether or not the source has it."""
         theirs = self.layers[layer]
-        return f"{theirs}.{TORCH[leaf]}" if self.tensors.layout == "torch" else f"{theirs}/{leaf}"
+        if self.tensors.layout != "torch":
+            return f"{theirs}/{leaf}"
+        return f"{theirs}.{TORCH[leaf]}" if TORCH[leaf] else theirs
 
 
 def match(layers: Sequence[str], tensors: Tensors, names: Names | None) -> Match:
@@ -193,6 +196,8 @@ def of_weight(layer: Any, v: Any, found: Match, label: str, network: str, flat: 
         less = bias if bias in shapes and found.layers[conv] != found.layers[layer.name] else None
         if less and shapes[less] != there:
             raise InputError(f"{label}: {less} is {shapes[less]}, and {theirs} is {there}")
+    if v.name == "scale":  # torchvision's has two axes more
+        return Move(v, theirs, there, tuple(range(len(there))), (math.prod(there),))
     if v.name != "kernel" or len(there) < 2:
         return Move(v, theirs, there, tuple(range(len(there))), there, less=less)
     return Move(v, theirs, *arranged(kind, found.tensors.layout, there, flat))

@@ -8,6 +8,9 @@ from typing import Any
 NAME = re.compile(r"(stem|stage|head)(\d+)_(?:block(\d+)_)?(.+)")
 
 
+NORMS = ("_bn", "_ln")
+
+
 class Count(int):
     """A number from 1 in a template: {b} is 2, {b:-1} is 1, {b:*3+1} is 7, {b:a} is "b"."""
 
@@ -32,7 +35,8 @@ class Names:
     Templates hold the stage s and the block b of a layer, the block's running number n, all from 1; the number of
     stages S and of blocks N; the place of a convolution in its block, c, and with a squeeze-and-excite counted as one,
     k, both from 0; the rank r of a convolution in the network, from 0; the groups of the expression; and `tail`, which
-    is ".0" for the first step of a path and empty where that is its only one.
+    is ".0" for the first step of a path and empty where that is its only one; `joined`, whether a cell's second input
+    is made of two halves.
     """
 
     rules: Mapping[str, Template]
@@ -59,7 +63,7 @@ def translate(layers: Iterable[str], names: Names) -> dict[str, str]:
     for name, place in places.items():
         if name == "logits":
             found[name] = names.logits
-        elif (theirs := one(place, names, name.endswith("_bn"), f"{name}_bn" in places)) is not None:
+        elif (theirs := one(place, names, bare(name) != name, any(name + n in places for n in NORMS))) is not None:
             found[name] = theirs
     return found
 
@@ -67,7 +71,7 @@ def translate(layers: Iterable[str], names: Names) -> dict[str, str]:
 def one(place: Place, names: Names, is_norm: bool, normed: bool) -> str | None:
     """Returns their name of one layer, or None where no rule speaks of it."""
     label = place.label
-    for key, index in ((label, 0), (label.removesuffix("_bn"), 1)) if is_norm else ((label, 0),):
+    for key, index in ((label, 0), (bare(label), 1)) if is_norm else ((label, 0),):
         for whole in (f"stage{place.fields['s']}_{key}", key):
             for pattern, template in names.rules.items():
                 if match := re.fullmatch(pattern, whole):
@@ -104,15 +108,16 @@ def placed(layers: list[str]) -> dict[str, Place]:
     parsed = {name: match.groups() for name in layers if (match := NAME.fullmatch(name))}
     blocks = sorted({(int(s), int(b)) for where, s, b, _ in parsed.values() if where == "stage"})
     depths = [sum(s == stage for s, _ in blocks) for stage in range(1, max((s for s, _ in blocks), default=0) + 1)]
-    ranks = {name: r for r, name in enumerate(sorted((n for n in layers if f"{n}_bn" in parsed), key=natural))}
+    normed = (n for n in layers if any(n + norm in parsed for norm in NORMS))
+    ranks = {name: r for r, name in enumerate(sorted(normed, key=natural))}
     labels: dict[tuple[str, str, str], list[str]] = {}
     for where, s, b, label in parsed.values():
         labels.setdefault((where, s, b), []).append(label)
     places = {"logits": Place("logits")} if "logits" in layers else {}
     for name, (where, s, b, label) in parsed.items():
-        mine, base = labels[where, s, b], label.removesuffix("_bn")
-        convs = list(dict.fromkeys(x.removesuffix("_bn") for x in mine if not x.startswith("se_")))
-        units = list(dict.fromkeys("se" if x.startswith("se_") else x.removesuffix("_bn") for x in mine))
+        mine, base = labels[where, s, b], bare(label)
+        convs = list(dict.fromkeys(bare(x) for x in mine if not x.startswith("se_")))
+        units = list(dict.fromkeys("se" if x.startswith("se_") else bare(x) for x in mine))
         path = base.rpartition("_")[0]
         fields: dict[str, Any] = {
             "s": Count(s) if b else Count(0),
@@ -122,12 +127,18 @@ def placed(layers: list[str]) -> dict[str, Place]:
             "N": Count(len(blocks)),
             "c": Count(convs.index(base) if base in convs else 0),
             "k": Count(units.index("se" if base.startswith("se_") else base)),
-            "r": Count(ranks.get(name.removesuffix("_bn"), 0)),
+            "r": Count(ranks.get(bare(name), 0)),
+            "joined": "p1" in mine,
             "single": f"{path}_2" not in mine and f"{path}_2a" not in mine,
             "depths": depths,
         }
         places[name] = Place(label if b else f"{where}{s}_{label}", fields)
     return places
+
+
+def bare(name: str) -> str:
+    """Returns the name of the layer that a normalization follows, and any other name as it is."""
+    return name.removesuffix("_bn").removesuffix("_ln")
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -184,6 +184,114 @@ REGNET = Names(
     logits="head.fc",
 )
 
+SE_RESNET = replace(RESNET, rules={**RESNET.rules} | {"se_squeeze": "se.fc1", "se_excite": "se.fc2"})
+RESNET_D = replace(
+    RESNET,
+    rules={**RESNET.rules}
+    | {
+        "stem1_conv": "conv1.0 conv1.1",
+        "stem2_conv": "conv1.3 conv1.4",
+        "stem3_conv": "conv1.6 bn1",
+        "shortcut": "downsample.1 downsample.2",
+    },
+)
+GHOSTNET = Names(
+    {
+        "stem1_conv": "conv_stem bn1",
+        r"ghost(?P<i>\d)": "ghost{i}.primary_conv.0 ghost{i}.primary_conv.1",
+        r"ghost(?P<i>\d)_cheap": "ghost{i}.cheap_operation.0 ghost{i}.cheap_operation.1",
+        "depthwise": "conv_dw bn_dw",
+        "se_squeeze": "se.conv_reduce",
+        "se_excite": "se.conv_expand",
+        "shortcut_depthwise": "shortcut.0 shortcut.1",
+        "shortcut": "shortcut.2 shortcut.3",
+        "head1_conv": "blocks.{S}.0.conv blocks.{S}.0.bn1",
+        "head3_conv": "conv_head",
+    },
+    block="blocks.{s:-1}.{b:-1}.",
+    logits="classifier",
+)
+REPVGG = Names(
+    {
+        "stem1_rep_conv": "stem.conv_kxk",
+        "stem1_rep_point": "stem.conv_1x1",
+        "conv": "conv_kxk",
+        "point": "conv_1x1",
+        "identity_bn": "/stages.{s:-1}.{b:-1}.identity",
+    },
+    block="stages.{s:-1}.{b:-1}.",
+    pair="{}.conv {}.bn",
+    logits="head.fc",
+)
+EFFICIENTNET_V2 = replace(
+    INVERTED, rules={**INVERTED.rules} | {"stage1_project": "conv bn1", "stage[23]_expand": "conv_exp bn1"}
+)
+MOBILENET_V4 = Names(
+    {
+        "stem1_conv": "conv_stem bn1",
+        "conv": "conv bn1",
+        "stage1_expand": "conv_exp bn1",
+        "stage1_project": "conv_pwl bn2",
+        "start": "dw_start.conv dw_start.bn",
+        "expand": "pw_exp.conv pw_exp.bn",
+        "depthwise": "dw_mid.conv dw_mid.bn",
+        "project": "pw_proj.conv pw_proj.bn",
+        "head1_conv": "blocks.{S}.0.conv blocks.{S}.0.bn1",
+        "head3_conv": "conv_head norm_head",
+    },
+    block="blocks.{s:-1}.{b:-1}.",
+    logits="classifier",
+)
+CONVNEXT = Names(
+    {
+        "stem1_conv": "stem.0 stem.1",
+        "down_pre_ln": "/stages.{s:-1}.downsample.0",
+        "down": "/stages.{s:-1}.downsample.1",
+        "depthwise": "conv_dw norm",
+        "expand": "mlp.fc1",
+        "response": "mlp.grn",
+        "project": "mlp.fc2",
+        "scale": "gamma",
+        "head2_norm_ln": "head.norm",
+    },
+    block="stages.{s:-1}.blocks.{b:-1}.",
+    logits="head.fc",
+)
+
+
+def nasnet_cell(at: Mapping[str, Any]) -> str:
+    """Reductions, which begin all stages but the first, are counted on their own."""
+    s, b = at["s"], at["b"]
+    return f"reduction_cell_{s - 2}." if s > 1 and b == 1 else f"cell_{at['n'] - s}."
+
+
+SEPARABLE = r"sum(?P<i>\d)_(?P<side>[ab])_"
+
+
+def separable(at: Mapping[str, Any]) -> str:
+    side, j = {"a": "left", "b": "right"}[at["side"]], at["j"]
+    what = "depthwise" if at["what"] == "depthwise" else "pointwise"
+    branch = f"{'cell_stem_' + str(at['stem'] - 2) + '.' if 'stem' in at else ''}comb_iter_{at['i'] - 1}_{side}"
+    return f"{branch}.separable_{j}.{what}_conv2d {branch}.bn_sep_{j}"
+
+
+NASNET = Names(
+    {
+        "stem1_conv": "conv0.conv conv0.bn",
+        r"stem(?P<i>\d)_cell_h": "cell_stem_{i:-2}.conv_1x1.conv cell_stem_{i:-2}.conv_1x1.bn",
+        r"stem(?P<i>\d)_cell_p(?P<k>[12])": "cell_stem_{i:-2}.path_{k}.conv",
+        r"stem(?P<i>\d)_cell_p_bn": "cell_stem_{i:-2}.final_path_bn",
+        rf"stem(?P<stem>\d)_cell_{SEPARABLE}(?P<what>depthwise|pointwise)(?P<j>\d)": separable,
+        "h": "conv_1x1.conv conv_1x1.bn",
+        "p": "conv_prev_1x1.conv conv_prev_1x1.bn",
+        r"p(?P<i>[12])": "path_{i}.conv",
+        "p_bn": lambda at: "final_path_bn" if at["joined"] else "conv_prev_1x1.bn",
+        rf"{SEPARABLE}(?P<what>depthwise|pointwise)(?P<j>\d)": separable,
+    },
+    block=nasnet_cell,
+    logits="last_linear",
+)
+
 TIMM = {
     **dict.fromkeys(("resnet", "wide-resnet", "resnext"), RESNET),
     "resnet-v2": RESNET_V2,
@@ -196,7 +304,15 @@ TIMM = {
     "xception": XCEPTION,
     **dict.fromkeys(("mobilenet-v1", "mobilenet-v2", "mnasnet", "efficientnet", "efficientnet-lite"), INVERTED),
     "mobilenet-v3": MOBILENET_V3,
+    "mobilenet-v4": MOBILENET_V4,
     **dict.fromkeys(("regnetx", "regnety"), REGNET),
+    "se-resnet": SE_RESNET,
+    "resnet-d": RESNET_D,
+    "ghostnet": GHOSTNET,
+    "repvgg": REPVGG,
+    "efficientnet-v2": EFFICIENTNET_V2,
+    **dict.fromkeys(("convnext", "convnext-v2"), CONVNEXT),
+    "nasnet": NASNET,
 }
 
 ROWS = {
@@ -245,6 +361,48 @@ TV_REGNET = Names(
     block="trunk_output.block{s}.block{s}-{b:-1}.",
 )
 
+TV_ALEXNET = Names(
+    {
+        "stem1_conv": "features.0",
+        "stage1_conv": "features.3",
+        "stage2_conv": "features.{b:*2+4}",
+        "head4_dense_layer": "classifier.1",
+        "head6_dense_layer": "classifier.4",
+    },
+    logits="classifier.6",
+)
+TV_SQUEEZENET = Names(
+    {"stem1_conv": "features.0", "path1_1": "squeeze", "path1_2a": "expand1x1", "path1_2b": "expand3x3"},
+    block=lambda at: f"features.{at['n'] + at['s'] + 1}.",
+    logits="classifier.1",
+)
+TV_SHUFFLENET = Names(
+    {
+        "stem1_conv": "conv1.0 conv1.1",
+        "left_depthwise": "branch1.0 branch1.1",
+        "left": "branch1.2 branch1.3",
+        "reduce": "branch2.0 branch2.1",
+        "depthwise": "branch2.3 branch2.4",
+        "expand": "branch2.5 branch2.6",
+        "head1_conv": "conv5.0 conv5.1",
+    },
+    block="stage{s:+1}.{b:-1}.",
+)
+TV_CONVNEXT = Names(
+    {
+        "stem1_conv": "features.0.0 features.0.1",
+        "down_pre_ln": "/features.{s:*2-2}.0",
+        "down": "/features.{s:*2-2}.1",
+        "depthwise": "block.0 block.2",
+        "expand": "block.3",
+        "project": "block.5",
+        "scale": "layer_scale",
+        "head2_norm_ln": "classifier.0",
+    },
+    block="features.{s:*2-1}.{b:-1}.",
+    logits="classifier.2",
+)
+
 TORCHVISION = {
     **dict.fromkeys(("resnet", "wide-resnet", "resnext"), RESNET),
     "densenet": DENSENET,
@@ -255,6 +413,10 @@ TORCHVISION = {
     "mobilenet-v2": TV_MOBILENET_V2,
     "mobilenet-v3": TV_MOBILENET_V3,
     "mnasnet": TV_MNASNET,
-    "efficientnet": TV_EFFICIENTNET,
+    **dict.fromkeys(("efficientnet", "efficientnet-v2"), TV_EFFICIENTNET),
+    "alexnet": TV_ALEXNET,
+    "squeezenet": TV_SQUEEZENET,
+    "shufflenet-v2": TV_SHUFFLENET,
+    "convnext": TV_CONVNEXT,
     **dict.fromkeys(("regnetx", "regnety"), TV_REGNET),
 }

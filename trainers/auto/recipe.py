@@ -169,7 +169,7 @@ def facts_of(config: TrainConfig, seen: Glance, own: str | None = None) -> Facts
         seen,
         config,
         own=own is not None,
-        normalized="BatchNormalization" in own if own else arch.style.norm,
+        normalized="BatchNormalization" in own if own else arch.style.norm == "batch",
         side=side,
         least=side if settled else smallest(arch),
         epochs=epochs,

@@ -32,7 +32,15 @@ def stack(kind: str, depth: int, width: float, /, *, multiple: int = 8, norm: bo
     widths = [max(multiple, round(width * by / multiple) * multiple) for by in SHAPE]
     rows = tuple(stage(kind, depth, w, s, **options) for w, s in zip(widths, STRIDES, strict=True))
     name = "-".join([kind.replace("_", "-"), f"d{depth}", f"w{widths[0]}"])
-    return Arch(name, "study", 32, (block("conv", first or widths[0], kernel=3),), rows, HEAD, Style(norm=norm))
+    return Arch(
+        name,
+        "study",
+        32,
+        (block("conv", first or widths[0], kernel=3),),
+        rows,
+        HEAD,
+        Style(norm="batch" if norm else None),
+    )
 
 
 def at_cost(make: Callable[[float], Arch], macs: float, resolution: int, most: float = 256.0) -> Arch:

@@ -50,6 +50,12 @@ def torch_model(library, name):
         model = torchvision.models.get_model(name, **options)
     with torch.no_grad():
         for module in model.modules():
+            for name, value in module.named_parameters(recurse=False):
+                if name in ("gamma", "layer_scale"):  # which begin at 1e-6, where a block does nothing
+                    value.uniform_(0.1, 0.3)
+            if type(module).__name__ in ("LayerNorm", "LayerNorm2d", "GlobalResponseNorm"):
+                module.weight.uniform_(0.1, 0.3)
+                module.bias.normal_(0, 0.2)
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
                 module.weight.uniform_(0.1, 0.3)
@@ -137,7 +143,7 @@ def draw_anew(model):
     """Other weights, and the statistics that some pictures have with them."""
     draws = np.random.default_rng(2)
     for v in model.weights:
-        if v.name == "gamma":
+        if v.name in ("gamma", "scale"):
             v.assign(draws.uniform(0.1, 0.3, v.shape))
         elif v.name == "kernel":
             v.assign(draws.standard_normal(v.shape, np.float32) * float(v.numpy().std()))

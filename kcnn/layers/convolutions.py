@@ -1,108 +1,14 @@
-"""All layers that networks are made of: Keras's, and the few of our own that earn their place."""
+"""Convolutions by the operations that a CPU does fastest."""
 
 import functools
 
 import keras
-from keras import Input, Model, ops
-from keras.layers import (
-    Activation,
-    Add,
-    AveragePooling2D,
-    Concatenate,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    MaxPooling2D,
-    Multiply,
-    Rescaling,
-    ZeroPadding2D,
-)
+from keras import ops
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 else:
     tf = None
-
-__all__ = [
-    "Activation",
-    "Add",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Concatenate",
-    "Conv2D",
-    "Dense",
-    "DepthwiseConv2D",
-    "DropPath",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling2D",
-    "Input",
-    "MaxPooling2D",
-    "Model",
-    "Multiply",
-    "Rescaling",
-    "ResponseNormalization",
-    "ZeroPadding2D",
-]
-
-
-@keras.saving.register_keras_serializable("kcnn")
-class BatchNormalization(keras.layers.BatchNormalization):
-    """Normalizes as Keras's layer does, with its variable names, by TensorFlow's fused operation where there is one.
-
-    gamma * (x - mean) / sqrt(variance + epsilon) + beta over all axes but the channels'; moving statistics keep
-    the biased variance, as Keras does. Replicas average their moving statistics; with `synchronized=True` they
-    also share the batch's. Ioffe and Szegedy, 2015 (https://arxiv.org/abs/1502.03167).
-    """
-
-    def add_weight(self, *args, trainable=True, **kwargs):
-        if not trainable:
-            kwargs.setdefault("aggregation", "mean")
-        return super().add_weight(*args, trainable=trainable, **kwargs)
-
-    def call(self, inputs, training=None, mask=None):
-        training = bool(training) and self.trainable
-        plain = mask is not None or self.renorm or (training and self.synchronized)
-        if tf is None or plain or len(inputs.shape) != 4 or self.axis not in (-1, 3):
-            return super().call(inputs, training=training, mask=mask)
-        channels = inputs.shape[-1]
-        none = tf.constant([], tf.float32)  # one node of a graph, where tf.zeros(0) makes three
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=ops.convert_to_tensor(self.gamma) if self.scale else tf.ones(channels),
-            offset=ops.convert_to_tensor(self.beta) if self.center else tf.zeros(channels),
-            mean=none if training else ops.convert_to_tensor(self.moving_mean),
-            variance=none if training else ops.convert_to_tensor(self.moving_variance),
-            epsilon=self.epsilon,
-            is_training=training,
-        )
-        if training:
-            count = inputs.shape[:3].num_elements()  # of values in a channel; unknown where the batch is
-            count = tf.cast(tf.size(inputs) // channels, variance.dtype) if count is None else count
-            keep, take = (tf.constant(share, variance.dtype) for share in (self.momentum, 1 - self.momentum))
-            variance *= (count - 1) / count  # the kernel's is the unbiased one
-            self.moving_mean.assign(self.moving_mean * keep + mean * take)
-            self.moving_variance.assign(self.moving_variance * keep + variance * take)
-        return outputs
-
-    def _moments(self, inputs, mask):
-        if not tf or not self.synchronized or mask is not None or len(inputs.shape) != 4 or self.axis not in (-1, 3):
-            return super()._moments(inputs, mask)
-        # Of each example first: TensorFlow's sums on CPUs lose four digits over a large batch at once.
-        mean, variance = _joined(*tf.nn.moments(inputs, [1, 2]))
-        replicas = tf.distribute.get_replica_context()
-        if replicas is None or replicas.num_replicas_in_sync == 1:
-            return mean, variance
-        # Replicas have equally many examples, so one exchange serves (Keras makes three).
-        parts = replicas.all_gather(tf.stack([mean, variance])[None], axis=0)
-        return _joined(parts[:, 0], parts[:, 1])
-
-
-def _joined(means, variances):
-    """Joins the means and variances of equal parts, (parts, channels), without a difference of large squares."""
-    mean, between = tf.nn.moments(means, [0])
-    return mean, tf.reduce_mean(variances, 0) + between
 
 
 @keras.saving.register_keras_serializable("kcnn")
@@ -218,58 +124,3 @@ def _cpu_differentiates_groups(dtype):
         except tf.errors.OpError:
             return False
     return True
-
-
-@keras.saving.register_keras_serializable("kcnn")
-class DropPath(keras.layers.Layer):
-    """Stochastic depth gives x / (1 - rate) or 0, drawn for each example; outside training, x itself.
-
-    Huang et al., 2016 (https://arxiv.org/abs/1603.09382).
-    """
-
-    def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.supports_masking = True
-
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        keep = 1 - self.rate
-        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        draws = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-        return inputs * ops.cast(ops.floor(draws + keep) / keep, inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return super().get_config() | {"rate": self.rate, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable("kcnn")
-class ResponseNormalization(keras.layers.Layer):
-    """x / (1 + alpha / size * sum of x^2 over the `size` nearest channels)^beta.
-
-    Krizhevsky et al., 2012, with GoogLeNet's constants.
-    """
-
-    def __init__(self, size=5, alpha=1e-4, beta=0.75, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-
-    def call(self, inputs):
-        channels, around = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(around, around)])
-        near = sum(squares[..., i : i + channels] for i in range(self.size))
-        return inputs * ops.power(1 + self.alpha / self.size * near, -self.beta)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return super().get_config() | {"size": self.size, "alpha": self.alpha, "beta": self.beta}
