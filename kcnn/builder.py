@@ -211,7 +211,7 @@ def resolve(
         arch = replace(arch, resolution=whole("resolution", resolution, MOST_PIXELS))
     check_size(arch)
     if which_stem(arch, arch.resolution, stem) == "small":
-        arch = replace(arch, stem=small_stem(arch.stem, arch.stages))
+        arch = replace(arch, stem=small_stem(arch.stem, (*arch.stages, *arch.head)))
     return arch
 
 
@@ -222,12 +222,12 @@ def which_stem(arch: Arch, resolution: int, stem: Stem = "auto") -> Stem:
     return stem if stem != "auto" else "small" if resolution <= arch.small else "standard"
 
 
-def small_stem(stem: tuple[Stage, ...], stages: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:
+def small_stem(stem: tuple[Stage, ...], others: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:
     """Takes the strides out of a stem: pooling goes, a kernel above 3 becomes 3, and all convolutions are padded.
 
-    Where the stages alone have a stride below 8, the stem's last strides stay: more places would only cost.
+    Where the other rows alone have a stride below 8, the stem's last strides stay: more places would only cost.
     """
-    rows, stride = [], math.prod(s.stride for s in stages) if stages else 8
+    rows, stride = [], math.prod(s.stride for s in others) if others else 8
     for s in reversed(stem):
         if stride < 8 and s.stride > 1:
             stride *= s.stride

@@ -18,6 +18,9 @@ STYLE = (
     "path{fill:none;stroke:#666;stroke-width:1.3}"
 )
 JOINS = ("Add", "Multiply", "Concatenate")
+# What is written into the step that it follows.
+FOLLOWING = ("BatchNormalization", "LayerNormalization", "GlobalResponseNormalization", "LayerScale", "Activation",
+             "DropPath", "Rescaling")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def block_of(tensors: Sequence[Tensor], prefix: str) -> Block | None:
             continue
         sources = list(dict.fromkeys(node.get(y, 0) for y in x.inputs))
         kind, said = type(x.layer).__name__, words(x)
-        follows = kind in ("BatchNormalization", "Activation", "DropPath", "Rescaling") and sources != [0]
+        follows = kind in FOLLOWING and sources != [0]
         if kind == "ZeroPadding2D" or not said:
             node[x] = sources[0]
         elif follows:
@@ -101,6 +104,12 @@ def words(x: Tensor) -> str:
         "DepthwiseConv2D": f"{size} depthwise of {width}",
         "Dense": f"dense to {width}",
         "BatchNormalization": "norm",
+        "LayerNormalization": "norm of each place",
+        "GlobalResponseNormalization": "norm of responses",
+        "LayerScale": "times one number a channel",
+        "Slice": f"channels {getattr(layer, 'start', 0) + 1} to {getattr(layer, 'start', 0) + width}",
+        "Shuffle": "shuffle",
+        "Cropping2D": "crop",
         "Activation": str(getattr(layer, "activation", "")).replace("_", " "),
         "MaxPooling2D": f"{size} max",
         "AveragePooling2D": f"{size} mean",

@@ -8,8 +8,8 @@ from kcnn.arch import Arch, Each, Style, block, stage
 
 ARCHS = (
     Arch("alexnet", "alexnet", 224,
-         (block("conv", 64, 4, kernel=11, padding=2), block("max_pool", stride=2, padding="valid")),
-         (stage("plain", 1, 192, kernel=5), stage("plain", 3, Each((384, 256, 256)), 2, pool=3)),
+         (block("conv", 64, 4, kernel=11, padding=2),),
+         (stage("plain", 1, 192, 2, kernel=5, pool=3), stage("plain", 3, Each((384, 256, 256)), 2, pool=3)),
          (block("max_pool", stride=2, padding="valid"), block("flatten"), block("dropout"), block("dense_layer", 4096),
           block("dropout"), block("dense_layer", 4096)),
          Style(norm=None), dropout=0.5),

@@ -41,17 +41,19 @@ def conventions(library: Library, family: str, name: str = "", config: Mapping[s
     config: what timm publishes beside the weights, its pretrained_cfg.
     """
     if library == "keras":
-        return KERAS[family]
+        return sized(KERAS[family], library, name)
     if library == "kcnn":
         return Conventions()
     ours = TORCHVISION if library == "torchvision" else TIMM
     found = ours.get(family, Conventions(TORCH | IMAGENET, crop=0.875, interpolation="bilinear"))
     if library == "timm" and name.startswith("tf_"):
         found = replace(found, style={**found.style, **TENSORFLOW, **(HALF if name.startswith(TF_HALF) else {})})
-    if library == "torchvision":
-        others = next((style for names, style in TORCHVISION_SIZES.items() if name in names), {})
-        found = replace(found, style={**found.style, **others})
-    return published(found, config or {})
+    return published(sized(found, library, name), config or {})
+
+
+def sized(found: Conventions, library: Library, name: str) -> Conventions:
+    """Returns the conventions as a network has them whose size differs from its family."""
+    return replace(found, style={**found.style, **SIZES.get((library, name), {})})
 
 
 def published(found: Conventions, config: Mapping[str, Any]) -> Conventions:
@@ -155,10 +157,11 @@ TIMM = {
 }
 # TensorFlow's weights in timm that expect an input of -1 to 1.
 TF_HALF = ("tf_mobilenetv3", "tf_efficientnet_lite", *(f"tf_efficientnetv2_{size}" for size in ("s", "m", "l", "xl")))
-# Sizes with other conventions than their family's.
-TORCHVISION_SIZES = {
-    ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"): {"bn_epsilon": 1e-3},
-    ("efficientnet_v2_l",): HALF,
+# Networks with other conventions than their family's.
+SIZES: dict[tuple[Library, str], dict[str, Any]] = {
+    **{("torchvision", f"efficientnet_b{n}"): {"bn_epsilon": 1e-3} for n in (5, 6, 7)},
+    ("torchvision", "efficientnet_v2_l"): HALF,
+    **{("keras", f"efficientnet_v2_{size}"): {"mean": (128.0,) * 3, "std": (128.0,) * 3} for size in "sml"},
 }
 TORCHVISION = {
     "mobilenet-v3": Conventions(TORCH | IMAGENET | {"bn_epsilon": 1e-3}, crop=0.875, interpolation="bilinear"),

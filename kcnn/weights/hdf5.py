@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,8 @@ KINDS = {
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
     "dense": ("kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "layer_normalization": ("gamma", "beta"),
+    "layer_scale": ("scale",),
     "normalization": ("mean", "variance"),
 }
 
@@ -117,19 +120,27 @@ KINDS = {
 def newer(file: "h5py.File") -> dict[str, str]:
     """Returns the places of tensors by name in a file of Keras 3: layers/conv2d_3/vars/0, where vars has the name."""
     places = {}
-    for group in sorted_by_number(file["layers"]):
-        held = file.get(f"layers/{group}/vars")
-        if held is None or not len(held):
-            continue
-        kind, name = re.sub(r"_\d+$", "", group), held.attrs.get("name")
+    for path in holders(file, "layers"):
+        held = file[f"{path}/vars"]
+        kind, name = re.sub(r"_\d+$", "", path.rpartition("/")[2]), held.attrs.get("name")
         if not isinstance(name, str):
             raise ValueError("its layers have no names, as Keras writes them from 3.5 on")
         leaves = KINDS.get(kind, ())
         if kind == "batch_normalization" and len(held) == 3:
             leaves = leaves[1:]
         for index, leaf in enumerate(leaves[: len(held)]):
-            places[tensor(name, leaf)] = f"layers/{group}/vars/{index}"
+            places[tensor(name, leaf)] = f"{path}/vars/{index}"
     return ranked(places)
+
+
+def holders(file: "h5py.File", root: str) -> Iterator[str]:
+    """Yields the groups of layers that hold variables, with those inside the networks in it, one level down."""
+    for group in sorted_by_number(file[root]):
+        path = f"{root}/{group}"
+        if len(file.get(f"{path}/vars", ())):
+            yield path
+        elif root == "layers" and f"{path}/layers" in file:
+            yield from holders(file, f"{path}/layers")
 
 
 def older(file: "h5py.File") -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kcnn.weights.maps import Names
+from kcnn.weights.maps import Names, Template
 
 UNNAMED = "/conv2d:{r} /batch_normalization:{r}"
 
@@ -25,6 +25,48 @@ BOTTLENECK = {
 }
 MOBILENET = {"expand": "expand expand_BN", "depthwise": "depthwise depthwise_BN", "project": "project project_BN"}
 SMALL_BN = {key: value.replace("BN", "bn") for key, value in MOBILENET.items()}
+
+EFFICIENTNET = {
+    "stem1_conv": "stem_conv stem_bn",
+    "expand": "expand_conv expand_bn",
+    "depthwise": "dwconv bn",
+    "se_squeeze": "se_reduce",
+    "se_excite": "se_expand",
+    "project": "project_conv project_bn",
+    "head1_conv": "top_conv top_bn",
+}
+SEPARABLE = r"sum(?P<i>\d)_(?P<side>[ab])_(?P<what>depthwise|pointwise)(?P<j>\d)"
+
+
+def cell(at: Mapping[str, Any]) -> str:
+    """What NASNet calls a cell: stem_1 and stem_2, reduce_4 and reduce_8, and by its number all others."""
+    s, n = at["s"], at["n"]
+    if not s:
+        return f"stem_{at['stem'] - 1}"
+    number = n - max(1, s - 1)
+    return f"reduce_{number}" if s > 1 and at["b"] == 1 else f"{number}"
+
+
+def reduces(at: Mapping[str, Any]) -> str:
+    return "normal" if at["s"] == 1 or at["b"] > 1 else "reduction"
+
+
+def separable(at: Mapping[str, Any]) -> str:
+    side = {"a": "left", "b": "right"}[at["side"]]
+    i = 4 if reduces(at) == "reduction" and at["i"] == 5 else at["i"]
+    end = f"{reduces(at)}_{side}{i}_{cell(at)}"
+    return f"separable_conv_{at['j']}_{end}.{at['what']} separable_conv_{at['j']}_bn_{end}"
+
+
+STEM = r"(?:stem(?P<stem>\d)_cell_)?"
+NASNET: dict[str, Template] = {
+    "stem1_conv": "stem_conv1 stem_bn1",
+    f"{STEM}h": lambda at: f"{reduces(at)}_conv_1_{cell(at)} {reduces(at)}_bn_1_{cell(at)}",
+    rf"{STEM}p(?P<i>[12])": lambda at: f"adjust_conv_{at['i']}_{cell(at)}",
+    f"{STEM}p": lambda at: f"adjust_conv_projection_{cell(at)} adjust_bn_{cell(at)}",
+    f"{STEM}p_bn": lambda at: f"adjust_bn_{cell(at)}",
+    STEM + SEPARABLE: separable,
+}
 
 KERAS = {
     "vgg": Names(
@@ -77,19 +119,24 @@ KERAS = {
         block=lambda at: f"expanded_conv_{at['n'] - 1}_" if at["n"] > 1 else "expanded_conv_",
         logits="logits",
     ),
-    "efficientnet": Names(
+    "efficientnet": Names(EFFICIENTNET, block="block{s}{b:a}_", logits="predictions"),
+    "efficientnet-v2": Names(EFFICIENTNET | {"depthwise": "dwconv2 bn"}, block="block{s}{b:a}_", logits="predictions"),
+    "convnext": Names(
         {
-            "stem1_conv": "stem_conv stem_bn",
-            "expand": "expand_conv expand_bn",
-            "depthwise": "dwconv bn",
-            "se_squeeze": "se_reduce",
-            "se_excite": "se_expand",
-            "project": "project_conv project_bn",
-            "head1_conv": "top_conv top_bn",
+            "stem1_conv": "stem_conv stem_layernorm",
+            "down_pre_ln": "/downsampling_layernorm_{s:-2}",
+            "down": "/downsampling_conv_{s:-2}",
+            "depthwise": "depthwise_conv layernorm",
+            "expand": "pointwise_conv_1",
+            "project": "pointwise_conv_2",
+            "scale": "layer_scale",
+            "head2_norm_ln": "head_layernorm",
         },
-        block="block{s}{b:a}_",
-        logits="predictions",
+        block="stage_{s:-1}_block_{b:-1}_",
+        logits="head_dense",
+        prefix=r"convnext_[a-z]+_(?=stem|stage|downsampling|head)",
     ),
+    "nasnet": Names(NASNET, logits="predictions"),
     "xception": Names(
         {
             r"stem(?P<i>\d)_conv": "block1_conv{i} block1_conv{i}_bn",

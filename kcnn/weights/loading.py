@@ -212,9 +212,11 @@ def arranged(kind: str, layout: str, there: Shape, flat: Shape) -> tuple[Shape, 
         h, w, c = flat if math.prod(flat) == there[1] else (1, 1, there[1])
         there = (there[0], c, h, w)
     if len(there) == 2:
-        return there, (0, 1), there
+        return there, (0, 1), (1, 1, *there) if kind == "Conv2D" else there
     if len(there) != 4:
         return there, tuple(range(len(there))), there
+    if layout == "keras" and kind == "DepthwiseConv2D" and there[2] == 1:  # a convolution with a group for each channel
+        return there, (0, 1, 3, 2), (*there[:2], there[3], 1)
     axes = (0, 1, 2, 3) if layout == "keras" else (2, 3, 0, 1) if kind == "DepthwiseConv2D" else (2, 3, 1, 0)
     turned = tuple(there[i] for i in axes)
     return there, axes, (math.prod(turned[:3]), turned[3]) if kind == "Dense" else turned

@@ -31,7 +31,8 @@ class Names:
     rules: from the label of a layer in its block (or the whole name of one in stem or head), a regular expression, to
     their name of the convolution and, after a space, of its normalization. "stage1_" in front makes a rule for one
     stage. block: what stands in front of all names of a block, unless they begin with "/". pair: their names of a
-    convolution and its norm, where a rule gives one name for both.
+    convolution and its norm, where a rule gives one name for both. prefix: a pattern of what all their names begin with
+    where that differs by the size of the network; the rules are without it.
     Templates hold the stage s and the block b of a layer, the block's running number n, all from 1; the number of
     stages S and of blocks N; the place of a convolution in its block, c, and with a squeeze-and-excite counted as one,
     k, both from 0; the rank r of a convolution in the network, from 0; the groups of the expression; and `tail`, which
@@ -43,6 +44,7 @@ class Names:
     block: Template | tuple[str, ...] = ""
     pair: str = ""
     logits: str = "fc"
+    prefix: str = ""
 
 
 @dataclass

@@ -186,6 +186,8 @@ def pretrained(
     if key not in TABLES[library]:
         raise InputError(f"weights {label!r}: {unknown(arch, tensors.layout)}")
     config = config or {}
+    if prefix := TABLES[library][key].prefix:
+        tensors = tensors.renamed(lambda theirs: re.sub(f"^{prefix}", "", theirs))
     name = name or arch.name.replace("-", "_")
     rules = conventions(library, arch.family, name, config)
     if "normalization:0/mean" in tensors.shapes:

@@ -8,7 +8,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,12 @@ class Tensors:
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[..., "np.ndarray"]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def renamed(self, name: Callable[[str], str]) -> "Tensors":
+        """Returns the tensors under the names that a function makes of theirs."""
+        theirs = {name(old): old for old in self.shapes}
+        shapes = {new: self.shapes[old] for new, old in theirs.items()}
+        return replace(self, shapes=shapes, read=lambda new, *part: self.read(theirs[new], *part))
 
 
 def open_file(path: Path) -> Tensors:
@@ -157,11 +163,11 @@ def of_model(model: Any, where: str) -> Tensors:
     found = {}
     for layer in model.layers:
         for v in layer.weights:
-            leaf = v.name
+            leaf = "scale" if v.name == "variable" else v.name  # of Keras's layer scale
             if leaf == "depthwise_kernel" and not hasattr(layer, "pointwise_kernel"):
                 leaf = "kernel"
             if leaf not in ("count", "seed_generator_state"):
-                found[tensor(layer.name, leaf)] = v
+                found[tensor(v.path.split("/")[-2], leaf)] = v  # the layer inside, where this one is a network
     names = ranked({name: name for name in found})
     shapes = {name: tuple(found[old].shape) for name, old in names.items()}
     return Tensors(where, "keras", shapes, lambda name, part=WHOLE: np.asarray(found[names[name]], np.float32)[part])

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+import kcnn
 from kcnn.errors import InputError
 from kcnn.train import main
 from trainers.config import TrainConfig
@@ -17,10 +18,7 @@ from trainers.settings import read, resolve, text
 from trainers.training import dry_run, fit
 
 IMAGENET = 1_281_167
-FAMILIES = ("vgg-11", "googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "resnet-50", "resnet-50-v2",
-            "resnext-50-32x4d", "wide-resnet-50-2", "densenet-121", "xception", "mobilenet-v1", "mobilenet-v2",
-            "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
-            "regnety-200mf")  # fmt: skip
+FAMILIES = list({kcnn.get(name).family: name for name in reversed(kcnn.names())}.values())  # the first name of each
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -196,7 +196,7 @@ def keras_model(name, side):
     for v in model.weights:
         if v.name in ("bias", "beta"):
             v.assign(draw.normal(0, 0.2, v.shape))
-        elif v.name == "gamma":
+        elif v.name in ("gamma", "variable"):  # the latter is ConvNeXt's layer scale
             v.assign(draw.uniform(0.1, 0.3, v.shape))
         elif v.name.endswith("kernel"):  # with Keras's own draws a picture fades out, as in PyTorch's MnasNet
             inputs = v.shape[:2] if v.name == "depthwise_kernel" or v.shape[-1] == 1 else v.shape[:-1]
@@ -219,8 +219,9 @@ def keras_logits(name, model, x):
     module = {
         "VGG": "vgg16", "ResNet50V2": "resnet_v2", "ResNet101V2": "resnet_v2", "ResNet152V2": "resnet_v2",
         "ResNet": "resnet", "DenseNet": "densenet", "MobileNetV3": "mobilenet_v3", "MobileNetV2": "mobilenet_v2",
-        "MobileNet": "mobilenet", "EfficientNet": "efficientnet", "Xception": "xception",
-        "InceptionV3": "inception_v3", "InceptionResNetV2": "inception_resnet_v2",
+        "MobileNet": "mobilenet", "EfficientNetV2": "efficientnet_v2", "EfficientNet": "efficientnet",
+        "Xception": "xception", "InceptionV3": "inception_v3", "InceptionResNetV2": "inception_resnet_v2",
+        "ConvNeXt": "convnext", "NASNet": "nasnet",
     }  # fmt: skip
     prepare = getattr(keras.applications, next(m for start, m in module.items() if name.startswith(start)))
     return model(prepare.preprocess_input(x.copy()), training=False).numpy()

@@ -13,6 +13,7 @@ BOTH = {
     **{f"densenet-{n}": f"densenet{n}" for n in (121, 161, 169, 201)},
     **{f"efficientnet-b{n}": f"efficientnet_b{n}" for n in range(8)},
     "inception-v3": "inception_v3",
+    **{f"convnext-{size}": f"convnext_{size}" for size in ("tiny", "small", "base", "large")},
 }
 ALL = [
     *[(ours, f"{library}/{name}", 1.0) for library in ("timm", "torchvision") for ours, name in BOTH.items()],
@@ -37,6 +38,22 @@ ALL = [
     *[("mnasnet-1.0", f"timm/mnasnet_{width}", int(width) / 100) for width in ("050", "075", "100", "140")],
     *[("mnasnet-1.0", f"torchvision/mnasnet{width.replace('.', '_')}", float(width))
       for width in ("0.5", "0.75", "1.0", "1.3")],
+    ("alexnet", "torchvision/alexnet", 1.0),
+    *[(f"squeezenet-1.{n}", f"torchvision/squeezenet1_{n}", 1.0) for n in (0, 1)],
+    *[(f"shufflenet-v2-{n}", f"torchvision/shufflenet_v2_x{n.replace('.', '_')}", 1.0)
+      for n in ("0.5", "1.0", "1.5", "2.0")],
+    *[(f"se-resnet-{n}", f"timm/seresnet{n}", 1.0) for n in (50, 101, 152)],
+    *[(f"resnet-{n}-d", f"timm/resnet{n}d", 1.0) for n in (50, 101, 152)],
+    *[(f"ghostnet-{int(n) / 100:.1f}", f"timm/ghostnet_{n}", 1.0) for n in ("050", "100", "130")],
+    *[(f"repvgg-{n}", f"timm/repvgg_{n}", 1.0) for n in ("a0", "a1", "a2", "b0", "b1", "b2", "b3")],
+    *[(f"efficientnet-v2-{n}", f"timm/tf_efficientnetv2_{n}", 1.0)
+      for n in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")],
+    *[(f"efficientnet-v2-{n}", f"torchvision/efficientnet_v2_{n}", 1.0) for n in ("s", "m", "l")],
+    *[(f"mobilenet-v4-conv-{n}", f"timm/mobilenetv4_conv_{n}", 1.0) for n in ("small", "medium", "large")],
+    ("convnext-xlarge", "timm/convnext_xlarge", 1.0),
+    *[(f"convnext-v2-{n}", f"timm/convnextv2_{n}", 1.0)
+      for n in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")],
+    ("nasnet-large", "timm/nasnetalarge", 1.0),
 ]  # fmt: skip
 QUICK = ("timm/resnet18", "timm/tf_mobilenetv3_small_100", "timm/regnety_002")
 # The smallest network of each family in each library, and of each set of conventions: one a table of names.
@@ -47,7 +64,11 @@ SLOW = (
     "timm/tf_efficientnet_b0", "timm/tf_efficientnet_lite0", "timm/regnetx_002", "torchvision/vgg11",
     "torchvision/resnet18", "torchvision/resnext50_32x4d", "torchvision/wide_resnet50_2", "torchvision/inception_v3",
     "torchvision/googlenet", "torchvision/mobilenet_v2", "torchvision/mobilenet_v3_small", "torchvision/mnasnet1_0",
-    "torchvision/efficientnet_b0", "torchvision/regnet_y_400mf",
+    "torchvision/efficientnet_b0", "torchvision/regnet_y_400mf", "torchvision/alexnet", "torchvision/squeezenet1_1",
+    "torchvision/shufflenet_v2_x0_5", "timm/seresnet50", "timm/resnet50d", "timm/ghostnet_050", "timm/repvgg_a0",
+    "timm/tf_efficientnetv2_b0", "torchvision/efficientnet_v2_s", "timm/mobilenetv4_conv_small",
+    "timm/mobilenetv4_conv_medium", "timm/convnext_tiny", "torchvision/convnext_tiny", "timm/convnextv2_atto",
+    "timm/nasnetalarge",
 )  # fmt: skip
 # keras.applications: the smallest of each family first.
 KERAS = [
@@ -59,7 +80,11 @@ KERAS = [
     *[(f"resnet-{n}-v{v}", f"ResNet{n}{'' if v == 1 else 'V2'}") for n in (101, 152) for v in (1, 2)],
     *[(f"densenet-{n}", f"DenseNet{n}") for n in (169, 201)],
     *[(f"efficientnet-b{n}", f"EfficientNetB{n}") for n in range(1, 8)],
+    *[(f"efficientnet-v2-{n}", f"EfficientNetV2{n.upper()}") for n in ("b0", "b1", "b2", "b3", "s", "m", "l")],
+    *[(f"convnext-{n.lower()}", f"ConvNeXt{n}") for n in ("Tiny", "Small", "Base", "Large", "XLarge")],
+    *[(f"nasnet-{n.lower()}", f"NASNet{n}") for n in ("Mobile", "Large")],
 ]  # fmt: skip
 KERAS_QUICK = ("MobileNet", "MobileNetV2")
 KERAS_SLOW = ("MobileNetV3Small", "MobileNetV3Large", "ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0",
-              "Xception", "InceptionV3", "InceptionResNetV2")  # fmt: skip
+              "Xception", "InceptionV3", "InceptionResNetV2", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny",
+              "NASNetMobile")  # fmt: skip

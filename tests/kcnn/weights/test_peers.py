@@ -31,7 +31,7 @@ def one_at_a_time():
 
 def sides(arch):
     """An odd and an even number of pixels; both are more than those for which a stem shrinks."""
-    return (224, 225) if "vgg" in arch else (129, 160) if "inception" in arch else (97, 128)
+    return (224, 225) if arch.startswith(("vgg", "alexnet")) else (129, 160) if "inception" in arch else (97, 128)
 
 
 @TORCH
@@ -70,6 +70,19 @@ WRONG = [
     ("regnety-200mf", "timm/regnety_002", TF_EPSILON),
     ("inception-v3", "timm/inception_v3", {"count_zeros": False}),
     ("googlenet", "torchvision/googlenet", TORCH_EPSILON),
+    ("alexnet", "torchvision/alexnet", {"activation": "relu6"}),
+    ("squeezenet-1.1", "torchvision/squeezenet1_1", {"padding": "valid"}),
+    ("shufflenet-v2-0.5", "torchvision/shufflenet_v2_x0_5", TF_PADS),
+    ("se-resnet-50", "timm/seresnet50", TF_EPSILON),
+    ("resnet-50-d", "timm/resnet50d", TF_PADS),
+    ("ghostnet-0.5", "timm/ghostnet_050", TF_PADS),
+    ("repvgg-a0", "timm/repvgg_a0", TF_EPSILON),
+    ("efficientnet-v2-b0", "timm/tf_efficientnetv2_b0", TORCH_PADS),
+    ("efficientnet-v2-s", "torchvision/efficientnet_v2_s", TORCH_EPSILON),
+    ("mobilenet-v4-conv-small", "timm/mobilenetv4_conv_small", TF_PADS),
+    ("convnext-tiny", "timm/convnext_tiny", {"activation": "silu"}),
+    ("convnext-v2-atto", "timm/convnextv2_atto", {"bn_epsilon": 1e-1}),
+    ("nasnet-large", "timm/nasnetalarge", TORCH_PADS),
 ]
 
 

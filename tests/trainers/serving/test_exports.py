@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kcnn
 import kcnn.export
 import trainers
+from kcnn.builder import smallest
 from trainers.config import TrainConfig
 from trainers.network import network
 from trainers.serving import exports
@@ -17,13 +19,7 @@ from trainers.serving.saved_model import ExportRequest
 from trainers.settings import resolve
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
-FAMILIES = {
-    "vgg-11": 32, "vgg-11-bn": 32, "googlenet": 32, "inception-v3": 80, "inception-v4": 80, "inception-resnet-v2": 80,
-    "resnet-18": 32, "resnet-50": 32, "resnet-50-v2": 32, "plain-18": 32, "wide-resnet-50-2": 32,
-    "resnext-50-32x4d": 32, "densenet-121": 32, "xception": 72, "mobilenet-v1": 32, "mobilenet-v2": 32,
-    "mobilenet-v3-small": 32, "mnasnet-1.0": 32, "efficientnet-b0": 32, "efficientnet-lite0": 32,
-    "regnetx-200mf": 32, "regnety-200mf": 32,
-}  # fmt: skip
+FAMILIES = sorted({*({kcnn.get(name).family: name for name in reversed(kcnn.names())}.values()), "vgg-11-bn"})
 # (format, dtype, whether normalizations are folded): one row of each format, and the other rows.
 THREE = [("litert", "int8", True), ("onnx", "float32", True), ("saved_model", "float32", True)]
 OTHERS = [
@@ -33,11 +29,15 @@ OTHERS = [
 # Between them: normalizations that cannot be folded, grouped convolutions, gates, and an int8 network that XNNPACK
 # refuses.
 IN_ALL = ("resnet-50-v2", "regnety-200mf")
+# Between them: every kind of layer.
+SLOW = (*IN_ALL, "googlenet", "mobilenet-v3-small", "xception", "vgg-11-bn", "efficientnet-v2-b0", "shufflenet-v2-0.5",
+        "repvgg-a0", "convnext-tiny", "convnext-v2-atto", "nasnet-mobile")  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else pytest.mark.exhaustive) for n in FAMILIES]
+)
 def test_every_family_leaves_in_three_formats(name, tmp_path):
     leaves(name, THREE, tmp_path)
 
@@ -55,7 +55,8 @@ def leaves(name, formats, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="pip install '.[litert]'")
     pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
     keras.utils.set_random_seed(0)
-    config = resolve(TrainConfig(arch=name, width=0.125, depth=0.2, resolution=FAMILIES[name]))
+    side = -(-max(32, smallest(kcnn.get(name))) // 8) * 8
+    config = resolve(TrainConfig(arch=name, width=0.125, depth=0.2, resolution=side))
     model, draws = network(config, len(CLASSES)), np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
