@@ -21,6 +21,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+STARTED = time.monotonic()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--budget", type=float, help="skip the tests that this many seconds leave no time to begin")
+
+
+def pytest_runtest_setup(item):
+    """CI has a limit of time and runs on machines of any speed: what a slow one cannot do is said, not forgotten."""
+    budget = item.config.getoption("budget")
+    if budget and time.monotonic() - STARTED > budget:
+        pytest.skip(f"not begun: the {budget:g} seconds of --budget are over")
+
 
 def pytest_configure(config):
     # Our own warnings are errors; other people's are theirs.

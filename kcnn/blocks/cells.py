@@ -26,7 +26,7 @@ def cell(
     past = x if alone else b.past[0]
     if skip and past.shape[1] != x.shape[1]:
         past = b.past[1]
-    states = {"h": project(b, x, "h"), "p": past if alone else fit(b, past, x)}
+    states = {"h": project(b, x, "h"), "p": past if alone and reduces else fit(b, past, x)}
     for i, pair in enumerate(pairs[reduces], 1):
         sides = [
             operate(b, states, step, f"sum{i}_{side}", zeros) for step, side in zip(pair.split(), "ab", strict=True)

@@ -22,7 +22,7 @@ import numpy as np
 from picture_mutations import BOMBS, encoded, mutated, sources
 from PIL import Image
 
-SECONDS, BYTES = 10, 2**30  # that one picture may take
+SECONDS, BYTES = 30, 2**30  # that one picture may take
 SIDE = 16  # of what comes out
 M_PERTURB = -6  # of glibc's mallopt: fresh memory is filled with what is not this
 COMPARED, SMALL = ("PNG", "BMP", "WEBP", "GIF"), 2**20  # formats and pixels

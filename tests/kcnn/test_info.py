@@ -76,7 +76,7 @@ def test_a_plot(capsys, tmp_path):
     [
         ([], "no network given"),
         (["resnet-51"], "unknown architecture 'resnet-51': did you mean resnet-50"),
-        (["--list", "alexnet"], "no network matches 'alexnet'"),
+        (["--list", "alexnot"], "no network matches 'alexnot'"),
         (["resnet-18", "--batch-size", "0"], "batch 0"),
         (["resnet-18", "--precision", "int3"], "int3"),
         (["resnet-18", "--width", "-1"], "width multiplier -1"),
