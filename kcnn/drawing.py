@@ -107,7 +107,7 @@ def words(x: Tensor) -> str:
         "LayerNormalization": "norm of each place",
         "GlobalResponseNormalization": "norm of responses",
         "LayerScale": "times one number a channel",
-        "Slice": f"channels {getattr(layer, 'start', 0) + 1} to {getattr(layer, 'start', 0) + width}",
+        "Slice": f"{width} of the channels",
         "Shuffle": "shuffle",
         "Cropping2D": "crop",
         "Activation": str(getattr(layer, "activation", "")).replace("_", " "),

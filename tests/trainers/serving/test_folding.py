@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import kcnn
 from kcnn import layers
+from kcnn.families.repvgg import merged
 from kcnn.layers import BatchNormalization, Conv2D
 from trainers.serving.folding import fold
 
@@ -58,6 +59,22 @@ def test_a_folded_network_answers_alike(name, side, some_stay):
     np.testing.assert_allclose(tf.function(folded.model)(x, training=False), expected, rtol=1e-4, atol=1e-4)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_three_branches_become_one_convolution():
+    """RepVGG leaves with one convolution a block, and as the facts of its merged form say."""
+    keras.utils.set_random_seed(0)
+    model = used(kcnn.build("repvgg-a0", 5, width=0.25, depth=0.2, resolution=32))
+    ready = fold(model)
+    blocks = {layer.name.rpartition("_add")[0] for layer in model.layers if layer.name.endswith("_add")}
+    convolutions = [layer for layer in ready.model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(blocks) == len(convolutions) > 5 and not ready.kept
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    arch = merged(kcnn.scale(kcnn.get("repvgg-a0"), width=0.25, depth=0.2))
+    facts = kcnn.facts(arch, 5, resolution=32)
+    assert facts.params == ready.model.count_params() and facts.macs == kcnn.facts(ready.model).macs
+    x = images(3, 32)
+    np.testing.assert_allclose(ready.model(x, training=False), model(x, training=False), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("theirs", [False, True], ids=["ours", "Keras's"])
