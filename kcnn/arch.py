@@ -53,6 +53,12 @@ class Style:
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
 
+    def __post_init__(self) -> None:
+        known = {True: "batch", False: None, "batch": "batch", "layer": "layer", None: None}
+        if self.norm not in known:
+            raise ValueError(f"norm {shown(self.norm)}: batch, layer or none is needed")
+        object.__setattr__(self, "norm", known[self.norm])  # older files of architectures say true or false
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -10,6 +10,7 @@ import pytest
 import kcnn
 from kcnn import layers
 from kcnn.analysis.graph import follow, walk
+from kcnn.arch import Style
 from kcnn.blocks import outline
 from kcnn.builder import Ends, abstract, assemble
 
@@ -52,6 +53,12 @@ def test_auxiliary_heads_are_drawn_in_keras_s_order(name):
     with abstract():
         built = walk(kcnn.build(arch, 10, aux=True))
     assert follow(assemble(outline, arch, Ends.of(arch, 10, 3, aux=True))) == built
+
+
+def test_a_style_of_an_older_file_says_whether_it_normalizes():
+    assert [Style(norm=told).norm for told in (True, False)] == ["batch", None]
+    with pytest.raises(ValueError, match="norm 'instance': batch, layer or none is needed"):
+        Style(norm="instance")
 
 
 def test_there_is_a_stand_in_for_every_layer():
