@@ -175,7 +175,7 @@ def test_mixed_precision_trains_end_to_end(tmp_path, tiny):
 
 
 @pytest.mark.usefixtures("training_only")
-@pytest.mark.parametrize("weight, what", [(0, "gradient's norm"), (-1, "loss")])
+@pytest.mark.parametrize("weight, what", [(0, "(gradient's norm|loss)"), (-1, "loss")])  # with oneDNN relu(nan) is 0
 def test_the_last_good_checkpoint_is_named(tmp_path, tiny, weight, what):
     class Poison(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
