@@ -100,6 +100,16 @@ def one_by_one(run: Run) -> Run:
     return lambda images: np.concatenate([run(image[None]) for image in images])
 
 
+def erfc(graph: Any, node: Any, name: str, args: Any) -> Any:
+    """Erfc(x) = 1 - Erf(x), which TensorFlow makes GELU of, and ONNX has no operator for."""
+    same = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
+    inputs, outputs = list(node.input), list(node.output)
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    erf = graph.make_node("Erf", inputs, **same)
+    return graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, name=f"{name}_complement", **same)
+
+
 def save_onnx(request: ExportRequest, place: Path) -> dict[str, Any]:
     """Writes place/model/model.onnx: image float32 (batch, r, r, 3), pixels from 0 to 255, to probabilities.
 
@@ -113,7 +123,13 @@ def save_onnx(request: ExportRequest, place: Path) -> dict[str, Any]:
     path = place / "model" / "model.onnx"
     serve = pixels_in(served.model, request, batch=None)
     with converting("ONNX"):
-        graph, _ = tf2onnx.convert.from_function(serve, serve.input_signature, opset=OPSET, output_path=str(path))
+        graph, _ = tf2onnx.convert.from_function(
+            serve,
+            serve.input_signature,
+            opset=OPSET,
+            output_path=str(path),
+            custom_op_handlers={"Erfc": (erfc, [])},
+        )
     lacking = {node.op_type for node in graph.graph.node if not node.domain and not onnx.defs.has(node.op_type)}
     if lacking:  # the converter leaves them as they are
         raise InputError(f"ONNX has no operator for {', '.join(sorted(lacking))}")
