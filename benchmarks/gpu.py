@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from benchmarks.figures import seconds, spread_text, summary
-from benchmarks.tables import NETWORKS
+from benchmarks.tables import TWINS
 from benchmarks.turns import Failed, Live, take_turns
 
 FIRST = "kcnn, JAX"
@@ -57,7 +57,7 @@ def made_ready(name: str, side: Live) -> bool:
 
 def sides_of(network: str, batch: int, pixels: int, device: str) -> dict[str, Live]:
     """The sides of a network, which have begun with their first steps."""
-    twin, size = NETWORKS[network]["timm"], (str(batch), str(pixels))
+    twin, size = TWINS[network]["timm"], (str(batch), str(pixels))
     words = {
         FIRST: ("jax_train", network, *size, "mixed_bfloat16"),
         "timm, torch.compile": ("timm_train", twin, *size, "1", device),

@@ -15,7 +15,7 @@ from benchmarks.figures import summary
 from benchmarks.photos import make_photos
 from benchmarks.sides.ceiling import COPY_BYTES, PRODUCT_MACS
 from benchmarks.sides.input import CORES
-from benchmarks.tables import NETWORKS, Topic, Way
+from benchmarks.tables import TWINS, Topic, Way
 from benchmarks.turns import Failed, Fresh, Live, Side, Together, fastest, take_turns
 from trainers.launch import environment, free_ports
 
@@ -42,7 +42,7 @@ class Case:
 def cases(topic: Topic, against: Sequence[str]) -> Iterator[Case]:
     """The cases of a topic that a peer takes part in."""
     for network in topic.networks:
-        if not network or set(against) & {"onnxruntime", *NETWORKS[network]} or not has_peers(topic):
+        if not network or set(against) & {"onnxruntime", *TWINS[network]} or not has_peers(topic):
             yield from (Case(network, batch, topic.pixels) for batch in topic.batches)
 
 
@@ -52,7 +52,7 @@ def has_peers(topic: Topic) -> bool:
 
 def chosen(topic: Topic, case: Case, against: Sequence[str]) -> dict[str, dict[str, Way]]:
     """The sides of a case: ours, and those of the peers asked for which have the network."""
-    known = NETWORKS.get(case.network)
+    known = TWINS.get(case.network)
     return {
         side: dict(ways)
         for side, ways in topic.sides.items()
@@ -138,7 +138,7 @@ def macs(network: str, pixels: int) -> int:
 def start(way: Way, case: Case, fresh: bool, *, python: str, limit: float) -> Side:
     """Starts the process or processes of a way."""
     module = [python if way.peer in ("timm", "torchvision") else sys.executable, "-m", f"benchmarks.sides.{way.module}"]
-    network = NETWORKS[case.network][way.peer] if case.network and way.peer else case.network
+    network = TWINS[case.network][way.peer] if case.network and way.peer else case.network
     numbers = [str(case.batch), str(case.pixels)]
     if way.module == "ceiling":
         command = [*module, *way.words]

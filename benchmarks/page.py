@@ -42,6 +42,7 @@ LEFT_OUT = {
     "input": ("of the product", "memory ratio", "peak memory"),
     "scaling": ("of the product", "rate", "memory ratio", "peak memory"),
     "train": ("memory ratio", "peak memory"),
+    "train-young": ("memory ratio", "peak memory"),
 }
 
 

@@ -20,6 +20,15 @@ NETWORKS: dict[str, dict[str, str]] = {
     "regnety-800mf": {"timm": "regnety_008"},
     "resnext-50-32x4d": {"timm": "resnext50_32x4d"},
 }
+# Of 2021 and later: depthwise 7x7, layer norms, GELU; fused and universal inverted bottlenecks; branches.
+YOUNG: dict[str, dict[str, str]] = {
+    "convnext-tiny": {"keras": "ConvNeXtTiny", "timm": "convnext_tiny"},
+    "convnext-v2-atto": {"timm": "convnextv2_atto"},
+    "efficientnet-v2-b0": {"keras": "EfficientNetV2B0", "timm": "tf_efficientnetv2_b0"},
+    "mobilenet-v4-conv-small": {"timm": "mobilenetv4_conv_small"},
+    "repvgg-a0": {"timm": "repvgg_a0"},
+}
+TWINS = NETWORKS | YOUNG
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ PRODUCT, COPY = Way("ceiling", ("product",)), Way("ceiling", ("copy",))
 TOPICS = {
     "train": Topic(
         OURS | {"keras": KERAS, "timm": TIMM}, tuple(NETWORKS), ceilings={"matrix product": PRODUCT, "copy": COPY}
+    ),
+    "train-young": Topic(
+        OURS | {"keras": KERAS, "timm": TIMM}, tuple(YOUNG), ceilings={"matrix product": PRODUCT, "copy": COPY}
     ),
     "infer": Topic(
         {
@@ -140,8 +152,8 @@ def overridden(
     if what == "input":
         networks = ()
     for network in networks:
-        if network not in NETWORKS:
-            raise InputError(f"network {shown(network)}: one of {', '.join(NETWORKS)} is needed")
+        if network not in TWINS:
+            raise InputError(f"network {shown(network)}: one of {', '.join(TWINS)} is needed")
     return replace(
         topic,
         networks=networks or topic.networks,

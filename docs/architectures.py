@@ -1,9 +1,12 @@
-"""Writes docs/architectures.md: all networks with their facts, and a block of each family, drawn from its graph.
+"""Writes the gallery: docs/architectures.md, all networks with their facts and a block of each family, drawn from its
+graph; and kcnn/families/costs.csv, the same rows as `kcnn info --list` shows them.
 
-python docs/architectures.py            writes the file
-python docs/architectures.py --check    leaves with 1 if it is not current
+python docs/architectures.py            writes both files
+python docs/architectures.py --check    leaves with 1 if one of them is not current
 """
 
+import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import kcnn
 from kcnn.builder import draw
 from kcnn.drawing import block_of
-from kcnn.families import FAMILIES
+from kcnn.families import FAMILIES, costs
 
 HERE = Path(__file__).parent
 PAGE = HERE / "architectures.md"
@@ -29,23 +32,32 @@ pixels. Top-1 is the accuracy on ImageNet that the source printed, in percent: n
 """
 
 
-def page() -> str:
-    rows, drawings, drawn = [], [], set()
+def files() -> dict[Path, str]:
+    """The text of each file."""
     archs = [arch for family in FAMILIES for arch in family.ARCHS]
-    for arch in archs:
-        rows.append(row(arch))
-        if arch.family not in drawn:
-            drawn.add(arch.family)
-            drawings.append(drawing(arch))
+    rows = [row(arch) for arch in archs]
+    first = {arch.family: arch for arch in reversed(archs)}  # of each family
+    drawings = [drawing(arch) for arch in archs if first[arch.family] is arch]
     blocks = "\n## A block of each family\n\nNorm and activation stand with the layer that they follow.\n"
-    return HEAD + "\n".join(rows) + "\n" + blocks + "".join(drawings)
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([costs.Cost._fields, *rows])
+    page = HEAD + "\n".join(map(line, rows)) + "\n" + blocks + "".join(drawings)
+    return {PAGE: page, costs.FILE: table.getvalue()}
 
 
-def row(arch: kcnn.Arch) -> str:
+def row(arch: kcnn.Arch) -> costs.Cost:
     facts = kcnn.facts(arch)
-    millions = " | ".join(f"{x / 1e6:,.2f}" for x in (facts.params, facts.macs, facts.activations))
-    top1, source = published().get((arch.name, arch.resolution), ("", ""))
-    return f"| {arch.name} | {arch.resolution} | {millions} | {facts.receptive_field} | {top1} | {source} |"
+    top1, source = published().get((arch.name, arch.resolution), (None, ""))
+    return costs.Cost(
+        arch.name, arch.family, arch.resolution, facts.params, facts.macs, facts.activations, facts.receptive_field,
+        top1, source,
+    )  # fmt: skip
+
+
+def line(cost: costs.Cost) -> str:
+    millions = " | ".join(f"{x / 1e6:,.2f}" for x in (cost.params, cost.macs, cost.activations))
+    top1 = "" if cost.top1 is None else cost.top1
+    return f"| {cost.name} | {cost.resolution} | {millions} | {cost.receptive_field} | {top1} | {cost.source} |"
 
 
 def published() -> dict[tuple[str, int], tuple[float, str]]:
@@ -67,12 +79,16 @@ def drawing(arch: kcnn.Arch) -> str:
 
 
 def main() -> None:
-    text = page()
+    stale = []
+    for file, text in files().items():
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            stale.append(file.name)
+            if "--check" not in sys.argv:
+                file.write_text(text, encoding="utf-8")
     if "--check" in sys.argv:
-        current = PAGE.exists() and PAGE.read_text() == text
-        print(f"{PAGE} is {'current' if current else 'out of date: python docs/architectures.py writes it'}")
-        sys.exit(not current)
-    PAGE.write_text(text)
+        said = " and ".join(stale)
+        print(f"out of date: {said}; python docs/architectures.py writes it" if stale else "the gallery is current")
+        sys.exit(bool(stale))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from kcnn.analysis import Facts, facts
 from kcnn.arch import GROWTH, Arch, compound
 from kcnn.builder import Stem, resolve
 from kcnn.errors import InputError, shown
-from kcnn.families import get, names
+from kcnn.families import get, natural
+from kcnn.families.costs import costs
+from kcnn.families.repvgg import merged
 from kcnn.terminal import cli
 from kcnn.terminal.tables import short, table
 from kcnn.weights import known
@@ -55,7 +57,7 @@ def info(
     arch
         Names of networks, such as resnet-50; with --list, shell patterns of names (without any, all are listed).
     listed
-        List the names of networks, with family and resolution, and compute no facts.
+        List networks by family, with what they cost at their own resolution and the top-1 published for them.
     weights
         List the public ImageNet weights that are known, with source, top-1, size and licence, of these networks or of
         all; `kcnn train --weights SOURCE` starts from them.
@@ -97,6 +99,7 @@ def info(
     archs = [compound(get(name), phi, alpha, beta, gamma) for name in arch]
     found = [facts(a, classes, **scaling) for a in archs]
     stems = [stem_of(a, **scaling) for a in archs]
+    exports = [exported(a, classes, **scaling) for a in archs]
     memory = {
         phase: [f.memory_parts(batch_size, precision, training=phase == "training") for f in found]
         for phase in ("training", "inference")
@@ -107,6 +110,11 @@ def info(
         step = f"a batch of {batch_size} in {precision}"
         if len(found) == 1:
             show(found[0], stems[0], {phase: m[0] for phase, m in memory.items()}, step)
+            if e := exports[0]:
+                print(
+                    f"note: exported it has one convolution for the branches of a block: {e['params']:,} parameters, "
+                    f"{e['macs']:,} multiply-adds, {e['activations']:,} activations"
+                )
         else:
             compare(found, memory, step)
         if per_layer:
@@ -116,6 +124,7 @@ def info(
         f.to_dict()
         | {"stem": s, "batch_size": batch_size, "precision": precision}
         | {"memory": {phase: m[n] for phase, m in memory.items()}}
+        | ({"exported": exports[n]} if exports[n] else {})
         | ({"layers": f.layer_dicts()} if per_layer else {})
         for n, (f, s) in enumerate(zip(found, stems, strict=True))
     ]
@@ -123,13 +132,29 @@ def info(
 
 
 def list_names(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
-    """No facts: those would take a minute."""
-    found = [name for name in names() if any(name in names(pattern) for pattern in patterns)]
+    """The networks that match, family by family, with costs as they were written down: nothing is built."""
+    found = [c for c in costs().values() if any(fnmatch.fnmatch(c.name, pattern) for pattern in patterns)]
     if not found:
         raise InputError(f"no network matches {shown(' '.join(patterns))}")
     if not quiet:
-        table(("name", "family", "resolution"), [(n, get(n).family, f"{get(n).resolution} px") for n in found])
-    return {"names": found}
+        heads = ("name", "family", "pixels", "parameters", "multiply-adds", "activations", "top-1")
+        table(
+            heads,
+            [
+                (
+                    c.name,
+                    c.family,
+                    f"{c.resolution}",
+                    short(c.params),
+                    short(c.macs),
+                    short(c.activations),
+                    percent(c.top1),
+                )
+                for c in found
+            ],
+        )
+        print("top-1: published accuracy on ImageNet at these pixels; docs/architectures.md has the sources")
+    return {"names": sorted((c.name for c in found), key=natural), "networks": [c._asdict() for c in found]}
 
 
 def list_weights(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
@@ -146,6 +171,14 @@ def list_weights(patterns: Sequence[str], quiet: bool) -> Mapping[str, Any]:
 
 def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} %"
+
+
+def exported(arch: Arch, classes: int, **scaling: Any) -> dict[str, int] | None:
+    """The counts of the form that `kcnn export` writes, where branches become one convolution there."""
+    if merged(arch) == arch:
+        return None
+    f = facts(merged(arch), classes, **scaling)
+    return {"params": f.params, "macs": f.macs, "activations": f.activations}
 
 
 def stem_of(arch: Arch, stem: Stem, **scaling: Any) -> str:

@@ -78,8 +78,8 @@ def check_together(config: TrainConfig) -> None:
     epochs, lr = config.epochs or 0, math.inf if config.lr in (None, "find") else float(config.lr)
     right_is(
         "progressive",
-        lambda v: v and v == sorted(set(v)) and v[0] >= 1 and v[-1] < (config.resolution or math.inf),
-        f"resolutions in ascending order below the last stage's, {config.resolution},",
+        lambda v: v and all(side > 0 and (side < 1 or side == round(side)) for side in v),
+        "a list of resolutions in pixels, or of shares of the last one between 0 and 1,",
     )
     right_is("progressive", lambda v: len(v) < epochs, f"an epoch or more for each stage, of {config.epochs},")
     right_is("repeats", lambda v: 1 <= v <= config.batch_size, f"1 to the batch's {config.batch_size} images")
@@ -109,6 +109,16 @@ def check_together(config: TrainConfig) -> None:
     if config.loss == "focal":  # it is defined for images of one class
         for key in ("mixup", "cutmix"):
             right_is(key, lambda v: not v, "0 with the loss focal")
+
+
+def stages(config: TrainConfig, resolution: int) -> list[int]:
+    """The resolutions of the stages before the last one, in pixels. Raises InputError where they do not grow."""
+    given = config.progressive or []
+    sides = [max(1, round(side * resolution if side < 1 else side)) for side in given]
+    if sides != sorted({side for side in sides if side < resolution}):
+        right = f"resolutions in ascending order below the last stage's, {resolution},"
+        raise InputError(f"progressive {shown(given)}: {right} are needed")
+    return sides
 
 
 def need(config: TrainConfig, key: str, holds: Any, right: str) -> None:

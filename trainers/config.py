@@ -31,8 +31,8 @@ HELP = {
         "gamma": "The resolution grows by this factor with each phi (default: --compound's, else 1.15).",
         "compound": "Read alpha, beta, gamma, stem and the resolution at phi 0 from `tuning.compound`'s file.",
         "resolution": "The square input has sides of this many pixels (default: the recipe's or network's).",
-        "progressive": "Train first at these resolutions, for equally many epochs each, and last at --resolution; "
-        "augmentation grows stronger with them.",
+        "progressive": "Train first at these resolutions, in pixels or as shares of --resolution below 1, for equally "
+        "many epochs each, and last at --resolution; augmentation grows stronger with them.",
         "stem": "A small stem has no strides; auto makes it small for inputs of 64 pixels and less.",
         "drop": "Drop this share of the features before the classifier (default: the network's).",
         "drop_path": "Leave out the last block of residual networks, at random, this often: stochastic depth (default: "
@@ -222,7 +222,7 @@ class TrainConfig:
     gamma: float | None = None
     compound: str | None = None
     resolution: int | None = None
-    progressive: list[int] | None = None
+    progressive: list[float] | None = None
     stem: Literal["auto", "standard", "small"] = "auto"
     drop: float | None = None
     drop_path: float | None = None

@@ -46,7 +46,7 @@ STRIKES_BACK: Settings = {
 # Images as evaluation sees them: those of --features-only.
 PLAIN: Settings = {
     "crop_scale": 1.0, "flip": False, "augment": "none", "color_jitter": 0.0, "erase": 0.0, "repeats": 1, "mixup": 0.0,
-    "cutmix": 0.0, "mix_off_epochs": 0,
+    "cutmix": 0.0, "mix_off_epochs": 0, "progressive": None,
 }  # fmt: skip
 
 COOKBOOK: dict[str, Recipe] = {
@@ -141,6 +141,25 @@ COOKBOOK: dict[str, Recipe] = {
         RMSPROP | {"epochs": 350, "batch_size": 4096, "lr_base": 0.016, "epsilon": 1e-3, "weight_decay": 1e-5,
                    "step_epochs": [2.4], "step_gamma": 0.97, "warmup_epochs": 5.0, "augment": "autoaugment"},
     ),
+    "efficientnet-v2": Recipe(
+        "EfficientNetV2, 350 epochs of RMSprop at growing resolution, with RandAugment",
+        "https://arxiv.org/abs/2104.00298, section 4 and tables 6 and 7",
+        # V2-S's: from 128 to 300 pixels in four equal stages. M and L start at a third of their 380 and mix images with
+        # 0.2 and 0.5. Its RandAugment grows from 5 to 15, and our scale ends at 10; its dropout grows from 0.1 to 0.3,
+        # here the network's own stays. Label smoothing is from the code in google/automl.
+        RMSPROP | {"epochs": 350, "batch_size": 4096, "lr_base": 0.016, "epsilon": 1e-3, "weight_decay": 1e-5,
+                   "step_epochs": [2.4], "step_gamma": 0.97, "warmup_epochs": 5.0, "augment": "randaugment",
+                   "augment_magnitude": 10.0, "progressive": [0.427, 0.618, 0.809]},
+    ),
+    "convnext": Recipe(
+        "ConvNeXt, 300 epochs of AdamW with RandAugment, mixup, CutMix and erasing",
+        "https://arxiv.org/abs/2201.03545, table 5",
+        # 4e-3 for a batch of 4,096; stochastic depth is the networks' own. Its code, timm's, draws each operation of
+        # RandAugment with probability 0.5.
+        {"epochs": 300, "batch_size": 4096, "lr_base": 2.5e-4, "warmup_epochs": 20.0, "ema": 0.9999,
+         "augment": "randaugment", "augment_std": 0.5, "augment_probability": 0.5, "erase": 0.25, "mixup": 0.8,
+         "cutmix": 1.0, "interpolation": "bicubic"},
+    ),
     "regnet": Recipe(
         "RegNet, 100 epochs of SGD, pycls's",
         "https://arxiv.org/abs/2003.13678, section 5; pycls's configs/dds_baselines",
@@ -180,9 +199,12 @@ def choose(data: str, weights: str | None = None) -> str:
 
 def stretched(recipe: Settings, epochs: int) -> Settings:
     """The recipe's settings that are counted in epochs, for a run of another length. Milestones and the end of mixing
-    keep their share of the run; the warmup may get shorter, but not longer."""
+    keep their share of the run; the warmup may get shorter, but not longer. A run of few epochs has the last ones of
+    the stages of growing resolution, an epoch each."""
     share = epochs / recipe["epochs"]
+    stages = recipe.get("progressive") or []
     return {
+        "progressive": stages[max(0, len(stages) + 1 - epochs) :] or None,
         "step_epochs": [epoch * share for epoch in recipe["step_epochs"]],
         "mix_off_epochs": round(recipe["mix_off_epochs"] * share),
         "warmup_epochs": recipe["warmup_epochs"] * min(1.0, share),

@@ -15,7 +15,7 @@ from kcnn.errors import InputError
 from kcnn.families import get
 from kcnn.notation import from_data, to_data
 from trainers.auto.table import expected
-from trainers.checks import bounded, check
+from trainers.checks import bounded, check, stages
 from trainers.config import (
     Augment,
     Cache,
@@ -145,11 +145,12 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
     """
     flags = filled(config if own_network is None else unscaled(config))
     if own_network is not None:  # nor does a recipe change it
-        flags = replace(flags, drop=None, drop_path=None, bn_momentum=None)
+        flags = replace(flags, drop=None, drop_path=None, bn_momentum=None, progressive=None)
     check(flags)
     arch = architecture(flags) if own_network is None else own_or_named(flags.arch)
     check_freeze(flags, arch)
-    flags = replace(flags, resolution=arch.resolution)
+    sides = stages(flags, arch.resolution)
+    flags = replace(flags, resolution=arch.resolution, progressive=list[float](sides) or None)
     strategy = strategy_name(flags.strategy, flags.replicas)
     choice = expected(flags, strategy, arch.family)
     settled: dict[str, Any] = {
@@ -159,7 +160,7 @@ def resolve(config: TrainConfig, own_network: str | None = None) -> RunConfig:
         "lr": usual_rate(flags) if flags.lr == "find" else flags.lr,  # until `fit` has found it
         "drop": arch.dropout if flags.drop is None else flags.drop,
         "drop_path": arch.drop_path if flags.drop_path is None else flags.drop_path,
-        "progressive": tuple(flags.progressive or ()),
+        "progressive": tuple(sides),
         "strategy": strategy,
         "precision": choice.precision,
         "jit": choice.jit,

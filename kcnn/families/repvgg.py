@@ -30,12 +30,12 @@ def repvgg(size: str) -> Arch:
 
 
 def merged(arch: Arch) -> Arch:
-    """Returns the architecture with one convolution in each block of three branches."""
+    """Returns the architecture with one convolution in each block of three branches; any without such, as it is."""
 
     def one(rows: tuple[Stage, ...]) -> tuple[Stage, ...]:
         return tuple(replace(s, options={**s.options, "merged": True}) if s.block == "rep" else s for s in rows)
 
-    return replace(arch, name=f"{arch.name}-merged", stem=one(arch.stem), stages=one(arch.stages))
+    return replace(arch, stem=one(arch.stem), stages=one(arch.stages))
 
 
 ARCHS = tuple(repvgg(size) for size in ROWS)

@@ -19,7 +19,8 @@ from kcnn.weights.keras_names import KERAS
 from kcnn.weights.loading import Report, Value, match, values
 from kcnn.weights.maps import Names
 from kcnn.weights.tensors import Tensors, brief, of_model, open_checkpoint, open_file, read_json
-from kcnn.weights.torch_names import TIMM, TORCHVISION
+from kcnn.weights.timm_names import TIMM
+from kcnn.weights.torchvision_names import TORCHVISION
 
 FORMS = "imagenet, keras, timm/NAME[.TAG], torchvision/NAME, a file of weights or the folder of a run"
 TABLES: dict[Library, Mapping[str, Names]] = {"timm": TIMM, "torchvision": TORCHVISION, "keras": KERAS}

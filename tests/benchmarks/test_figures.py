@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import figures, page
-from benchmarks.tables import NETWORKS, TOPICS, overridden
+from benchmarks.tables import TOPICS, TWINS, overridden
 from benchmarks.turns import Failed, fastest, take_turns
 from kcnn.errors import InputError
 
@@ -90,4 +90,4 @@ def test_every_topic_has_a_place_in_the_page() -> None:
 def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(InputError, match="network 'resnet-51'"):
         overridden("train", TOPICS["train"], ("resnet-51",), None, None, None)
-    assert {name for topic in TOPICS.values() for name in topic.networks if name} <= NETWORKS.keys()
+    assert {name for topic in TOPICS.values() for name in topic.networks if name} <= TWINS.keys()

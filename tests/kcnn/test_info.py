@@ -7,6 +7,7 @@ import pytest
 
 import kcnn
 from kcnn import info
+from kcnn.families.costs import costs
 
 
 def told(capsys, *argv):
@@ -61,9 +62,37 @@ def test_the_last_line_is_json(capsys):
 
 def test_the_list(capsys):
     _, out, _ = told(capsys, "--list", "vgg-1?", "resnet-*")
-    assert out.splitlines()[1].split() == ["resnet-18", "resnet", "224", "px"] and "vgg-16-bn" not in out
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[1][:3] == ["vgg-11", "vgg", "224"] and ["resnet-18", "resnet", "224"] in [row[:3] for row in rows]
+    assert "133 M" in out and "7.61 G" in out and "70.4 %" in out and "vgg-16-bn" not in out
     _, out, _ = told(capsys, "--list", "--json")
-    assert json.loads(out)["names"] == kcnn.names()
+    listed = json.loads(out)
+    assert listed["names"] == kcnn.names() == sorted((n["name"] for n in listed["networks"]), key=kcnn.names().index)
+
+
+def test_the_list_builds_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(info, "facts", None)
+    code, out, _ = told(capsys, "--list")
+    assert code == 0 and all(f"\n{name} " in out for name in kcnn.names())
+
+
+def test_the_list_tells_what_is_built():
+    for cost in costs().values():
+        f = kcnn.facts(cost.name)
+        assert (cost.resolution, cost.params, cost.macs) == (f.resolution, f.params, f.macs)
+        assert (cost.activations, cost.receptive_field) == (f.activations, f.receptive_field)
+
+
+def test_a_form_for_training_and_one_for_export(capsys):
+    _, out, _ = told(capsys, "repvgg-a0")
+    assert (
+        "9,108,968 parameters" in out
+        and "exported it has one convolution for the branches of a block: 8,309,384 " in out
+    )
+    _, out, _ = told(capsys, "repvgg-a0", "--json")
+    assert json.loads(out)["exported"]["macs"] < json.loads(out)["macs"]
+    _, out, _ = told(capsys, "resnet-18", "--json")
+    assert "exported" not in json.loads(out)
 
 
 def test_a_plot(capsys, tmp_path):

@@ -42,6 +42,8 @@ def test_stages_grow_in_resolution_and_strength():
 @pytest.mark.parametrize("flags, says", [
     ({"progressive": [48, 32], "resolution": 64}, "ascending order"),
     ({"progressive": [64], "resolution": 64}, "below the last stage's, 64"),
+    ({"progressive": [0.5, 24], "resolution": 64}, "ascending order"),
+    ({"progressive": [32.5], "resolution": 64}, "resolutions in pixels, or of shares"),
     ({"progressive": [16, 24], "resolution": 32, "epochs": 2}, "an epoch or more for each stage"),
     ({"progressive": [33], "resolution": 64, "arch": "vgg-11"}, "depend on the resolution"),
     ({"patience": 0}, "patience 0"),

@@ -56,6 +56,8 @@ def test_learning_rates_are_the_papers():
     assert rate("regnet", 5) == pytest.approx(0.8) and rate("regnet", 52.5) == pytest.approx(0.4, rel=1e-3)
     assert rate("a1", 5) == rate("a2", 5) == pytest.approx(5e-3) and rate("a3", 5) == pytest.approx(8e-3)
     assert rate("a3", 100) == 0.0
+    assert rate("efficientnet-v2", 5) == pytest.approx(0.256 * 0.97**2)
+    assert rate("convnext", 10) == pytest.approx(2e-3, rel=0.01) and rate("convnext", 20) == pytest.approx(4e-3)
 
 
 def test_steps_are_the_papers():
@@ -67,6 +69,16 @@ def test_steps_are_the_papers():
     assert steps["a3"] == pytest.approx(63_000, rel=0.01)
     assert steps["mobilenet-v2"] == pytest.approx(5_500_000, rel=0.03)
     assert steps["efficientnet"] == pytest.approx(218_949 / 2, rel=0.01)  # tensorflow/tpu has it for half the batch
+
+
+def test_stages_of_growing_resolution_are_the_papers():
+    def sides(**flags):
+        return resolve(TrainConfig(recipe="efficientnet-v2", arch="efficientnet-v2-s", **flags)).progressive
+
+    assert sides() == (128, 185, 243)  # and 300: table 6, in four stages
+    assert sides(resolution=100) == (43, 62, 81)
+    assert sides(epochs=3) == (185, 243) and sides(epochs=1) == ()
+    assert sides(progressive=[150]) == (150,)
 
 
 def test_a_flag_wins():
@@ -126,7 +138,12 @@ def test_they_plan_runs_of_all_families(name, arch):
 
 
 def plans(name, arch):
-    plan = dry_run(TrainConfig(recipe=name, arch=arch, width=0.25, depth=0.1, resolution=96, batch_size=8))
+    config = TrainConfig(recipe=name, arch=arch, width=0.25, depth=0.1, resolution=224, batch_size=8)
+    if RECIPES[name].get("progressive") and arch in ("alexnet", "lenet-5", "vgg-11"):
+        with pytest.raises(InputError, match=rf"progressive .*: weights of {arch} depend on the resolution"):
+            dry_run(config)
+        return
+    plan = dry_run(config)
     assert plan["steps"] == RECIPES[name]["epochs"] * (1442 // 8) and plan["config"]["recipe"] == name
 
 

@@ -97,7 +97,7 @@ def ours(tmp_path, change=lambda arrays: None):
 
     from kcnn.weights.loading import TORCH
     from kcnn.weights.maps import translate
-    from kcnn.weights.torch_names import RESNET
+    from kcnn.weights.timm_names import RESNET
 
     model = kcnn.build("resnet-18", resolution=96)
     names = translate([layer.name for layer in model.layers if layer.weights], RESNET)
@@ -167,7 +167,7 @@ def of_timm(path, network="efficientnet-b0", metadata=None):
     from kcnn.builder import abstract
     from kcnn.weights.loading import TORCH
     from kcnn.weights.maps import translate
-    from kcnn.weights.torch_names import TIMM
+    from kcnn.weights.timm_names import TIMM
 
     with abstract():
         model = kcnn.build(network, width=0.25)

@@ -50,7 +50,7 @@ def test_changed_bytes_are_told_in_a_line_or_harmless(kind, tmp_path):
 
     from kcnn.weights.loading import TORCH
     from kcnn.weights.maps import translate
-    from kcnn.weights.torch_names import RESNET
+    from kcnn.weights.timm_names import RESNET
 
     built = kcnn.build("resnet-18", 3, width=0.125, resolution=32)
     names = translate([layer.name for layer in built.layers if layer.weights], RESNET)

@@ -14,7 +14,7 @@ import kcnn
 from kcnn.builder import abstract
 from kcnn.weights.loading import TORCH, Value
 from kcnn.weights.maps import translate
-from kcnn.weights.torch_names import TORCHVISION
+from kcnn.weights.torchvision_names import TORCHVISION
 
 PEAK = """
 import resource, sys
