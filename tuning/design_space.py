@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 import kcnn
 from kcnn.errors import InputError, whole
-from kcnn.families.regnet import MOST_STAGES
+from kcnn.families.anynet import MOST_STAGES
 from kcnn.scaling import quantity
 from kcnn.terminal import cli
 from kcnn.terminal.tables import short

@@ -21,6 +21,7 @@ from kcnn.families import (
     mobilenet,
     mobilenet_v4,
     nasnet,
+    points,
     regnet,
     repvgg,
     resnet,
@@ -52,7 +53,7 @@ def get(name: str) -> Arch:
     """
     if not isinstance(name, str):
         raise InputError(f"architecture {shown(name)}: a name is needed, such as resnet-50")
-    found = BARE.get(bare(aliases.ours(name))) or regnet.parse(name)
+    found = BARE.get(bare(aliases.ours(name))) or points.parse(name)
     if found is None:
         close = difflib.get_close_matches(bare(name[:100]), BARE, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(BARE[c].name for c in close)}?" if close else "`kcnn info --list` has them all"

@@ -18,8 +18,9 @@ import kcnn.layers
 from kcnn.arch import Each, Stage
 from kcnn.builder import abstract
 from kcnn.families import FAMILIES
+from kcnn.families.anynet import anynet
 from kcnn.families.densenet import densenet
-from kcnn.families.regnet import Row, anynet, regnet
+from kcnn.families.regnet import Row, regnet
 from kcnn.families.resnet import resnext
 
 ROOT = Path(__file__).parents[2]

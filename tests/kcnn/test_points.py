@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 import kcnn
-from kcnn.families.regnet import X_ROWS, Y_ROWS, point
+from kcnn.families.points import point
+from kcnn.families.regnet import X_ROWS, Y_ROWS
 
 PUBLISHED = {
     f"regnet{kind}-{size}": (kind, row) for kind, rows in (("x", X_ROWS), ("y", Y_ROWS)) for size, row in rows.items()

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import kcnn
-from kcnn.arch import MOST_BLOCKS
+from kcnn.arch import MOST_BLOCKS, MOST_CHANNELS
 from kcnn.errors import InputError
-from kcnn.families.regnet import MOST_CHANNELS, point
+from kcnn.families.points import point
 
 Range = tuple[float, float]
 

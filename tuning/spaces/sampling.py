@@ -8,7 +8,8 @@ from typing import Any
 
 from kcnn.arch import Arch, stage
 from kcnn.errors import InputError
-from kcnn.families.regnet import MOST_STAGES, point
+from kcnn.families.anynet import MOST_STAGES
+from kcnn.families.points import point
 from kcnn.terminal.tables import short
 from tuning.spaces.anynet import DesignSpace, Range, draw, name
 
