@@ -149,12 +149,17 @@ def older(file: "h5py.File") -> dict[str, str]:
     top = file[root] if root else file
     places = {}
     for layer in map(text, top.attrs["layer_names"]):
-        for weight in map(text, top[layer].attrs["weight_names"]):
+        weights = [text(weight) for weight in top[layer].attrs["weight_names"]]
+        owners = {weight: weight.rpartition("/")[0].rpartition("/")[2] for weight in weights}
+        nested = len(set(owners.values())) > 1  # layers in a layer: ConvNeXt's stem
+        for weight in weights:
             leaf = weight.rpartition("/")[2].partition(":")[0]
-            if leaf == "depthwise_kernel" and not any("pointwise" in text(w) for w in top[layer].attrs["weight_names"]):
+            if leaf == "depthwise_kernel" and not any("pointwise" in w for w in weights):
                 leaf = "kernel"
+            if leaf.lower().startswith("variable"):  # variable_3: of ConvNeXt's layer scale, the only one without a name
+                leaf = "scale"
             if leaf != "count":
-                places[tensor(layer, leaf)] = f"{root}{layer}/{weight}"
+                places[tensor(owners[weight] if nested else layer, leaf)] = f"{root}{layer}/{weight}"
     return ranked(places)
 
 

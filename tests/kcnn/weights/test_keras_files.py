@@ -46,6 +46,24 @@ def test_each_form_gives_the_logits(file, applications, tmp_path):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Keras warns of its older form
+def test_layers_inside_a_layer_are_found_in_the_older_form(tmp_path):
+    """ConvNeXt's stem is a network of its own, and its layer scales have weights without a name."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    settings = {"weights": None, "classes": 10, "input_shape": (64, 64, 3), "classifier_activation": None}
+    model, draws = keras.applications.ConvNeXtTiny(**settings), np.random.default_rng(0)
+    for v in model.weights:
+        v.assign(draws.normal(0.0, 0.05, v.shape))
+    with h5py.File(tmp_path / "a.h5", "w") as target:
+        legacy_h5_format.save_weights_to_hdf5_group(target, model)
+    images = draws.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    expected = model(images, training=False)
+    built = kcnn.build("convnext-tiny", 10, weights=str(tmp_path / "a.h5"), resolution=64)
+    assert np.abs(built(images, training=False) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     path = tmp_path_factory.mktemp("ours") / "a.weights.h5"
