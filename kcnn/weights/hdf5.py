@@ -156,7 +156,7 @@ def older(file: "h5py.File") -> dict[str, str]:
             leaf = weight.rpartition("/")[2].partition(":")[0]
             if leaf == "depthwise_kernel" and not any("pointwise" in w for w in weights):
                 leaf = "kernel"
-            if leaf.lower().startswith("variable"):  # variable_3: of ConvNeXt's layer scale, the only one without a name
+            if leaf.lower().startswith("variable"):  # ConvNeXt's layer scale has no name: variable_3
                 leaf = "scale"
             if leaf != "count":
                 places[tensor(owners[weight] if nested else layer, leaf)] = f"{root}{layer}/{weight}"
