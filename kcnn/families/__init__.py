@@ -66,7 +66,8 @@ def bare(name: str) -> str:
 
 
 def natural(name: str) -> list[tuple[str, float]]:
-    """Returns what sorts resnet-18 before resnet-101."""
+    """Returns what sorts resnet-18 before resnet-101, and regnetx-800mf before regnetx-1.6gf."""
+    name = re.sub(r"(\d+\.?\d*)gf", lambda found: f"{1000 * float(found[1]):g}mf", name)
     return [(word, float(n or 0)) for word, n in re.findall(r"(\D+)(\d+\.?\d*)?", name)]
 
 

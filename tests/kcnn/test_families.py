@@ -58,6 +58,7 @@ SMALL = {kcnn.get(name).family: (name, USUAL) for name in reversed(kcnn.names())
     "repvgg": ("repvgg-a0", {"width": 0.25, "depth": 2}),  # its last stage has one block
 }
 SMALL = dict(SMALL.values())
+FIRST_OF_FAMILY = set({kcnn.get(name).family: name for name in reversed(kcnn.names())}.values())
 
 
 def minimal(arch: kcnn.Arch) -> kcnn.Arch:
@@ -103,7 +104,14 @@ def test_counts_equal_the_reference(row):
 
 
 # `kcnn.facts` of an architecture counts no auxiliary heads, so those are counted here alone.
-BUILT = [pytest.param(row, id=counted(row), marks=[] if "aux" in row else pytest.mark.slow) for row in REFERENCE]
+BUILT = [
+    pytest.param(
+        row,
+        id=counted(row),
+        marks=[] if "aux" in row else pytest.mark.slow if row["arch"] in FIRST_OF_FAMILY else pytest.mark.exhaustive,
+    )
+    for row in REFERENCE
+]
 
 
 @pytest.mark.parametrize("row", BUILT)

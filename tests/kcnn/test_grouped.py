@@ -197,7 +197,7 @@ WITHOUT_ONEDNN = """
 import sys
 import keras, numpy as np, tensorflow as tf
 import kcnn
-from kcnn.layers import _cpu_differentiates_groups
+from kcnn.layers.convolutions import _cpu_differentiates_groups
 
 assert not _cpu_differentiates_groups(tf.float32)
 x = np.load(sys.argv[1] + "/x.npy")

@@ -40,9 +40,20 @@ def test_every_network_is_known():
     assert sorted(known()) == sorted(kcnn.names())
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in kcnn.names()])
-def test_layers_and_weights_are_what_they_were(name):
-    assert [of_graph(name), of_weights(name)] == known()[name]
+def test_layers_are_what_they_were():
+    assert [name for name in kcnn.names() if of_graph(name) != known()[name][0]] == []
+
+
+# The slow set has the first network of each family.
+FIRST = {kcnn.get(name).family: name for name in reversed(kcnn.names())}.values()
+
+
+@pytest.mark.parametrize("name", [
+    n if n in QUICK else pytest.param(n, marks=pytest.mark.slow if n in FIRST else pytest.mark.exhaustive)
+    for n in kcnn.names()
+])  # fmt: skip
+def test_weights_are_what_they_were(name):
+    assert of_weights(name) == known()[name][1]
 
 
 if __name__ == "__main__":
