@@ -106,11 +106,18 @@ def test_the_estimate_falls(arch, most):
 SMALL = ["vgg-11-bn", "googlenet", "inception-v3", "inception-v4", "inception-resnet-v2", "resnet-50", "resnet-50-v1",
          "resnet-50-v2", "plain-18", "wide-resnet-50-2", "resnext-50-32x4d", "densenet-121", "xception", "mobilenet-v1",
          "mobilenet-v2", "mobilenet-v3-small", "mnasnet-1.0", "efficientnet-b0", "efficientnet-lite0", "regnetx-200mf",
-         "regnety-200mf"]  # fmt: skip
+         "regnety-200mf", "squeezenet-1.0", "se-resnet-50", "resnet-50-d", "mobilenet-v4-conv-medium",
+         "shufflenet-v2-0.5", "ghostnet-0.5", "repvgg-a0", "efficientnet-v2-b0", "convnext-tiny", "convnext-v2-atto",
+         "nasnet-mobile"]  # fmt: skip
+# Between them: every block, and every way in which blocks are joined.
+SLOW = ("vgg-11-bn", "googlenet", "inception-resnet-v2", "resnet-50", "resnet-50-v2", "densenet-121", "xception",
+        "mobilenet-v3-small", "regnety-200mf", "shufflenet-v2-0.5", "repvgg-a0", "convnext-v2-atto",
+        "nasnet-mobile")  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", SMALL)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(a, marks=pytest.mark.slow if a in SLOW else pytest.mark.exhaustive) for a in SMALL]
+)
 def test_a_step_of_every_family_is_the_same(arch):
     resolution = 80 if "inception" in arch or arch in ("googlenet", "xception") else 32
     assert_equal(arch, 1e-5, width=0.25, depth=0.34, resolution=resolution)
