@@ -116,7 +116,7 @@ def test_blocks_are_removed_from_what_was_trained(here):
     assert result["verdict"] in ("it holds here", "it does not hold here", "this data cannot tell")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_weights_are_compared_with_random_ones(here):
     first = TrainConfig(arch="mobilenet-v1", width=0.25, run_dir="first", epochs=1, resolution=16, batch_size=128)
     trainers.fit(first)
