@@ -175,9 +175,10 @@ def percent(value: float | None) -> str:
 
 def exported(arch: Arch, classes: int, **scaling: Any) -> dict[str, int] | None:
     """The counts of the form that `kcnn export` writes, where branches become one convolution there."""
-    if merged(arch) == arch:
+    plain = merged(arch)
+    if plain == arch:
         return None
-    f = facts(merged(arch), classes, **scaling)
+    f = facts(plain, classes, **scaling)
     return {"params": f.params, "macs": f.macs, "activations": f.activations}
 
 

@@ -71,9 +71,9 @@ def examples(log):
 
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("workers, replicas, kills", [
-    pytest.param(1, None, 8, id="one worker", marks=pytest.mark.slow),
-    pytest.param(2, None, 3, id="two workers", marks=pytest.mark.slow),
-    pytest.param(1, 2, 2, id="two replicas", marks=pytest.mark.slow),
+    pytest.param(1, None, 10, id="one worker", marks=pytest.mark.slow),
+    pytest.param(2, None, 5, id="two workers", marks=pytest.mark.slow),
+    pytest.param(1, 2, 3, id="two replicas", marks=pytest.mark.slow),
     pytest.param(1, None, 20, id="one worker, 20 kills", marks=pytest.mark.exhaustive),
     pytest.param(2, None, 10, id="two workers, 10 kills", marks=pytest.mark.exhaustive),
 ])  # fmt: skip
