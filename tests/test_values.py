@@ -85,7 +85,7 @@ def refused(capsys, here, *argv):
     ("--features-only", "freeze 'backbone' random --weights"),
     ("--features-only --freeze 2", "freeze '2' backbone features-only"),
     ("--features-only --mixup 0.2", "mixup 0.2 0.0 features-only"),
-    ("--features-only --progressive 16", "progressive [16] features-only"),
+    ("--features-only --progressive 16", "progressive [16.0] features-only"),
     ("--features-only --unfreeze-epoch 3", "unfreeze-epoch 3 features-only"),
     ("--features-only --weights nowhere --strategy multi-worker", "multi-worker"),
     ("--replicas 2147483647", "replicas 2147483647 4,096"),
