@@ -17,6 +17,7 @@ from benchmarks.sides.ceiling import COPY_BYTES, PRODUCT_MACS
 from benchmarks.sides.input import CORES
 from benchmarks.tables import TWINS, Topic, Way
 from benchmarks.turns import Failed, Fresh, Live, Side, Together, fastest, take_turns
+from kcnn.terminal.processor import cpuinfo
 from trainers.launch import environment, free_ports
 
 COMPARED = ("tensorflow", "keras", "torch", "timm", "torchvision", "onnxruntime")
@@ -149,9 +150,10 @@ def start(way: Way, case: Case, fresh: bool, *, python: str, limit: float) -> Si
     if fresh:
         return Fresh(command, limit)
     if way.workers == 1:
-        return Live(command, {"OMP_NUM_THREADS": str(way.threads)} if way.threads else {}, limit)
+        return Live(command, way.environment, limit)
     ports = free_ports(way.workers)
-    return Together([Live(command, environment(number, ports), limit) for number in range(way.workers)])
+    places = [environment(number, ports) for number in range(way.workers)]
+    return Together([Live(command, way.environment | place, limit) for place in places])
 
 
 def machine(peers_python: str | None) -> dict[str, Any]:
@@ -161,17 +163,9 @@ def machine(peers_python: str | None) -> dict[str, Any]:
     for python in dict.fromkeys((sys.executable, peers_python or sys.executable)):
         told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.split()
         versions |= {name.lower(): number for name, _, number in (word.partition("=") for word in told)} | versions
-    names = [line.split(":")[1].strip() for line in cpu_info() if line.startswith("model name")]
     return {
-        "processor": names[0] if names else os.uname().machine,
+        "processor": cpuinfo().get("model name", os.uname().machine),
         "cores": CORES,
         "load": os.getloadavg()[0],
         "versions": {name: versions[name] for name in COMPARED if name in versions},
     }
-
-
-def cpu_info() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []

@@ -41,6 +41,7 @@ LEFT_OUT = {
     "memory": ("of the product", "rate", "CPU", "CPU ratio"),
     "input": ("of the product", "memory ratio", "peak memory"),
     "scaling": ("of the product", "rate", "memory ratio", "peak memory"),
+    "kernels": ("of the product", "rate", "memory ratio", "peak memory"),
     "train": ("memory ratio", "peak memory"),
     "train-young": ("memory ratio", "peak memory"),
 }

@@ -23,7 +23,7 @@ from benchmarks.tables import TOPICS, overridden
 from kcnn.errors import InputError
 from kcnn.terminal import cli, tables
 
-What = Literal["train", "train-young", "infer", "start", "input", "memory", "scaling"]
+What = Literal["train", "train-young", "kernels", "infer", "start", "input", "memory", "scaling"]
 Peer = Literal["keras", "timm", "torchvision", "onnxruntime"]
 
 

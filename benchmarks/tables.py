@@ -1,7 +1,7 @@
 """What is compared with what: the networks, what their twins are called, and the ways in which each side can be run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from benchmarks.sides.input import CORES
 from kcnn.errors import InputError, shown
@@ -35,14 +35,14 @@ TWINS = NETWORKS | YOUNG
 class Way:
     """A way to run a side: `python -m benchmarks.sides.MODULE NETWORK BATCH PIXELS WORDS...`, or as the kind demands.
 
-    peer: whose network and which interpreter it needs; "" is ours. threads: OpenMP's, where not all the machine has.
+    peer: whose network and which interpreter it needs; "" is ours. environment: variables that its process gets.
     workers: so many processes train as one.
     """
 
     module: str
     words: tuple[str, ...] = ()
     peer: str = ""
-    threads: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
 
 
@@ -72,7 +72,7 @@ KERAS = {"fit": Way("keras_train", ("0",), "keras"), "fit, XLA": Way("keras_trai
 def threaded(module: str, ways: Mapping[str, str]) -> dict[str, Way]:
     """timm's ways, each on all cores and on one: OpenMP's threads wait busily, which costs most where others work."""
     return {
-        f"{name}, {count} thread{'s' * (count > 1)}": Way(module, (word,), "timm", count)
+        f"{name}, {count} thread{'s' * (count > 1)}": Way(module, (word,), "timm", {"OMP_NUM_THREADS": str(count)})
         for name, word in ways.items()
         for count in sorted({1, CORES}, reverse=True)
     }
@@ -87,6 +87,11 @@ TOPICS = {
     ),
     "train-young": Topic(
         OURS | {"keras": KERAS, "timm": TIMM}, tuple(YOUNG), ceilings={"matrix product": PRODUCT, "copy": COPY}
+    ),
+    "kernels": Topic(
+        OURS | {"TensorFlow's own kernels": {"": Way("kcnn_train", environment={"TF_ENABLE_ONEDNN_OPTS": "0"})}},
+        ("vgg-16", "resnet-50", "densenet-121", "mobilenet-v2", "efficientnet-b0", "regnety-800mf", "convnext-tiny"),
+        steps=4,
     ),
     "infer": Topic(
         {

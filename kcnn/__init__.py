@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kcnn.terminal import starting
 
 starting.catch_ctrl_c()
+starting.use_onednn()
 
 from kcnn.analysis import Facts, facts  # noqa: E402
 from kcnn.arch import Arch, Aux, Stage, Style, compound, scale  # noqa: E402

@@ -43,6 +43,8 @@ def pytest_configure(config):
         return  # the process that shares out the tests runs none, and need not wait for TensorFlow
     import tensorflow as tf
 
+    import kcnn  # noqa: F401  (turns on oneDNN)
+
     # Before TensorFlow starts: two replicas on the one CPU.
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from kcnn.terminal import starting
+from kcnn.terminal.processor import cpuinfo
 
 
 def process(*argv, cwd, **environment):
@@ -39,6 +40,33 @@ def test_a_backend_that_is_there_and_cannot_train_is_one_line(tmp_path):
     code = "import keras; keras.backend.backend = lambda: 'torch'; import trainers; trainers.fit"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "InputError: KERAS_BACKEND 'torch': training" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flags, asked, used", [
+    ("fma avx2", None, "1"),
+    ("fma avx2", "0", "0"),  # somebody's choice is kept
+    ("sse4_2", None, None),
+    (None, None, None),  # no Linux
+])  # fmt: skip
+def test_onednn_is_used_where_the_processor_has_avx2(monkeypatch, flags, asked, used):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", asked or "")
+    if asked is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(starting, "cpuinfo", lambda: {"flags": flags} if flags else {})
+    starting.use_onednn()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == used
+
+
+@pytest.mark.skipif("avx2" not in cpuinfo().get("flags", ""), reason="this processor has no AVX2")
+def test_a_network_that_is_built_first_runs_on_onednn(tmp_path):
+    code = """if True:
+        import kcnn
+        kcnn.build("lenet-5")
+        from tensorflow.python.util import _pywrap_util_port
+        print(_pywrap_util_port.IsMklEnabled())"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(2, marks=pytest.mark.slow)])

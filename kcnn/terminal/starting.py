@@ -1,6 +1,6 @@
 """The seconds in which a command loads Keras and TensorFlow: what ends it then ends it without a traceback.
 
-Programs that import the package are left as they are.
+Programs that import the package are left as they are, but for oneDNN's kernels.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kcnn.errors import InputError
+from kcnn.terminal.processor import cpuinfo
 from kcnn.terminal.quiet import quiet
 
 PACKAGES = ("kcnn", "trainers", "tuning")
@@ -67,6 +68,16 @@ def load_keras() -> None:
         refuse(f"Keras cannot be loaded with the backend {name!r} ({error}): KERAS_BACKEND must name an installed one")
     if not still_starting:
         done()
+
+
+def use_onednn() -> None:
+    """Turns on oneDNN's kernels for processors with AVX2, unless TF_ENABLE_ONEDNN_OPTS is set.
+
+    TensorFlow turns them on by itself for processors with AVX512-VNNI or AMX alone. It reads the variable
+    when it first looks for devices. docs/performance.md has what they are worth on others.
+    """
+    if "avx2" in cpuinfo().get("flags", "").split():
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextlib.contextmanager

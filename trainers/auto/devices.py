@@ -3,13 +3,12 @@
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from kcnn.terminal.processor import cpuinfo
 from trainers.config import Precision
 from trainers.distribute.surroundings import visible_gpus
 
-CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # a CPU's instructions for products in bfloat16; without them it emulates them
 TENSOR_CORES = ((8, "gpu-bfloat16"), (7, "gpu-float16"))  # a GPU's compute capability, from the highest down
 
@@ -57,19 +56,10 @@ def of_cpu(lines: dict[str, str]) -> Devices:
     """A CPU by the fields of /proc/cpuinfo. Without oneDNN, TensorFlow has no fast products in bfloat16."""
     flags = set(lines.get("flags", "").split())
     fast = bool(flags & BFLOAT16) and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
-    threads = [os.environ.get(name, "") for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")]
-    name = [lines.get("model name", platform.processor()), cpus(), *threads, *sorted(flags)]
+    variables = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS")
+    settings = [os.environ.get(name, "") for name in variables]
+    name = [lines.get("model name", platform.processor()), cpus(), *settings, *sorted(flags)]
     return Devices("cpu-bfloat16" if fast else "cpu", " ".join(map(str, name)))
-
-
-def cpuinfo() -> dict[str, str]:
-    """The fields of the first CPU in Linux's /proc/cpuinfo; none elsewhere."""
-    try:
-        first = CPUINFO.read_text("utf-8", errors="replace").partition("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def cpus() -> int:

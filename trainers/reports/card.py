@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.builder import physical_memory
+from kcnn.terminal.processor import cpuinfo
 from trainers.config import RESUMABLE, TrainConfig
 from trainers.data import Source
 from trainers.distribute.surroundings import visible_gpus
@@ -242,14 +243,7 @@ def git(*command: str, cwd: Path) -> str:
 
 
 def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
+    return cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def duration(seconds: float) -> str:
