@@ -126,7 +126,7 @@ class Fresh:
 
 
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a side's process, which has oneDNN's kernels if it runs on TensorFlow: kcnn has set that here."""
+    """The variables of a side's process. If it runs on TensorFlow it has oneDNN's kernels: kcnn has set that."""
     return os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | dict(environment)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.layers import BatchNormalization, Conv2D, DepthwiseConv2D, DropPath
+from kcnn.layers import BatchNormalization, Conv2D, DepthwiseConv2D, DropPath, norms
 
 
 def pair(**options):
@@ -48,6 +48,17 @@ def test_one_operation_normalizes():
     layer, _ = pair()
     graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(tf.TensorSpec((4, 6, 6, 5))).graph
     assert [op.type for op in graph.get_operations()].count("FusedBatchNormV3") == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("flags, apart", [("fma avx2", True), ("avx2 avx512f", False), ("", False)])
+def test_it_is_kept_apart_from_convolutions_where_onednn_is_slow_at_both(monkeypatch, flags, apart, training):
+    layer, _ = pair()
+    monkeypatch.setattr(norms, "cpuinfo", lambda: {"flags": flags})
+    norms._fusing_is_slow.cache_clear()
+    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(tf.TensorSpec((4, 6, 6, 5))).graph
+    norms._fusing_is_slow.cache_clear()
+    assert ("EnsureShape" in [op.type for op in graph.get_operations()]) == (apart and not training)
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (7, 3, 5)])
